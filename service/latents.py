@@ -1,0 +1,66 @@
+"""Seeds to latent vectors: the published recipes ``philox-normal/v1`` and ``philox-uniform/v1``.
+
+Philox4x32-10 is from Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011); the normal values are
+Box and Muller's (1958). A vector is a pure function of (recipe, seed, z).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+MAX_SEED = 2**53
+RECIPES = ("philox-normal/v1", "philox-uniform/v1")
+
+_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_WEYL = (np.uint32(0x9E3779B9), np.uint32(0xBB67AE85))
+_LOW = np.uint64(0xFFFFFFFF)
+_SHIFT = np.uint64(32)
+
+
+def philox4x32_10(counter: NDArray[np.uint32], key: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Ten rounds of Philox on counters ``[..., 4]`` under keys ``[..., 2]``; shapes broadcast; returns ``[..., 4]``."""
+    x0, x1, x2, x3 = (counter[..., i] for i in range(4))
+    k0, k1 = key[..., 0], key[..., 1]
+    with np.errstate(over="ignore"):
+        for _ in range(10):
+            product0 = x0.astype(np.uint64) * _MULTIPLIERS[0]
+            product1 = x2.astype(np.uint64) * _MULTIPLIERS[1]
+            high0, low0 = (product0 >> _SHIFT).astype(np.uint32), (product0 & _LOW).astype(np.uint32)
+            high1, low1 = (product1 >> _SHIFT).astype(np.uint32), (product1 & _LOW).astype(np.uint32)
+            x0, x1, x2, x3 = high1 ^ x1 ^ k0, low1, high0 ^ x3 ^ k1, low0
+            k0, k1 = k0 + _WEYL[0], k1 + _WEYL[1]
+    return np.stack(np.broadcast_arrays(x0, x1, x2, x3), axis=-1)
+
+
+def consecutive(seed: int, n: int) -> NDArray[np.uint64]:
+    """The ``n`` seeds from ``seed`` on, modulo 2**53: uint64 [n]. Raises ValueError for a seed out of range."""
+    if not 0 <= seed < MAX_SEED:
+        raise ValueError(f"seed {seed} is out of range: expected 0 <= seed < 2**53")
+    return (np.uint64(seed) + np.arange(n, dtype=np.uint64)) & np.uint64(MAX_SEED - 1)
+
+
+def latents(recipe: str, seeds: ArrayLike, z: int) -> NDArray[np.float32]:
+    """The latent vectors of ``seeds`` (whole numbers, shape [n]): float32 [n, z].
+
+    Raises:
+        ValueError: unknown recipe, or a seed outside 0 <= seed < 2**53.
+    """
+    if recipe not in RECIPES:
+        raise ValueError(f"unknown latent recipe {recipe!r}: expected one of {', '.join(RECIPES)}")
+    chosen = np.asarray(seeds, dtype=np.uint64)
+    if chosen.size and int(chosen.max()) >= MAX_SEED:
+        raise ValueError(f"seed {int(chosen.max())} is out of range: expected 0 <= seed < 2**53")
+    blocks = -(-z // 4)
+    key = np.stack([chosen & _LOW, chosen >> _SHIFT], axis=-1).astype(np.uint32)
+    counter = np.zeros((blocks, 4), np.uint32)
+    counter[:, 0] = np.arange(blocks, dtype=np.uint32)
+    words = philox4x32_10(counter[None], key[:, None])
+    uniform = (words.astype(np.float64) + 0.5) / 2.0**32
+    if recipe == "philox-uniform/v1":
+        values = 2.0 * uniform - 1.0
+    else:
+        radius = np.sqrt(-2.0 * np.log(uniform[..., 0::2]))
+        angle = 2.0 * np.pi * uniform[..., 1::2]
+        values = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
+    return np.ascontiguousarray(values.reshape(len(chosen), blocks * 4)[:, :z].astype(np.float32))

@@ -1,0 +1,1 @@
+"""Training of small GANs and export of their generators to ONNX."""

@@ -1,0 +1,82 @@
+"""The flagship pair: conditional batch norm in the generator, spectral norm and projection of the label in the
+discriminator (Miyato et al. 2018, arXiv:1802.05957; Miyato and Koyama 2018, arXiv:1802.05637)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from training.networks.dcgan import base_and_doublings
+
+
+class ConditionalBatchNorm(nn.Module):
+    """Batch norm whose scale and shift are looked up by label (De Vries et al. 2017, arXiv:1707.00683)."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(features, affine=False)
+        self.scale = nn.Embedding(classes, features)
+        self.shift = nn.Embedding(classes, features)
+        nn.init.ones_(self.scale.weight)
+        nn.init.zeros_(self.shift.weight)
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        scale, shift = self.scale(label)[:, :, None, None], self.shift(label)[:, :, None, None]
+        return self.norm(x) * scale + shift
+
+
+class Generator(nn.Module):
+    """Linear to channels x base x base, transposed convolutions k4 s2, a 3x3 to the image; norm before each ReLU."""
+
+    def __init__(self, z: int, classes: int, channels: int, widths: tuple[int, ...], base: int) -> None:
+        super().__init__()
+        self.widths, self.base = widths, base
+        self.project = nn.Linear(z, widths[0] * base * base)
+        self.ups = nn.ModuleList(
+            nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False)
+            for before, after in zip(widths, widths[1:], strict=False)
+        )
+        self.norms = nn.ModuleList(ConditionalBatchNorm(w, classes) for w in widths)
+        self.out = nn.Conv2d(widths[-1], channels, 3, 1, 1)
+
+    def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
+        assert label is not None
+        x = self.project(latent).view(-1, self.widths[0], self.base, self.base)
+        x = torch.relu(self.norms[0](x, label))
+        for up, norm in zip(self.ups, self.norms[1:], strict=True):  # type: ignore[arg-type]
+            x = torch.relu(norm(up(x), label))
+        return torch.tanh(self.out(x))
+
+
+class Discriminator(nn.Module):
+    """Spectrally normalised convolutions, a sum over places, and a logit: linear plus <embedding(label), features>."""
+
+    def __init__(self, classes: int, channels: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = channels
+        for after in widths[:-1]:
+            layers += [spectral_norm(nn.Conv2d(before, after, 4, 2, 1)), nn.LeakyReLU(0.1, inplace=True)]
+            before = after
+        layers += [spectral_norm(nn.Conv2d(before, widths[-1], 3, 2, 1)), nn.LeakyReLU(0.1, inplace=True)]
+        self.body = nn.Sequential(*layers)
+        self.linear = spectral_norm(nn.Linear(widths[-1], 1))
+        self.embed = spectral_norm(nn.Embedding(classes, widths[-1]))
+
+    def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
+        assert label is not None
+        features = self.body(image).sum((2, 3))
+        logit: Tensor = self.linear(features).squeeze(1) + (self.embed(label) * features).sum(1)
+        return logit
+
+
+def build(z: int, classes: int, channels: int, size: int, width: float) -> tuple[nn.Module, nn.Module]:
+    """Widths 64-32-16 against 32-64-128 at 28 pixels; one more stage on both sides from 32 pixels up."""
+    base, doublings = base_and_doublings(size)
+    if base == 8:
+        base, doublings = 4, doublings + 1
+    nominal = {2: (64, 32, 16), 3: (128, 64, 32, 16), 4: (256, 128, 64, 32, 16)}[doublings]
+    generator = Generator(z, classes, channels, tuple(int(w * width) for w in nominal), base)
+    widths = (32, 64, 128) if doublings == 2 else (32, 64, 128, 128)
+    return generator, Discriminator(classes, channels, tuple(int(w * width) for w in widths))

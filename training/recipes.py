@@ -1,0 +1,232 @@
+"""The table of recipes: architecture, loss, optimiser and schedule, each with its source.
+
+``python -m training.recipes`` writes ``service/recipes.json``, by which the service checks a retraining job's
+overrides without importing torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SUPPORTED_SIZES = (8, 16, 28, 32, 64)
+
+MNIST = 60_000
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """``kind`` is adam or rmsprop; learning rates of the generator and of the discriminator."""
+
+    kind: str = "adam"
+    lr_g: float = 2e-4
+    lr_d: float = 2e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one GAN is made. ``images`` is its length: real images shown to the discriminator."""
+
+    name: str
+    source: str
+    family: str
+    conditional: bool
+    loss: str
+    images: int
+    batch: int = 64
+    z: int = 100
+    latent: str = "philox-normal/v1"
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    d_steps: int = 1
+    g_steps: int = 1
+    width: float = 1.0
+    clip: float = 0.0
+    gradient_penalty: float = 0.0
+    r1_r2: float = 0.0
+    penalty_every: int = 1
+    ema: float = 0.0
+    decay_from: float = 1.0
+    image_range: tuple[float, float] = (-1.0, 1.0)
+    one_pass: bool = True
+
+
+_QIITA_GAN = 'Qiita, "Conditional GAN と GAN の違い"'
+_THEORY = "生成敵対ネットワーク (GAN) 理論と実装 (PyTorch)"
+_DCGAN = "Qiita, DCGAN in Keras and PyTorch; Radford et al. 2015 (arXiv:1511.06434)"
+_ZENN = 'Zenn, "基本的なGAN"'
+_CDCGAN = 'Qiita, "Conditional GANをTensorflowで実装する"'
+_DCGAN_ADAM = Optimiser(betas=(0.5, 0.999))
+
+_TABLE = (
+    Recipe(
+        "gan", f"{_QIITA_GAN}; Goodfellow et al. 2014 (arXiv:1406.2661)", "mlp", False, "bce", 50 * MNIST
+    ),
+    Recipe(
+        "gan-bn", _THEORY, "mlp-bn", False, "bce", 100 * MNIST, optimiser=Optimiser(lr_g=1e-4, lr_d=2e-4)
+    ),
+    Recipe(
+        "dcgan", _DCGAN, "dcgan", False, "bce", 3001 * 128, batch=128, optimiser=Optimiser(betas=(0.5, 0.999))
+    ),
+    Recipe(
+        "dcgan-gap", _ZENN, "gap", False, "bce", 3001 * 128, batch=128, optimiser=_DCGAN_ADAM, one_pass=False
+    ),
+    Recipe(
+        "wgan",
+        f"{_ZENN}; Arjovsky et al. 2017 (arXiv:1701.07875)",
+        "gap",
+        False,
+        "wasserstein",
+        2000 * 5 * 64,
+        optimiser=Optimiser("rmsprop", 5e-5, 5e-5),
+        d_steps=5,
+        clip=0.01,
+        one_pass=False,
+    ),
+    Recipe(
+        "wgan-gp",
+        "Gulrajani et al. 2017 (arXiv:1704.00028)",
+        "gap-critic",
+        False,
+        "wasserstein",
+        1500 * 5 * 64,
+        optimiser=Optimiser(lr_g=1e-4, lr_d=1e-4, betas=(0.0, 0.9)),
+        d_steps=5,
+        gradient_penalty=10.0,
+    ),
+    Recipe(
+        "cgan",
+        f"{_QIITA_GAN}; Mirza and Osindero 2014 (arXiv:1411.1784)",
+        "mlp",
+        True,
+        "bce",
+        50 * MNIST,
+    ),
+    Recipe(
+        "cdcgan",
+        _CDCGAN,
+        "cdcgan",
+        True,
+        "bce",
+        2000 * 64,
+        latent="philox-uniform/v1",
+        optimiser=_DCGAN_ADAM,
+        g_steps=2,
+        image_range=(-0.5, 0.5),
+        one_pass=False,
+    ),
+    Recipe(
+        "projgan",
+        "ours, after Miyato and Koyama 2018 (arXiv:1802.05637) and Miyato et al. 2018 (arXiv:1802.05957)",
+        "projection",
+        True,
+        "hinge",
+        20_000 * 64,
+        z=64,
+        optimiser=_DCGAN_ADAM,
+        ema=0.999,
+        decay_from=0.5,
+    ),
+    Recipe(
+        "projgan-r3",
+        "ours, after Huang et al. 2024 (R3GAN, arXiv:2501.05441): relativistic with lazy R1 and R2",
+        "projection",
+        True,
+        "relativistic",
+        20_000 * 64,
+        z=64,
+        optimiser=_DCGAN_ADAM,
+        r1_r2=1.0,
+        penalty_every=8,
+        ema=0.999,
+        decay_from=0.5,
+    ),
+)
+
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _TABLE}
+
+# Overrides that a run may ask for: dotted names inside the optimiser are written flat.
+BOUNDS: Mapping[str, dict[str, Any]] = {
+    "batch": {"type": "int", "min": 2, "max": 1024},
+    "width": {"type": "float", "min": 0.125, "max": 4.0},
+    "lr_g": {"type": "float", "min": 1e-7, "max": 1e-1},
+    "lr_d": {"type": "float", "min": 1e-7, "max": 1e-1},
+    "d_steps": {"type": "int", "min": 1, "max": 20},
+    "g_steps": {"type": "int", "min": 1, "max": 20},
+    "ema": {"type": "float", "min": 0.0, "max": 0.99999},
+    "decay_from": {"type": "float", "min": 0.0, "max": 1.0},
+}
+_OPTIMISER_FIELDS = ("lr_g", "lr_d")
+
+
+class RecipeError(ValueError):
+    """An unknown recipe or an override outside its bounds."""
+
+
+def get(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe of that name with the overrides applied.
+
+    Raises:
+        RecipeError: unknown recipe, unknown override, or a value of the wrong type or out of bounds.
+    """
+    if name not in RECIPES:
+        raise RecipeError(f"unknown recipe {name!r}: expected one of {', '.join(RECIPES)}")
+    recipe = RECIPES[name]
+    for key, value in (overrides or {}).items():
+        checked = _checked(name, key, value)
+        if key in _OPTIMISER_FIELDS:
+            optimiser = dataclasses.replace(recipe.optimiser, **{key: checked})
+            recipe = dataclasses.replace(recipe, optimiser=optimiser)
+        else:
+            recipe = dataclasses.replace(recipe, **{key: checked})
+    return recipe
+
+
+def _checked(recipe: str, key: str, value: Any) -> float | int:
+    if key not in BOUNDS:
+        raise RecipeError(f"recipe {recipe!r} has no override {key!r}: expected one of {', '.join(BOUNDS)}")
+    bound = BOUNDS[key]
+    right = f"{bound['type']} from {bound['min']} to {bound['max']}"
+    try:
+        number = int(value) if bound["type"] == "int" else float(value)
+    except (TypeError, ValueError):
+        raise RecipeError(f"override {key}={value!r} is not a number: expected {right}") from None
+    if not bound["min"] <= number <= bound["max"]:
+        raise RecipeError(f"override {key}={value!r} is out of bounds: expected {right}")
+    return number
+
+
+def catalogue() -> dict[str, Any]:
+    """The table as data: what the service needs to check a job."""
+    return {
+        recipe.name: {
+            "conditional": recipe.conditional,
+            "description": recipe.source,
+            "images": recipe.images,
+            "overrides": {key: {**bound, "default": default(recipe, key)} for key, bound in BOUNDS.items()},
+        }
+        for recipe in RECIPES.values()
+    }
+
+
+def default(recipe: Recipe, key: str) -> float | int:
+    """The recipe's own value of an override."""
+    holder: Any = recipe.optimiser if key in _OPTIMISER_FIELDS else recipe
+    value: float | int = getattr(holder, key)
+    return value
+
+
+def size_for(native: int) -> int:
+    """The largest supported edge that does not exceed the data's own; the smallest one for tiny images."""
+    return max((s for s in SUPPORTED_SIZES if s <= native), default=SUPPORTED_SIZES[0])
+
+
+if __name__ == "__main__":
+    target = Path(__file__).parent.parent / "service" / "recipes.json"
+    target.write_text(json.dumps(catalogue(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"wrote {target.name}")

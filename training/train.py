@@ -1,0 +1,175 @@
+"""Train one GAN.
+
+    python -m training.train --recipe cdcgan --dataset ylecun/mnist
+    python -m training.train --recipe dcgan --dataset path/to/images --size 64 --run runs/faces
+    python -m training.train --recipe cdcgan --dataset ylecun/mnist --resume
+    accelerate launch --cpu --num_processes 2 -m training.train --recipe dcgan --dataset digits
+
+Exit status: 0 finished; 2 bad input; 3 the training failed (NaN, collapse); 75 stopped by SIGTERM or Ctrl-C, with
+a checkpoint from which ``--resume`` goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training import recipes, trainer
+from training.data import DataError, load
+
+FINISHED, BAD_INPUT, FAILED, STOPPED = 0, 2, 3, 75
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, train, answer with the exit status of the module's text."""
+    options = _parser().parse_args(argv)
+    if options.die_with_parent:
+        _die_with_parent()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, frame: asked.append(received))
+    report = _json_lines if options.events else Bar()
+    try:
+        overrides = _overrides(options.set)
+        settings = recipes.get(options.recipe, overrides)
+        size = options.size
+        dataset = load(options.dataset, size=size, channels=options.channels, labelled=settings.conditional)
+        if size is None and (fitting := recipes.size_for(dataset.size)) != dataset.size:
+            dataset = load(
+                options.dataset, size=fitting, channels=options.channels, labelled=settings.conditional
+            )
+        config = trainer.configure(
+            options.recipe,
+            dataset,
+            images=options.images,
+            seed=options.seed,
+            init=options.init,
+            overrides=overrides,
+            precision=options.precision,
+            processes=int(os.environ.get("WORLD_SIZE", "1")),
+        )
+        run = options.run or Path("runs") / f"{_slug(options.dataset)}-{options.recipe}"
+        intervals = trainer.Intervals(
+            options.log_steps, options.snapshots, checkpoint_steps=options.checkpoint_steps
+        )
+        trainer.train(
+            config,
+            dataset,
+            run,
+            report=report,
+            resume=options.resume,
+            should_stop=lambda: bool(asked),
+            intervals=intervals,
+        )
+    except (DataError, recipes.RecipeError) as error:
+        return _end(report, BAD_INPUT, error)
+    except trainer.TrainingError as error:
+        return _end(report, FAILED, error)
+    except trainer.Stopped:
+        print("stopped; a checkpoint is saved, go on with --resume", file=sys.stderr)
+        return STOPPED
+    return FINISHED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training.train", description="Train one GAN.")
+    add = parser.add_argument
+    add("--recipe", required=True, help=f"one of {', '.join(recipes.RECIPES)}")
+    add("--dataset", required=True, help="hub name, local copy, folder of (class folders of) images, or digits")
+    add("--images", type=_positive, help="length in images seen; the recipe's own by default")
+    add("--seed", type=int, default=0, help="of weights, noise and order")
+    add("--run", type=Path, help="the run's folder; runs/<dataset>-<recipe> by default")
+    add("--resume", action="store_true", help="go on from the run's latest checkpoint")
+    add("--init", help="weights (.safetensors) of a generator to begin from")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help=f"override: {', '.join(recipes.BOUNDS)}")
+    add("--size", type=int, choices=recipes.SUPPORTED_SIZES, help="edge in pixels; fits the data by default")
+    add("--channels", type=int, choices=(1, 3), help="grey or colour; as the data by default")
+    add("--precision", choices=("no", "bf16", "fp16"), default="no", help="mixed precision")
+    add("--threads", type=_positive, help="CPU threads of this process")
+    add("--log-steps", type=_positive, default=100, help="steps between log lines")
+    add("--snapshots", type=_positive, default=20, help="snapshots, sample sheets and scores in a whole run")
+    add("--checkpoint-steps", type=_positive, help="steps between checkpoints; every minute by default")
+    add("--events", action="store_true", help="JSON lines on stdout instead of a progress bar")
+    add("--die-with-parent", action="store_true", help="end when the parent process ends (Linux)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1 up")
+    return value
+
+
+def _overrides(pairs: Sequence[str]) -> dict[str, float | int]:
+    overrides: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise recipes.RecipeError(f"--set {pair}: expected KEY=VALUE")
+        is_int = recipes.BOUNDS.get(key, {}).get("type") == "int"
+        try:
+            overrides[key] = int(value) if is_int else float(value)
+        except ValueError:
+            overrides[key] = value
+    return overrides
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", Path(name).name.lower()).strip("-") or "data"
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel for a SIGKILL when the parent ends, so that no orphan goes on training."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _json_lines(event: trainer.Event) -> None:
+    print(json.dumps(event), flush=True)
+
+
+class Bar:
+    """Progress in the terminal: images/s and time left, with warnings above it."""
+
+    def __init__(self) -> None:
+        self.bar: Any = None
+
+    def __call__(self, event: trainer.Event) -> None:
+        from tqdm import tqdm
+
+        if event["event"] == "progress":
+            if self.bar is None:
+                self.bar = tqdm(total=event["images_total"], initial=event["images"], unit="img", unit_scale=True)
+            self.bar.update(event["images"] - self.bar.n)
+            told = {k: event[k] for k in ("loss_d", "loss_g", "d_real", "d_fake_after") if k in event}
+            self.bar.set_postfix(told)
+        elif event["event"] == "warning":
+            tqdm.write(f"warning: {event['reason']}", file=sys.stderr)
+        elif event["event"] == "finished" and self.bar is not None:
+            self.bar.close()
+
+
+def _end(report: Any, status: int, error: Exception) -> int:
+    if report is _json_lines and status == BAD_INPUT:
+        report({"event": "failed", "reason": str(error)})
+    print(f"error: {error}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

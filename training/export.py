@@ -1,0 +1,341 @@
+"""Export the best snapshot of finished runs to ONNX, check it against torch, and publish it.
+
+    python -m training.export                        # every finished run under runs/ that models/ lacks
+    python -m training.export runs/mnist-dcgan       # this one
+    python -m training.export runs/faces --name faces --models models --no-promote
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from safetensors.torch import load as from_safetensors
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from service import encode
+from service.latents import consecutive, latents
+from service.repository import ImageShape, ModelCard, Repository, RepositoryError
+from training import networks
+from training.folding import folded
+from training.trainer import RunConfig, to_uint8
+
+OPSET = 20
+PARITY_BATCHES = (1, 2, 7, 64)
+SAMPLE_COLUMNS = 16
+
+
+class ExportError(RuntimeError):
+    """A run that cannot be exported, or a graph that does not agree with torch."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What an export needs of a run: its configuration, its best weights and their digest."""
+
+    path: Path
+    config: RunConfig
+    status: dict[str, Any]
+    weights: bytes
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the best snapshot: two exports of one snapshot are the same model."""
+        return hashlib.sha256(self.weights).hexdigest()
+
+    @classmethod
+    def read(cls, path: Path) -> FinishedRun:
+        """Raises ExportError if the folder is no finished run."""
+        if not (path / "config.json").is_file():
+            raise ExportError(f"{path} is not a run: it has no config.json; make one with python -m training.train")
+        status = json.loads((path / "status.json").read_text(encoding="utf-8"))
+        if status["state"] != "finished":
+            raise ExportError(
+                f"run {path.name} is {status['state']} at step {status['step']} of {status['steps']}: finish it "
+                "with python -m training.train ... --resume"
+            )
+        best = path / "best.safetensors"
+        if not best.is_file():
+            raise ExportError(f"run {path.name} kept no snapshot: every one had collapsed; train it anew")
+        config = RunConfig.from_dict(json.loads((path / "config.json").read_text(encoding="utf-8")))
+        return cls(path, config, status, best.read_bytes())
+
+    def generator(self) -> nn.Module:
+        """The best snapshot, in evaluation mode."""
+        recipe = self.config.settings
+        generator, _ = networks.build(recipe.family, self.config.shape, recipe.width)
+        generator.load_state_dict(from_safetensors(self.weights))
+        return generator.eval().requires_grad_(False)
+
+
+class Graph(nn.Module):
+    """What is exported: latent float32 [batch, z] (and label int64 [batch, 1]) to image uint8 [batch, h, w, c]."""
+
+    def __init__(self, generator: nn.Module, image_range: tuple[float, float]) -> None:
+        super().__init__()
+        self.generator = generator
+        self.low, self.high = image_range
+
+    def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
+        image = self.generator(latent, None if label is None else label.squeeze(1))
+        return to_uint8(image, self.low, self.high).permute(0, 2, 3, 1)
+
+
+def export_run(
+    run: Path,
+    repository: Repository,
+    *,
+    name: str | None = None,
+    promote: bool = True,
+    job_id: str | None = None,
+) -> int:
+    """Export, check and publish a finished run; returns the version.
+
+    Raises:
+        ExportError: the run is not finished, or the graph disagrees with torch.
+    """
+    finished = FinishedRun.read(run)
+    name = name or run.name
+    graph = Graph(folded(finished.generator()), finished.config.settings.image_range)
+    content = to_onnx(graph, finished, name)
+    check_parity(content, finished)
+    card = describe(finished, name, content, graph, job_id)
+    version = repository.publish(card, content, samples(content, card), job_id=job_id)
+    if promote:
+        repository.promote(name, version)
+    return version
+
+
+def to_onnx(graph: Graph, finished: FinishedRun, name: str) -> bytes:
+    """The graph as self-contained ONNX, with metadata and without a path of the machine that made it."""
+    shape, recipe = finished.config.shape, finished.config.settings
+    inputs: tuple[Tensor, ...] = (torch.zeros(2, shape.z),)
+    names = ["latent"]
+    dynamic: list[dict[int, Any]] = [{0: torch.export.Dim("batch")}]
+    if shape.classes:
+        inputs += (torch.zeros(2, 1, dtype=torch.int64),)
+        names.append("label")
+        dynamic.append({0: torch.export.Dim("batch")})
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph,
+            inputs,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=names,
+            output_names=["image"],
+            dynamic_shapes=tuple(dynamic),
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    _strip(model)
+    for key, value in metadata(finished, name).items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    _assert_symbolic_batch(model)
+    onnx.checker.check_model(model, full_check=True)
+    assert recipe.z == shape.z
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def metadata(finished: FinishedRun, name: str) -> dict[str, str]:
+    """The file's identity."""
+    recipe = finished.config.settings
+    classes = finished.config.classes if recipe.conditional else ()
+    return {
+        "name": name,
+        "recipe": recipe.name,
+        "latent_recipe": recipe.latent,
+        "classes": json.dumps(list(classes), ensure_ascii=False),
+    }
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop the exporter's notes: they hold stack traces with paths."""
+    del model.metadata_props[:]
+    model.doc_string = model.graph.doc_string = ""
+    model.graph.name = "generator"
+    del model.graph.metadata_props[:]
+    for holder in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info):
+        holder.doc_string = ""
+        del holder.metadata_props[:]
+    for tensor in model.graph.initializer:
+        tensor.doc_string = ""
+        del tensor.metadata_props[:]
+
+
+def _assert_symbolic_batch(model: onnx.ModelProto) -> None:
+    for value in (*model.graph.input, *model.graph.output):
+        first = value.type.tensor_type.shape.dim[0]
+        if not first.dim_param:
+            raise ExportError(f"the exporter fixed the batch of {value.name!r} to {first.dim_value}")
+        first.dim_param = "batch"
+
+
+def check_parity(content: bytes, finished: FinishedRun) -> None:
+    """Compare onnxruntime with torch at several batches and in every class, in evaluation mode without folding.
+
+    Raises:
+        ExportError: a pixel differs by more than 1 of 255.
+    """
+    recipe, shape = finished.config.settings, finished.config.shape
+    reference = Graph(finished.generator(), recipe.image_range)
+    session = open_session(content)
+    batches = [*PARITY_BATCHES, *([shape.classes] if shape.classes else [])]
+    for index, batch in enumerate(batches):
+        noise = latents(recipe.latent, consecutive(1000 * index, batch), recipe.z)
+        label = (np.arange(batch, dtype=np.int64) % shape.classes)[:, None] if shape.classes else None
+        with torch.no_grad():
+            expected = reference(
+                torch.from_numpy(noise), None if label is None else torch.from_numpy(label)
+            ).numpy()
+        got = run_session(session, noise, label)
+        if got.dtype != np.uint8 or got.shape != expected.shape:
+            raise ExportError(
+                f"the graph gives {got.dtype} {got.shape}, torch {expected.dtype} {expected.shape}"
+            )
+        apart = int(np.abs(got.astype(int) - expected.astype(int)).max())
+        if apart > 1:
+            raise ExportError(f"at batch {batch} the graph and torch are {apart} of 255 apart")
+
+
+def open_session(content: bytes) -> onnxruntime.InferenceSession:
+    """One single-threaded CPU session."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def run_session(session: onnxruntime.InferenceSession, noise: Any, label: Any | None) -> Any:
+    """uint8 [batch, h, w, c] of noise float32 [batch, z] and label int64 [batch, 1]."""
+    feeds = {"latent": noise} if label is None else {"latent": noise, "label": label}
+    return session.run(["image"], feeds)[0]
+
+
+def samples(content: bytes, card: ModelCard) -> bytes:
+    """The PNG sheet of a model: 16 seeds from 0 on in a row a class (16 rows if it has no classes)."""
+    rows = len(card.classes) or SAMPLE_COLUMNS
+    noise = latents(card.latent_recipe, consecutive(0, rows * SAMPLE_COLUMNS), card.z)
+    label = np.arange(rows, dtype=np.int64).repeat(SAMPLE_COLUMNS)[:, None] if card.conditional else None
+    return encode.png(encode.grid(run_session(open_session(content), noise, label), SAMPLE_COLUMNS))
+
+
+def describe(finished: FinishedRun, name: str, content: bytes, graph: Graph, job_id: str | None) -> ModelCard:
+    """The card of a run's model, all but the scores that ``training.evaluate`` adds."""
+    config, recipe, status = finished.config, finished.config.settings, finished.status
+    noise, label = torch.zeros(1, recipe.z), torch.zeros(1, 1, dtype=torch.int64) if recipe.conditional else None
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        graph(noise, label)
+    asked = config.as_dict()
+    asked["dataset"] = Path(config.dataset).name
+    asked.pop("init")
+    return ModelCard(
+        name=name,
+        version=1,
+        recipe=recipe.name,
+        source=recipe.source,
+        dataset=asked["dataset"],
+        created_at=datetime.now(UTC),
+        conditional=recipe.conditional,
+        classes=list(config.classes) if recipe.conditional else [],
+        z=recipe.z,
+        latent_recipe=recipe.latent,
+        image=ImageShape(height=config.size, width=config.size, channels=config.channels),
+        opset=OPSET,
+        sha256=hashlib.sha256(content).hexdigest(),
+        file_bytes=len(content),
+        parameters=sum(p.numel() for p in finished.generator().parameters()),
+        macs=counter.get_total_flops() // 2,
+        training={
+            "config": asked,
+            "steps": status["steps"],
+            "images": status["images"],
+            "batch": recipe.batch,
+            "seconds": status.get("seconds"),
+            "threads": status.get("threads"),
+            "torch": status.get("torch"),
+            "best": status["best"],
+            "weights_sha256": finished.digest,
+            "weights": "EMA of the generator" if recipe.ema else "generator",
+            "warm_start": config.init is not None,
+        },
+        job_id=job_id,
+    )
+
+
+def lacking(runs: Path, repository: Repository) -> list[Path]:
+    """The finished runs whose best snapshot no version of the model of that name holds."""
+    found = []
+    for config in sorted(runs.glob("*/config.json")):
+        try:
+            finished = FinishedRun.read(config.parent)
+        except ExportError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        if finished.digest not in published(repository, config.parent.name):
+            found.append(config.parent)
+    return found
+
+
+def published(repository: Repository, name: str) -> set[str]:
+    """The digests of the snapshots that the versions of ``name`` were exported from."""
+    if name not in repository.names():
+        return set()
+    cards = [repository.card(name, version) for version in repository.versions(name)]
+    return {card.training.get("weights_sha256", "") for card in cards}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Export and publish; exit status 0, or 2 when a run cannot be exported or there is none."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.export", description="Export finished runs to ONNX and publish them."
+    )
+    parser.add_argument("run", nargs="*", type=Path, help="run folders; all finished ones under --runs by default")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--models", type=Path, default=Path("models"), help="the model repository")
+    parser.add_argument("--name", help="the model's name; the run folder's by default")
+    parser.add_argument("--no-promote", action="store_true", help="publish without making it live")
+    options = parser.parse_args(argv)
+    repository = Repository(options.models)
+    runs = options.run or lacking(options.runs, repository)
+    if options.name and len(runs) != 1:
+        parser.error("--name goes with one run")
+    if not runs:
+        print(
+            f"nothing to export: {options.models} already holds every finished run under {options.runs}, or there "
+            "is none. Make one: python -m training.train --recipe cdcgan --dataset ylecun/mnist",
+            file=sys.stderr,
+        )
+        return 2
+    failed = 0
+    for run in runs:
+        try:
+            version = export_run(run, repository, name=options.name, promote=not options.no_promote)
+            print(f"{run.name}: published version {version} of {options.name or run.name}")
+        except (ExportError, RepositoryError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed = 2
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

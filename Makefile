@@ -1,0 +1,88 @@
+# make serve    the service on http://127.0.0.1:8000 (settings: GANSERVE_*, from the environment or after `make serve`)
+# make test     style, types, import rules, then every test
+# make worker   takes retraining jobs from the queue
+# make up       service and worker together; Ctrl-C ends both
+# make models   trains, exports and judges the shipped models again
+# make bench    runs the benchmarks and records their tables
+# make clean    removes what the others have built; models/, runs/ and var/ stay
+
+.DELETE_ON_ERROR:
+.PHONY: help serve test worker up models bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+NEEDS := $(BIN)/python pyproject.toml constraints.txt
+
+# The first interpreter that is new enough. PYTHON=... overrules it.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+
+# What the settings ask for beyond the plain service. A set of extras has a stamp of its own.
+comma := ,
+EXTRAS := $(strip $(if $(filter cuda,$(GANSERVE_DEVICE)),cuda) $(if $(findstring postgres,$(GANSERVE_JOBS_DB)),postgres))
+space := $(subst ,, )
+SERVE_STAMP := $(VENV)/.installed-serve$(subst $(space),,$(EXTRAS:%=-%))
+WORKER_STAMP := $(VENV)/.installed-worker$(subst $(space),,$(EXTRAS:%=-%))
+TEST_STAMP := $(VENV)/.installed-test
+extras = $(if $(strip $(1)),[$(subst $(space),$(comma),$(strip $(1)))])
+
+help:
+	@sed -n 's/^# make /make /p' Makefile
+
+serve: $(SERVE_STAMP)
+	@exec $(BIN)/python -m service
+
+worker: $(WORKER_STAMP)
+	@exec $(BIN)/python -m training.worker
+
+# A shell starts background children deaf to Ctrl-C, so the trap passes it on as SIGTERM, which both take as
+# "finish and go". Whichever way the service ends, the worker ends with it.
+up: $(WORKER_STAMP)
+	@$(BIN)/python -m training.worker & worker=$$!; \
+	$(BIN)/python -m service & service=$$!; \
+	trap 'kill -TERM $$service $$worker 2>/dev/null' INT TERM HUP; \
+	wait $$service; status=$$?; \
+	kill -TERM $$service $$worker 2>/dev/null; \
+	wait $$service; wait $$worker; \
+	test $$status -gt 128 || exit $$status
+
+test: $(TEST_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n 2
+
+models: $(WORKER_STAMP)
+	$(BIN)/python -m training.models
+
+bench: $(TEST_STAMP)
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "ganserve needs Python 3.11 or newer, and none was found on the PATH." \
+		"Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "ganserve needs Python 3.11 or newer; $(PYTHON) is $$("$(PYTHON)" -V 2>&1)." >&2; exit 1; }
+	@"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment;" \
+		"on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+
+$(SERVE_STAMP): $(NEEDS)
+	@echo "Installing what the service needs; this happens once."
+	@$(PIP) '.$(call extras,$(EXTRAS))'
+	@touch $@
+
+$(WORKER_STAMP): $(NEEDS)
+	@echo "Installing what service and worker need, PyTorch among it; this happens once."
+	@$(PIP) '.$(call extras,training $(EXTRAS))'
+	@touch $@ $(SERVE_STAMP)
+
+$(TEST_STAMP): $(NEEDS)
+	@echo "Installing what the tests need, PyTorch among it; this happens once."
+	@$(PIP) '.[training,test,postgres]'
+	@touch $@ $(VENV)/.installed-serve $(VENV)/.installed-worker

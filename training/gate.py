@@ -1,7 +1,7 @@
 """The gate: may a new version replace the live one?
 
-It may if it beats or matches the live version on the same judge, the same data and as many images. The first version
-of a model has nothing to beat.
+It may if it beats or matches the live version on the same judge, the same data and as many images. The first
+version of a model has nothing to beat.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ SAME = ("judge", "dataset", "split", "images")
 class Rule:
     """One metric that must not get worse by more than measurement noise.
 
-    ``relative`` is a share of the live version's value, ``absolute`` is in the metric's own unit; the larger counts.
+    ``relative`` is a share of the live version's value, ``absolute`` is in the metric's own unit; the larger
+    counts.
     """
 
     metric: str
@@ -69,7 +70,8 @@ def compare(candidate: Mapping[str, Any], live: Mapping[str, Any] | None) -> Ver
     for key in SAME:
         if candidate.get(key) != live.get(key):
             return Verdict(
-                False, (f"not comparable: {key} is {candidate.get(key)!r}, the live version's {live.get(key)!r}",)
+                False,
+                (f"not comparable: {key} is {candidate.get(key)!r}, the live version's {live.get(key)!r}",),
             )
     reasons: list[str] = []
     better, compared = True, 0
@@ -86,7 +88,9 @@ def compare(candidate: Mapping[str, Any], live: Mapping[str, Any] | None) -> Ver
         better = better and held
         reasons.append(f"{rule.metric}: {new:.4g}, {old:.4g} live: {'holds' if held else 'worse'}")
     if not compared:
-        return Verdict(False, (f"nothing to compare: neither of {', '.join(r.metric for r in _RULES)} was measured",))
+        return Verdict(
+            False, (f"nothing to compare: neither of {', '.join(r.metric for r in _RULES)} was measured",)
+        )
     return Verdict(better, tuple(reasons))
 
 

@@ -1,0 +1,431 @@
+"""The retraining queue as the service sees it: submit, list, read, cancel.
+
+The service never trains. It writes a row into the queue (DBOS, in SQLite or PostgreSQL) and reads rows; a
+process of ``python -m training.worker`` takes the jobs out. Both sides agree on the names in this module and
+on nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import sqlalchemy as sa
+from dbos import DBOS, DBOSClient, EnqueueOptions, WorkflowSerializationFormat, WorkflowStatus
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.latents import MAX_SEED
+
+QUEUE = "retrain"
+WORKFLOW = "retrain"
+PROGRESS = "progress"
+# Pinned: DBOS would otherwise hash the worker's source, and a new release would strand the jobs of the last
+# one.
+APPLICATION_VERSION = "retrain-1"
+APPLICATION_NAME = "ganserve"
+# A worker beats every 2 s; one that was silent for this long is taken for dead.
+WORKER_SILENT_SECONDS = 15.0
+DEFAULT_QUEUE_LIMIT = 100
+_JOB_KEYS = uuid.UUID("5e2a3d8e-4c70-4b1a-9f0e-2f6f6b1d7a10")
+_QUEUE_LOCK = 0x67616E73
+
+State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+STEPS = ("train", "export", "evaluate", "publish", "promote")
+_STATES: Mapping[str, State] = {
+    "ENQUEUED": "queued",
+    "DELAYED": "queued",
+    "PENDING": "running",
+    "SUCCESS": "succeeded",
+    "ERROR": "failed",
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
+    "CANCELLED": "cancelled",
+}
+_STATUSES: Mapping[State, list[str]] = {
+    state: [status for status, named in _STATES.items() if named == state] for state in _STATES.values()
+}
+
+log = logging.getLogger(__name__)
+
+
+# JobsError
+# ├── UnknownJob          404
+# ├── InvalidJob          422  with one line a mistake
+# ├── KeyReused           409  the idempotency key belongs to another request
+# ├── JobFinished         409  nothing left to cancel
+# ├── QueueFull           429  with the seconds after which to ask again
+# └── JobsUnavailable     503  the queue's database does not answer
+class JobsError(Exception):
+    """Anything the queue refuses; the message says what would be right."""
+
+
+class UnknownJob(JobsError):  # noqa: N818
+    """No job has this id."""
+
+
+class InvalidJob(JobsError):  # noqa: N818
+    """What was asked for cannot be trained."""
+
+    def __init__(self, reasons: list[str]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = reasons
+
+
+class KeyReused(JobsError):  # noqa: N818
+    """The idempotency key was used for a different request."""
+
+
+class JobFinished(JobsError):  # noqa: N818
+    """The job has ended and can no longer be cancelled."""
+
+
+class QueueFull(JobsError):  # noqa: N818
+    """As many jobs wait as may wait."""
+
+    def __init__(self, limit: int, retry_after: int) -> None:
+        super().__init__(f"{limit} jobs are waiting, as many as may wait: try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+class JobsUnavailable(JobsError):  # noqa: N818
+    """The queue's database cannot be reached."""
+
+
+class JobRequest(BaseModel):
+    """What to train, on what, for how long, and when the result may go live."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)] = Field(
+        description="name in the model repository; a new name makes a new model"
+    )
+    recipe: str = Field(max_length=64, description="a recipe of the training side, such as `cdcgan`")
+    dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$", max_length=128)] = (
+        Field(description="an uploaded data set, `digits`, or a Hugging Face data set")
+    )
+    images: int = Field(ge=1, le=10**9, description="budget, in images seen")
+    seed: int | None = Field(default=None, ge=0, lt=MAX_SEED, description="drawn and told when left out")
+    init: Literal["scratch", "live"] = "scratch"
+    promote: Literal["if_better", "always", "never"] = "if_better"
+    overrides: dict[str, float | int | str] = Field(default_factory=dict)
+
+
+class Job(BaseModel):
+    """One job as it stands."""
+
+    id: str
+    state: State
+    step: str | None = None
+    request: dict[str, Any]
+    progress: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
+    error: str | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    attempts: int = 0
+    worker: str | None = None
+    note: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing about it will change any more."""
+        return self.state in ("succeeded", "failed", "cancelled")
+
+
+@cache
+def recipes() -> dict[str, Any]:
+    """Every recipe's bounds, as ``python -m training.recipes`` wrote them."""
+    path = Path(__file__).with_name("recipes.json")
+    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def check_request(request: JobRequest, bounds: Mapping[str, Any]) -> None:
+    """Hold a request against the recipe's own bounds.
+
+    Raises:
+        InvalidJob: unknown recipe, unknown override, wrong type, or out of bounds; every mistake is listed.
+    """
+    if request.recipe not in bounds:
+        raise InvalidJob(
+            [f"recipe: {request.recipe!r} is unknown; expected one of {', '.join(sorted(bounds))}"]
+        )
+    allowed: Mapping[str, Any] = bounds[request.recipe]["overrides"]
+    wrong = []
+    for name, value in request.overrides.items():
+        if name not in allowed:
+            right = ", ".join(sorted(allowed)) or "none"
+            wrong.append(
+                f"overrides.{name}: recipe {request.recipe!r} has no such override; expected: {right}"
+            )
+        elif reason := _out_of_bounds(value, allowed[name]):
+            wrong.append(f"overrides.{name}: {value!r} {reason}")
+    if wrong:
+        raise InvalidJob(wrong)
+
+
+def _out_of_bounds(value: float | int | str, bound: Mapping[str, Any]) -> str | None:
+    if bound["type"] == "choice":
+        return None if value in bound["choices"] else f"is none of {', '.join(map(str, bound['choices']))}"
+    right = f"expected {bound['type']} from {bound['min']} to {bound['max']}"
+    if isinstance(value, bool | str):
+        return f"is not a number; {right}"
+    if bound["type"] == "int" and value != int(value):
+        return f"is not whole; {right}"
+    # Written so that NaN, which compares false with everything, is out of bounds.
+    return None if bound["min"] <= value <= bound["max"] else f"is out of bounds; {right}"
+
+
+def engine_for(url: str) -> sa.Engine:
+    """An engine for the queue's database, set up so that several processes can share one SQLite file."""
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() == "postgresql":
+        return sa.create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            pool_size=5,
+            max_overflow=0,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 5},
+        )
+    if parsed.get_backend_name() != "sqlite":
+        raise ValueError(
+            f"GANSERVE_JOBS_DB: {parsed.drivername} is not supported; expected sqlite or postgresql"
+        )
+    if parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(parsed, pool_size=5, max_overflow=0)
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, record: Any) -> None:
+        connection.isolation_level = "IMMEDIATE"
+        connection.execute("PRAGMA busy_timeout=30000")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    return engine
+
+
+def dbos_url(url: str) -> str:
+    """The same database, spelled as DBOS expects it."""
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() == "postgresql":
+        parsed = parsed.set(drivername="postgresql")
+    return parsed.render_as_string(hide_password=False)
+
+
+def prepare_database(url: str, engine: sa.Engine) -> None:
+    """Create or migrate the queue's tables; safe to run in several processes at once, and again."""
+    sqlite = engine.dialect.name == "sqlite"
+    if sqlite:
+        with engine.connect() as connection:
+            # Readers then never wait for the writer. The mode is kept in the file.
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+    DBOS.migrate(dbos_url(url))
+    with engine.begin() as connection:
+        if sqlite:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _QUEUE_LOCK})
+        connection.execute(
+            sa.text(
+                "CREATE TABLE IF NOT EXISTS ganserve_workers "
+                "(id TEXT PRIMARY KEY, host TEXT NOT NULL, beat INTEGER NOT NULL, "
+                "seen_at DOUBLE PRECISION NOT NULL)"
+            )
+        )
+
+
+class JobStore:
+    """The queue. Connects at the first call; every method may be called from any thread.
+
+    Args:
+        url: SQLAlchemy URL of the queue's database.
+        queue_limit: jobs that may wait at once.
+        check_dataset: told a data set's name; answers why it cannot be used, or None.
+        bounds: recipes by name, as in ``recipes.json``.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        queue_limit: int = DEFAULT_QUEUE_LIMIT,
+        check_dataset: Callable[[str], str | None] = lambda name: None,
+        bounds: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.url = url
+        self.queue_limit = queue_limit
+        self._check_dataset = check_dataset
+        self._bounds = bounds
+        self._lock = threading.Lock()
+        self._engine: sa.Engine | None = None
+        self._client: DBOSClient | None = None
+
+    def close(self) -> None:
+        """Let go of the database."""
+        with self._lock:
+            if self._client is not None:
+                self._client.destroy()
+            if self._engine is not None:
+                self._engine.dispose()
+            self._client = self._engine = None
+
+    def submit(self, request: JobRequest, key: str | None = None) -> tuple[Job, bool]:
+        """Queue a job; returns it and whether it is new.
+
+        The same ``key`` with the same request returns the job it made before, however often and from however
+        many clients at once.
+
+        Raises:
+            InvalidJob, KeyReused, QueueFull, JobsUnavailable
+        """
+        check_request(request, recipes() if self._bounds is None else self._bounds)
+        if reason := self._check_dataset(request.dataset):
+            raise InvalidJob([f"dataset: {reason}"])
+        asked = request.model_dump()
+        # Drawn here and kept with the job, so that every attempt of it computes the same weights.
+        spec = asked if request.seed is not None else {**asked, "seed": secrets.randbelow(2**31)}
+        job_id = uuid.uuid4().hex if key is None else uuid.uuid5(_JOB_KEYS, key).hex
+        options: EnqueueOptions = {
+            "workflow_name": WORKFLOW,
+            "queue_name": QUEUE,
+            "workflow_id": job_id,
+            "app_version": APPLICATION_VERSION,
+            "serialization_type": WorkflowSerializationFormat.PORTABLE,
+        }
+        with self._open() as (client, engine):
+            made = False
+            with engine.begin() as connection:
+                # One post at a time counts and inserts, over all replicas: the bound is exact.
+                if engine.dialect.name == "sqlite":
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                else:
+                    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _QUEUE_LOCK})
+                table = "workflow_status" if engine.dialect.name == "sqlite" else "dbos.workflow_status"
+                known = connection.execute(
+                    sa.text(f"SELECT 1 FROM {table} WHERE workflow_uuid = :id"), {"id": job_id}
+                ).first()
+                if known is None:
+                    waiting = connection.execute(
+                        sa.text(f"SELECT count(*) FROM {table} WHERE name = :name AND status = 'ENQUEUED'"),
+                        {"name": WORKFLOW},
+                    ).scalar_one()
+                    if waiting >= self.queue_limit:
+                        raise QueueFull(self.queue_limit, retry_after=30)
+                    client.enqueue_in_transaction(connection, options, {"spec": spec, "asked": asked})
+                    made = True
+            job, before = self._read(client, job_id)
+            if not made and before != asked:
+                raise KeyReused("this Idempotency-Key was used for another request: send a new key")
+            return job, made
+
+    def get(self, job_id: str) -> Job:
+        """One job. Raises UnknownJob, JobsUnavailable."""
+        with self._open() as (client, _):
+            return self._read(client, job_id)[0]
+
+    def page(
+        self, *, state: State | None = None, limit: int = 50, offset: int = 0, newest_first: bool = True
+    ) -> list[Job]:
+        """A page of jobs, newest first."""
+        with self._open() as (client, _):
+            rows = client.list_workflows(
+                name=WORKFLOW,
+                status=_STATUSES[state] if state else None,
+                limit=limit,
+                offset=offset,
+                sort_desc=newest_first,
+            )
+            return [self._job(client, row) for row in rows]
+
+    def cancel(self, job_id: str) -> Job:
+        """Stop a job; a running one ends within about a second. Cancelling twice is no mistake.
+
+        Raises:
+            UnknownJob, JobFinished, JobsUnavailable
+        """
+        with self._open() as (client, _):
+            job, _asked = self._read(client, job_id)
+            if job.state in ("succeeded", "failed"):
+                raise JobFinished(f"job {job_id} has {job.state}: there is nothing left to cancel")
+            if job.state != "cancelled":
+                client.cancel_workflow(job_id)
+            return self._read(client, job_id)[0]
+
+    def workers(self) -> list[str]:
+        """Ids of the workers that were heard of lately."""
+        with self._open() as (_, engine), engine.connect() as connection:
+            rows = connection.execute(
+                sa.text("SELECT id FROM ganserve_workers WHERE seen_at > :since ORDER BY id"),
+                {"since": time.time() - WORKER_SILENT_SECONDS},
+            )
+            return [row[0] for row in rows]
+
+    def _read(self, client: DBOSClient, job_id: str) -> tuple[Job, dict[str, Any]]:
+        rows = client.list_workflows(workflow_ids=[job_id], name=WORKFLOW)
+        if not rows:
+            raise UnknownJob(f"no job has the id {job_id!r}; GET /jobs lists them")
+        return self._job(client, rows[0]), _inputs(rows[0])["asked"]
+
+    def _job(self, client: DBOSClient, row: WorkflowStatus) -> Job:
+        state = _STATES[row.status]
+        progress = None
+        if state != "queued" or row.recovery_attempts:
+            progress = client.get_event(row.workflow_id, PROGRESS, timeout_seconds=0)
+        return Job(
+            id=row.workflow_id,
+            state=state,
+            step=None if progress is None else progress.get("step"),
+            request=_inputs(row)["spec"],
+            progress=progress,
+            result=row.output if state == "succeeded" else None,
+            error=_reason(row) if state == "failed" else None,
+            created_at=_moment(row.created_at) or datetime.now(UTC),
+            started_at=_moment(row.dequeued_at),
+            finished_at=_moment(row.completed_at),
+            attempts=row.recovery_attempts or 0,
+            worker=row.executor_id or None,
+        )
+
+    @contextmanager
+    def _open(self) -> Iterator[tuple[DBOSClient, sa.Engine]]:
+        try:
+            with self._lock:
+                if self._client is None:
+                    self._engine = engine_for(self.url)
+                    prepare_database(self.url, self._engine)
+                    self._client = DBOSClient(
+                        system_database_engine=self._engine,
+                        application_name=APPLICATION_NAME,
+                        retry_connection_errors=False,
+                    )
+                client, engine = self._client, self._engine
+            assert engine is not None
+            yield client, engine
+        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+            log.warning("the queue's database does not answer: %s", error)
+            raise JobsUnavailable("the queue's database does not answer: try again shortly") from error
+
+
+def _inputs(row: WorkflowStatus) -> dict[str, Any]:
+    assert row.input is not None
+    found: dict[str, Any] = row.input["args"][0]
+    return found
+
+
+def _reason(row: WorkflowStatus) -> str:
+    if row.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
+        return f"its worker died {row.recovery_attempts} times over this job"
+    return str(row.error) if row.error is not None else "no reason was recorded"
+
+
+def _moment(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)

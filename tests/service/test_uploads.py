@@ -1,0 +1,210 @@
+"""A ZIP of class folders is kept whole, or refused whole with the reason by file."""
+
+import io
+import stat
+import zipfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+from PIL import Image
+
+from service.uploads import (
+    InvalidName,
+    InvalidUpload,
+    Limits,
+    NameTaken,
+    TooLarge,
+    UnknownDataset,
+    Upload,
+    Uploads,
+)
+
+
+def picture(colour: int = 0, size: tuple[int, int] = (8, 8), kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", size, colour).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def archive(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as opened:
+        for path, content in members.items():
+            opened.writestr(path, content)
+    return buffer.getvalue()
+
+
+GOOD = {"cat/a.png": picture(1), "cat/b.jpg": picture(2, kind="JPEG"), "dog/a.png": picture(3)}
+
+
+def keep(root: Path, content: bytes, name: str = "pets", limits: Limits | None = None) -> Upload:
+    uploads = Uploads(root, limits or Limits())
+    with uploads.staging() as staging:
+        path = staging / "upload.zip"
+        path.write_bytes(content)
+        return uploads.keep(name, path, staging)
+
+
+@contextmanager
+def refused(root: Path, *words: str) -> Iterator[None]:
+    with pytest.raises(InvalidUpload) as caught:
+        yield
+    told = " | ".join(f"{problem.file}: {problem.reason}" for problem in caught.value.problems)
+    for word in words:
+        assert word in told
+    assert list(root.iterdir()) == [], "nothing is kept of a refused upload"
+
+
+def test_class_folders_become_a_data_set(tmp_path: Path) -> None:
+    upload = keep(tmp_path, archive(GOOD))
+    assert upload.classes == {"cat": 2, "dog": 1}
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*g")) == [
+        "pets/cat/000001.png",
+        "pets/cat/000002.jpg",
+        "pets/dog/000001.png",
+    ]
+    assert (tmp_path / "pets/dog/000001.png").read_bytes() == GOOD["dog/a.png"]
+    assert Uploads(tmp_path).list() == [upload]
+
+
+def test_a_folder_that_was_zipped_whole_and_desktop_clutter_are_understood(tmp_path: Path) -> None:
+    members = {f"my pets/{path}": content for path, content in GOOD.items()}
+    members |= {
+        "__MACOSX/my pets/cat/._a.png": b"x",
+        "my pets/.DS_Store": b"x",
+        "my pets/cat/Thumbs.db": b"x",
+    }
+    assert keep(tmp_path, archive(members)).classes == {"cat": 2, "dog": 1}
+
+
+@pytest.mark.parametrize(
+    "path", ["../../evil.png", "cat/../../evil.png", "/etc/evil.png", "cat\\..\\evil.png", "C:/cat/evil.png"]
+)
+def test_no_path_leaves_its_folder(tmp_path: Path, path: str) -> None:
+    root = tmp_path / "inside"
+    root.mkdir()
+    with refused(root, "leaves its folder"):
+        keep(root, archive({**GOOD, path: picture()}))
+    assert list(tmp_path.rglob("evil*")) == []
+
+
+def test_links_are_refused(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as opened:
+        link = zipfile.ZipInfo("cat/link.png")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        opened.writestr(link, "/etc/passwd")
+    with refused(tmp_path, "cat/link.png: is a link"):
+        keep(tmp_path, buffer.getvalue())
+
+
+def test_archives_in_archives_and_other_files_are_refused_by_name(tmp_path: Path) -> None:
+    with refused(tmp_path, "cat/more.zip: is not an image", "dog/notes.txt: is not an image"):
+        keep(tmp_path, archive({**GOOD, "cat/more.zip": archive(GOOD), "dog/notes.txt": b"x"}))
+
+
+def test_every_image_that_cannot_be_decoded_is_listed(tmp_path: Path) -> None:
+    broken = {"cat/cut.png": picture()[:41], "dog/text.png": b"no image", "dog/zip.png": archive(GOOD)}
+    with refused(tmp_path, "cat/cut.png: cannot", "dog/text.png: cannot", "dog/zip.png: cannot"):
+        keep(tmp_path, archive({**GOOD, **broken}))
+
+
+def test_a_name_that_lies_about_the_format_is_refused(tmp_path: Path) -> None:
+    with refused(tmp_path, "cat/a.png: is a JPEG"):
+        keep(tmp_path, archive({"cat/a.png": picture(kind="JPEG")}))
+
+
+def test_pixels_are_counted_before_they_are_decoded(tmp_path: Path) -> None:
+    with refused(tmp_path, "cat/big.png: has 6000 x 6000 pixels"):
+        big = bytearray(picture())
+        big[16:24] = (6000).to_bytes(4, "big") * 2
+        import zlib
+
+        big[29:33] = zlib.crc32(big[12:29]).to_bytes(4, "big")
+        keep(tmp_path, archive({"cat/big.png": bytes(big)}))
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (Limits(files=2), "holds 3 files"),
+        (Limits(unpacked_bytes=100), "unpacks to"),
+        (Limits(classes=1), "more than 1 classes"),
+        (Limits(file_bytes=10), "at most 10 are allowed"),
+        (Limits(pixels=63), "8 x 8 pixels"),
+        (Limits(ratio=0.1), "times its size"),
+    ],
+)
+def test_each_cap_holds(tmp_path: Path, limits: Limits, words: str) -> None:
+    with refused(tmp_path, words):
+        keep(tmp_path, archive(GOOD), limits=limits)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    with refused(tmp_path, "times its size"):
+        keep(tmp_path, archive({"cat/bomb.png": bytes(20 << 20)}))
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", archive(GOOD)[:-30], archive({})])
+def test_what_is_no_sound_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+    with refused(tmp_path, "(archive): "):
+        keep(tmp_path, content)
+
+
+def test_damaged_content_is_listed_by_file(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as opened:
+        opened.writestr("cat/a.png", picture())
+    content = bytearray(buffer.getvalue())
+    content[60] ^= 0xFF
+    with refused(tmp_path, "cat/a.png: cannot be unpacked: Bad CRC-32"):
+        keep(tmp_path, bytes(content))
+
+
+@pytest.mark.parametrize(
+    "path", ["a.png", "one/two/a.png", ".hidden/a.png", "\u200b\x07/a.png", "x" * 65 + "/a.png"]
+)
+def test_a_file_outside_a_usable_class_folder_is_refused(tmp_path: Path, path: str) -> None:
+    with refused(tmp_path, "class"):
+        keep(tmp_path, archive({**GOOD, path: picture()}))
+
+
+@pytest.mark.parametrize("name", ["", "Pets", "../pets", ".pets", "a" * 64, "digits"])
+def test_a_name_that_cannot_be_used_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidName):
+        keep(tmp_path, archive(GOOD), name=name)
+
+
+def test_a_kept_data_set_is_never_replaced_silently(tmp_path: Path) -> None:
+    keep(tmp_path, archive(GOOD))
+    with pytest.raises(NameTaken, match="DELETE it first"):
+        keep(tmp_path, archive({"bird/a.png": picture()}))
+    uploads = Uploads(tmp_path)
+    assert uploads.get("pets").classes == {"cat": 2, "dog": 1}
+    uploads.delete("pets")
+    assert keep(tmp_path, archive({"bird/a.png": picture()})).classes == {"bird": 1}
+
+
+def test_deleting_what_is_not_there_says_so(tmp_path: Path) -> None:
+    for name in ("pets", "../pets", "."):
+        with pytest.raises(UnknownDataset):
+            Uploads(tmp_path).delete(name)
+
+
+def test_a_body_is_cut_off_at_the_limit(tmp_path: Path) -> None:
+    read = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal read
+        for _ in range(100):
+            read += 1
+            yield bytes(1000)
+
+    uploads = Uploads(tmp_path, Limits(archive_bytes=5000))
+    with uploads.staging() as staging, pytest.raises(TooLarge):
+        anyio.run(uploads.receive, body(), staging)
+    assert read == 6
+    assert list(tmp_path.iterdir()) == []

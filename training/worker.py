@@ -3,12 +3,13 @@
     python -m training.worker
     GANSERVE_JOBS_DB=postgresql://host/jobs GANSERVE_WORKER_ID=gpu-1 python -m training.worker --threads 8
 
-A job is the workflow train -> export -> evaluate -> publish -> promote. Each step's outcome is recorded in the
-queue's database, so a worker that takes a job over goes on with the first step that has none. Steps can run more than
-once: training goes on from the last checkpoint in a folder of its own for each attempt, and publishing is idempotent
-by the job's id.
+A job is the workflow train -> export -> evaluate -> publish -> promote. Each step's outcome is recorded in
+the queue's database, so a worker that takes a job over goes on with the first step that has none. Steps can
+run more than once: training goes on from the last checkpoint in a folder of its own for each attempt, and
+publishing is idempotent by the job's id.
 
-Everything that needs torch runs in child processes, which die with this one and can be killed by a cancelled job.
+Everything that needs torch runs in child processes, which die with this one and can be killed by a cancelled
+job.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from dbos import DBOS, WorkflowSerializationFormat
+from service.repository import ModelCard, Repository, RepositoryError
 
 from service.jobs import (
     APPLICATION_NAME,
@@ -47,11 +49,11 @@ from service.jobs import (
     engine_for,
     prepare_database,
 )
-from service.repository import ModelCard, Repository, RepositoryError
 from training import gate
 
 BEAT_SECONDS = 2.0
-# A child that fails is started again from its checkpoint; so often without a new one in between, and the job fails.
+# A child that fails is started again from its checkpoint; so often without a new one in between, and the job
+# fails.
 CHILD_TRIES = 3
 # A job whose worker died this often is given up, so that it cannot stop the queue.
 MAX_RECOVERY_ATTEMPTS = 10
@@ -68,7 +70,7 @@ class JobFailed(Exception):  # noqa: N818
 
 @dataclass(frozen=True)
 class Config:
-    """What a worker is told. The commands are prefixes, so that tests can put a small script in their place."""
+    """What a worker is told. Commands are prefixes: tests put a small script in their place."""
 
     jobs_db: str
     data: Path
@@ -102,7 +104,8 @@ class Worker:
         self._beat = 0
         self._heard: dict[str, tuple[int, float]] = {}
 
-    # -- life ---------------------------------------------------------------------------------------------------
+    # -- life
+    # ---------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT; then save a checkpoint, leave the job to the next worker and end."""
@@ -182,17 +185,21 @@ class Worker:
     def reap(self) -> None:
         """Free the jobs of workers that are gone or silent, so that any worker can take them.
 
-        Silence is measured by this process's own clock, from the last beat that it saw change: clocks of different
-        machines need not agree.
+        Silence is measured by this process's own clock, from the last beat that it saw change: clocks of
+        different machines need not agree.
         """
         mine = self.config.worker_id
         table = "workflow_status" if self.engine.dialect.name == "sqlite" else "dbos.workflow_status"
         with self.engine.connect() as connection:
-            beats = {row[0]: row[1] for row in connection.execute(sa.text("SELECT id, beat FROM ganserve_workers"))}
+            beats = {
+                row[0]: row[1] for row in connection.execute(sa.text("SELECT id, beat FROM ganserve_workers"))
+            }
             owners = {
                 row[0]
                 for row in connection.execute(
-                    sa.text(f"SELECT DISTINCT executor_id FROM {table} WHERE name = :name AND status = 'PENDING'"),
+                    sa.text(
+                        f"SELECT DISTINCT executor_id FROM {table} WHERE name = :name AND status = 'PENDING'"
+                    ),
                     {"name": WORKFLOW},
                 )
             }
@@ -211,14 +218,16 @@ class Worker:
             # tests/faults holds it to that.
             DBOS._recover_pending_workflows(sorted(dead))
 
-    # -- children -----------------------------------------------------------------------------------------------
+    # -- children
+    # -----------------------------------------------------------------------------------------------
 
     async def child(
         self, command: Sequence[str], step: str, *, told: dict[str, Any] | None = None, report: bool = False
     ) -> Child:
         """Run a command that speaks JSON lines on stdout; its progress becomes the job's.
 
-        The child is killed when the job is cancelled or taken over, or when it makes no progress for too long.
+        The child is killed when the job is cancelled or taken over, or when it makes no progress for too
+        long.
         """
         base = {"step": step, **(told or {})}
         await DBOS.set_event_async(PROGRESS, base)
@@ -342,14 +351,15 @@ def _why(code: int, last_words: deque[str]) -> str:
     return words.removeprefix("error: ") or f"ended with status {code}"
 
 
-# -- the run's folders ------------------------------------------------------------------------------------------
+# -- the run's folders
+# ------------------------------------------------------------------------------------------
 
 
 def begin_attempt(job: Path) -> Path:
     """A new folder ``attempt-N`` that holds what the attempt before it left.
 
-    Each attempt writes into its own folder, so a worker that was taken for dead and comes back late cannot touch the
-    run of the one that took over.
+    Each attempt writes into its own folder, so a worker that was taken for dead and comes back late cannot
+    touch the run of the one that took over.
     """
     job.mkdir(parents=True, exist_ok=True)
     before = attempts(job)
@@ -401,7 +411,8 @@ def _newest_checkpoint(run: Path) -> str | None:
     return max((path.name for path in run.glob("checkpoints/*.pt")), default=None)
 
 
-# -- the workflow -----------------------------------------------------------------------------------------------
+# -- the workflow
+# -----------------------------------------------------------------------------------------------
 
 _worker: Worker | None = None
 
@@ -439,7 +450,7 @@ async def retrain(job: dict[str, Any]) -> dict[str, Any]:
 
 @DBOS.step(name="train", preemptible=True)
 async def train(job_id: str, spec: dict[str, Any]) -> dict[str, Any]:
-    """Train in a child process until the budget is spent; returns the run's folder, relative to the data folder."""
+    """Train in a child process until the budget is spent; returns the run's folder below the data folder."""
     worker = _this()
     config = worker.config
     run = await asyncio.to_thread(begin_attempt, config.data / "runs" / job_id)
@@ -483,7 +494,9 @@ def live_weights(worker: Worker, model: str) -> Path:
         raise JobFailed(f'init: {error}; ask for init "scratch"') from error
     path = _weights(worker.config.data, card)
     if not path.exists():
-        raise JobFailed(f'init: the weights of {model} {live} are not in {path.parent}; ask for init "scratch"')
+        raise JobFailed(
+            f'init: the weights of {model} {live} are not in {path.parent}; ask for init "scratch"'
+        )
     return path
 
 
@@ -509,7 +522,7 @@ async def _task(job_id: str, step: str, arguments: dict[str, Any]) -> dict[str, 
 
 @DBOS.step(name="export", preemptible=True)
 async def export(job_id: str, spec: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
-    """Make the ONNX graph, its card and its samples, in a repository of the job's own: nothing is public yet."""
+    """Make the ONNX graph, card and samples in a repository of the job's own: nothing is public yet."""
     config = _this().config
     staged = _staged(config, job_id)
     return await _task(
@@ -532,7 +545,7 @@ def _staged(config: Config, job_id: str) -> Repository:
 
 @DBOS.step(name="evaluate", preemptible=True)
 async def evaluate(job_id: str, spec: dict[str, Any]) -> dict[str, Any]:
-    """Measure the candidate, and the live version on the same judge, data and image count; hold them together."""
+    """Measure the candidate, and the live version on the same judge, data and image count."""
     worker = _this()
     staged, name = _staged(worker.config, job_id), spec["model"]
     candidate = str(staged.model_path(name, 1))
@@ -559,7 +572,7 @@ def _dataset(worker: Worker, spec: dict[str, Any]) -> str:
 
 @DBOS.step(name="publish", preemptible=True)
 async def publish(job_id: str, spec: dict[str, Any], measured: dict[str, Any]) -> int:
-    """Put the measured candidate into the model repository; the same job gets the same version, however often."""
+    """Put the measured candidate into the model repository; one job gets one version, however often."""
     await DBOS.set_event_async(PROGRESS, {"step": "publish"})
     return await asyncio.to_thread(_publish, _this(), job_id, spec, measured)
 
@@ -589,7 +602,9 @@ def _keep_weights(worker: Worker, job_id: str, card: ModelCard) -> None:
 
 
 @DBOS.step(name="promote")
-async def promote(job_id: str, spec: dict[str, Any], version: int, measured: dict[str, Any]) -> dict[str, Any]:
+async def promote(
+    job_id: str, spec: dict[str, Any], version: int, measured: dict[str, Any]
+) -> dict[str, Any]:
     """Make the version live if the job's owner and the gate say so.
 
     Not preemptible: it is short, and a job that reads ``cancelled`` should not have been half promoted.
@@ -615,19 +630,24 @@ def _promote(worker: Worker, spec: dict[str, Any], version: int, measured: dict[
     return {"promoted": True, "promotion": "live"}
 
 
-# -- the command ------------------------------------------------------------------------------------------------
+# -- the command
+# ------------------------------------------------------------------------------------------------
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the settings and work."""
     environment = os.environ
     data = Path(environment.get("GANSERVE_DATA", "var"))
-    parser = argparse.ArgumentParser(prog="python -m training.worker", description="Carry out retraining jobs.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.worker", description="Carry out retraining jobs."
+    )
     parser.add_argument("--data", type=Path, default=data, help="runs and uploads (GANSERVE_DATA)")
     parser.add_argument("--models", type=Path, default=Path(environment.get("GANSERVE_MODELS", "models")))
     parser.add_argument("--jobs-db", default=environment.get("GANSERVE_JOBS_DB"), help="SQLAlchemy URL")
     parser.add_argument(
-        "--id", default=environment.get("GANSERVE_WORKER_ID") or socket.gethostname(), help="unique and stable"
+        "--id",
+        default=environment.get("GANSERVE_WORKER_ID") or socket.gethostname(),
+        help="unique and stable",
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads of a training")
     options = parser.parse_args(argv)

@@ -1,0 +1,182 @@
+"""A queue, its workers as real processes, and a PostgreSQL server of the tests' own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.jobs import Job, JobRequest, JobStore
+from service.repository import Repository
+
+HERE = Path(__file__).parent
+BOUNDS = {"stub": {"conditional": False, "overrides": {"batch": {"type": "int", "min": 2, "max": 64, "default": 8}}}}
+
+
+class Site:
+    """One data folder, one queue, and the processes that work on it."""
+
+    def __init__(self, data: Path, database: str) -> None:
+        self.data, self.database = data, database
+        self.store = JobStore(database, bounds=BOUNDS, queue_limit=50)
+        self.repository = Repository(data / "models")
+        self.processes: list[subprocess.Popen[bytes]] = []
+        (data / "models").mkdir()
+
+    def behave(self, **seconds: float) -> None:
+        """How long steps last: ``train`` a step, the others at all."""
+        (self.data / "behaviour.json").write_text(json.dumps(seconds))
+
+    def worker(self, name: str = "w1", script: str = "stub_worker.py") -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "PYTHONPATH": str(HERE.parent.parent)}
+        with (self.data / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, str(HERE / script), str(self.data), self.database, name],
+                stdout=log,
+                stderr=log,
+                env=environment,
+            )
+        self.processes.append(process)
+        return process
+
+    def submit(self, dataset: str = "digits", images: int = 200, key: str | None = None, **more: Any) -> Job:
+        request = JobRequest(model="m", recipe="stub", dataset=dataset, images=images, seed=7, **more)
+        return self.store.submit(request, key)[0]
+
+    def end(self, job: Job, seconds: float = 45.0) -> Job:
+        """The job when it has ended."""
+        return self.until(lambda: (found if (found := self.store.get(job.id)).finished else None), seconds)
+
+    def until(self, condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+        """Wait until it is true; its value."""
+        limit = time.monotonic() + seconds
+        while time.monotonic() < limit:
+            if value := condition():
+                return value
+            time.sleep(0.05)
+        logs = "\n".join(f"== {path.name}\n{path.read_text()[-3000:]}" for path in sorted(self.data.glob("*.log")))
+        raise AssertionError(f"nothing happened in {seconds} s\n{logs}")
+
+    def reached(self, step: str, kind: str = "step") -> None:
+        """Wait until a step has begun (``step``) or has done its work but not ended (``done``)."""
+        if step == "train":
+            self.until(lambda: list(self.data.glob("runs/*/attempt-*/checkpoints/*.pt")))
+        else:
+            self.until((self.data / f"{kind}-{step}").exists)
+
+    def child(self, worker: subprocess.Popen[bytes]) -> int:
+        """The process id of a worker's training child."""
+        path = Path(f"/proc/{worker.pid}/task")
+        return int(
+            self.until(lambda: " ".join(task.joinpath("children").read_text() for task in path.iterdir()).split())[0]
+        )
+
+    def weights(self, version: int = 1) -> str:
+        return str(self.repository.card("m", version).training["weights"])
+
+    def close(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            process.wait()
+        self.store.close()
+
+
+def undisturbed(images: int, seed: int = 7) -> str:
+    """The weights of a stub training of so many images that nothing interrupts."""
+    import hashlib
+
+    state = f"seed {seed} None"
+    for step in range(1, images // 10 + 1):
+        state = hashlib.sha256(f"{state} {step}".encode()).hexdigest()
+    return state
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Postgres:
+    """A PostgreSQL server in a folder of its own, run as an unprivileged user where the tests run as root."""
+
+    def __init__(self, folder: Path, binaries: Path) -> None:
+        self.folder, self.binaries, self.port = folder, binaries, free_port()
+        self.databases = 0
+        folder.mkdir()
+        if os.getuid() == 0:
+            shutil.chown(folder, "postgres")
+        self.call("initdb", "-D", str(folder / "db"), "-A", "trust", "-U", "ganserve", "--no-sync")
+        self.start()
+
+    def call(self, program: str, *arguments: str) -> None:
+        user = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
+        command = [str(self.binaries / program), *arguments]
+        done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False, **user)  # type: ignore[call-overload]
+        assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
+
+    def start(self) -> None:
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        self.call("pg_ctl", "-D", f"{self.folder}/db", "-l", f"{self.folder}/log", "-o", options, "-w", "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        self.call("pg_ctl", "-D", f"{self.folder}/db", "-m", mode, "-w", "stop")
+
+    def database(self) -> str:
+        self.databases += 1
+        name = f"jobs{self.databases}"
+        self.call("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "ganserve", name)
+        return f"postgresql://ganserve@127.0.0.1:{self.port}/{name}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("no PostgreSQL server is installed here: apt-get install postgresql")
+    # Below /tmp, since the server's user must be able to reach it and a socket's path is short.
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="ganserve-pg-", ignore_cleanup_errors=True) as parent:
+        Path(parent).chmod(0o755)
+        server = Postgres(Path(parent) / "pg", found[-1].parent)
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def sqlite_site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path, f"sqlite:///{tmp_path}/jobs.sqlite")
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def postgres_site(tmp_path: Path, postgres: Postgres) -> Iterator[Site]:
+    site = Site(tmp_path, postgres.database())
+    yield site
+    site.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def site(request: pytest.FixtureRequest) -> Site:
+    """The same promises on both databases."""
+    found: Site = request.getfixturevalue(f"{request.param}_site")
+    return found
+
+
+@pytest.fixture
+def expected_weights() -> Callable[[int], str]:
+    return undisturbed

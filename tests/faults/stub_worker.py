@@ -1,0 +1,52 @@
+"""A worker whose training is the stub, and whose short steps can be made long: ``python stub_worker.py DATA DB ID``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from training import worker
+
+
+def slowed(name: str, function: Callable[..., Any], data: Path) -> Callable[..., Any]:
+    def run(*args: Any) -> Any:
+        file = data / "behaviour.json"
+        behaviour = json.loads(file.read_text()) if file.exists() else {}
+        (data / f"step-{name}").touch()
+        time.sleep(behaviour.get(f"{name}_seconds", 0.0))
+        result = function(*args)
+        (data / f"done-{name}").touch()
+        time.sleep(behaviour.get(f"{name}_seconds", 0.0))
+        return result
+
+    return run
+
+
+def main() -> None:
+    data, database, name = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    stub = (sys.executable, str(Path(__file__).with_name("stub_training.py")), str(data))
+    worker._publish = slowed("publish", worker._publish, data)  # type: ignore[assignment]
+    worker._promote = slowed("promote", worker._promote, data)  # type: ignore[assignment]
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    worker.Worker(
+        worker.Config(
+            jobs_db=database,
+            data=data,
+            models=data / "models",
+            worker_id=name,
+            threads=1,
+            no_progress_seconds=3.0,
+            dead_after_seconds=5.0,
+            train=(*stub, "train"),
+            task=stub,
+        )
+    ).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -18,14 +18,11 @@ NEEDS := $(BIN)/python pyproject.toml constraints.txt
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
-# What the settings ask for beyond the plain service. A set of extras has a stamp of its own.
-comma := ,
-EXTRAS := $(strip $(if $(filter cuda,$(GANSERVE_DEVICE)),cuda) $(if $(findstring postgres,$(GANSERVE_JOBS_DB)),postgres))
-space := $(subst ,, )
-SERVE_STAMP := $(VENV)/.installed-serve$(subst $(space),,$(EXTRAS:%=-%))
-WORKER_STAMP := $(VENV)/.installed-worker$(subst $(space),,$(EXTRAS:%=-%))
+# GANSERVE_DEVICE=cuda brings the CUDA libraries from pip; a venv that has them keeps a stamp of its own.
+CUDA := $(filter cuda,$(GANSERVE_DEVICE))
+SERVE_STAMP := $(VENV)/.installed-serve$(CUDA:%=-%)
+WORKER_STAMP := $(VENV)/.installed-worker$(CUDA:%=-%)
 TEST_STAMP := $(VENV)/.installed-test
-extras = $(if $(strip $(1)),[$(subst $(space),$(comma),$(strip $(1)))])
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -49,7 +46,6 @@ up: $(WORKER_STAMP)
 
 test: $(TEST_STAMP)
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2
@@ -74,12 +70,12 @@ $(BIN)/python:
 
 $(SERVE_STAMP): $(NEEDS)
 	@echo "Installing what the service needs; this happens once."
-	@$(PIP) '.$(call extras,$(EXTRAS))'
+	@$(PIP) '.$(CUDA:%=[%])'
 	@touch $@
 
 $(WORKER_STAMP): $(NEEDS)
 	@echo "Installing what service and worker need, PyTorch among it; this happens once."
-	@$(PIP) '.$(call extras,training $(EXTRAS))'
+	@$(PIP) '.[training,postgres$(CUDA:%=,%)]'
 	@touch $@ $(SERVE_STAMP)
 
 $(TEST_STAMP): $(NEEDS)

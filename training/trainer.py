@@ -36,6 +36,9 @@ from training import checkpoint, networks, pictures, recipes, selection
 from training.data import Dataset, class_counts, split_held_out
 from training.losses import LOSSES, gradient_penalty, zero_centred_penalty
 
+# A young generator shows one grey blur; only one that still does after so many steps has collapsed.
+GRACE_STEPS = 500
+
 Event = dict[str, Any]
 Report = Callable[[Event], None]
 
@@ -558,7 +561,7 @@ class RunFiles:
         sheet = pictures.sample_sheets(self.run, loop.step, render, config.classes if loop.classes else ())
         pictures.curves(self.run)
         self.report({"event": "samples", "path": str(sheet.relative_to(self.run)), **line})
-        verdict = selection.collapsed(scores)
+        verdict = selection.collapsed(scores) if loop.step >= GRACE_STEPS else None
         loop.flat = loop.flat + 1 if verdict else 0
         if verdict:
             self.report({"event": "warning", "reason": verdict})

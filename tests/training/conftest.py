@@ -1,0 +1,49 @@
+"""Small runs on embedded data: seconds each, deterministic, one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from training import trainer
+from training.data import Dataset, load
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    return load("digits")
+
+
+@pytest.fixture
+def class_folders(tmp_path: Path) -> Path:
+    """Two classes of six grey 10x12 images."""
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for index in range(6):
+            pixels = random.integers(0, 256, (10, 12), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pets" / name / f"{index}.png")
+    return tmp_path / "pets"
+
+
+def silent(event: trainer.Event) -> None:
+    """A reporter that tells nobody."""
+
+
+def small(recipe: str, dataset: Dataset, images: int = 320, **more: object) -> trainer.RunConfig:
+    """A few steps of a narrow network."""
+    overrides = {"batch": 16, "width": 0.25, **(more.pop("overrides", None) or {})}  # type: ignore[dict-item]
+    return trainer.configure(recipe, dataset, images=images, overrides=overrides, **more)  # type: ignore[arg-type]

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.conftest import silent, small
+from training import checkpoint, recipes, selection, trainer
+from training.data import Dataset
+
+STEPS_TO_20 = trainer.Intervals(log_steps=5, snapshots=2, checkpoint_steps=10)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    state, _ = checkpoint.latest(run / "checkpoints")
+    assert state is not None
+    return {f"{part}.{k}": v for part in ("generator", "discriminator") for k, v in state[part].items()}
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("recipe", recipes.RECIPES)
+def test_every_recipe_trains_and_leaves_pictures_logs_and_weights(
+    recipe: str, digits: Dataset, tmp_path: Path
+) -> None:
+    config = small(recipe, digits, images=16 * 20 * recipes.get(recipe).d_steps)
+    trainer.train(config, digits, tmp_path / "run", report=silent, intervals=STEPS_TO_20)
+    run = tmp_path / "run"
+    assert json.loads((run / "status.json").read_text())["state"] == "finished"
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [5, 10, 15, 20]
+    assert {"loss_d", "loss_g", "d_real", "d_fake_before", "d_fake_after"} <= lines[0].keys()
+    assert ("wasserstein" in lines[0]) == recipe.startswith("wgan")
+    assert (run / "best.safetensors").exists()
+    assert (run / "curves.png").exists()
+    kinds = {path.name.rsplit("-", 1)[0] for path in (run / "samples").iterdir()}
+    assert kinds == ({"fresh", "same-noise"} if recipes.get(recipe).conditional else {"fresh"})
+
+
+def test_a_run_of_equal_configuration_gives_equal_weights(digits: Dataset, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        trainer.train(
+            small("projgan", digits), digits, tmp_path / name, report=silent, intervals=STEPS_TO_20
+        )
+    assert_same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+def test_another_seed_gives_other_weights(digits: Dataset, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        config = small("cgan", digits, seed=seed)
+        trainer.train(config, digits, tmp_path / str(seed), report=silent, intervals=STEPS_TO_20)
+    one, two = weights(tmp_path / "1"), weights(tmp_path / "2")
+    assert not any(torch.equal(one[name], two[name]) for name in one if one[name].dim() > 1)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from training import trainer
+from training.train import main
+plain = trainer.RunFiles.checkpoint
+def then_die(self):
+    plain(self)
+    if self.loop.step == 100:
+        os.kill(os.getpid(), signal.SIGKILL)
+trainer.RunFiles.checkpoint = then_die
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_killed_at_100_steps_and_resumed_to_200_equals_200_in_one_go_bit_for_bit(tmp_path: Path) -> None:
+    asked = ["--recipe", "dcgan", "--dataset", "digits", "--images", str(16 * 200), "--threads", "1"]
+    asked += ["--set", "batch=16", "--set", "width=0.125", "--checkpoint-steps", "50", "--snapshots", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def run(name: str, *prefix: str, more: tuple[str, ...] = ()) -> int:
+        command = [sys.executable, *prefix, *asked, "--run", str(tmp_path / name), *more]
+        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+
+    assert run("whole", "-m", "training.train") == 0
+    assert run("parts", "-c", KILLED) == -signal.SIGKILL
+    assert json.loads((tmp_path / "parts" / "status.json").read_text())["step"] == 100
+    assert run("parts", "-m", "training.train", more=("--resume",)) == 0
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    best = [load_file(tmp_path / name / "best.safetensors") for name in ("whole", "parts")]
+    assert_same(*best)
+    whole, parts = (
+        [{**json.loads(line), "images_per_second": 0} for line in (tmp_path / n / "log.jsonl").read_text().splitlines()]
+        for n in ("whole", "parts")
+    )
+    assert whole == parts
+
+
+def test_two_processes_train_one_network_together(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command += ["-m", "training.train", "--recipe", "cdcgan", "--dataset", "digits", "--images", "320"]
+    command += ["--set", "batch=16", "--set", "width=0.125", "--run", str(tmp_path / "run"), "--threads", "1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["processes"] == 2
+    state, _ = checkpoint.latest(tmp_path / "run" / "checkpoints")
+    assert state is not None
+    assert state["step"] == 20
+    assert len(state["rng"]) == 2
+    assert not torch.equal(state["rng"][0], state["rng"][1])
+
+
+def test_a_stop_saves_a_checkpoint_and_a_resume_finishes(digits: Dataset, tmp_path: Path) -> None:
+    config, run = small("gan", digits), tmp_path / "run"
+    answers = iter([False] * 6 + [True])
+    with pytest.raises(trainer.Stopped):
+        trainer.train(config, digits, run, report=silent, should_stop=lambda: next(answers))
+    assert json.loads((run / "status.json").read_text())["state"] == "stopped"
+    status = trainer.train(config, digits, run, report=silent, resume=True)
+    assert (status["state"], status["step"]) == ("finished", 20)
+
+
+def test_resuming_with_another_configuration_names_the_difference(digits: Dataset, tmp_path: Path) -> None:
+    config, run = small("gan", digits), tmp_path / "run"
+    trainer.train(config, digits, run, report=silent)
+    other = dataclasses.replace(config, seed=7)
+    with pytest.raises(trainer.TrainingError, match="seed: 0 before, 7 now"):
+        trainer.train(other, digits, run, report=silent, resume=True)
+
+
+def test_a_run_is_not_overwritten_without_resume(digits: Dataset, tmp_path: Path) -> None:
+    config, run = small("gan", digits), tmp_path / "run"
+    trainer.train(config, digits, run, report=silent)
+    with pytest.raises(trainer.TrainingError, match="--resume"):
+        trainer.train(config, digits, run, report=silent)
+
+
+def test_not_a_number_stops_the_run_and_is_named(digits: Dataset, tmp_path: Path) -> None:
+    config = small("wgan-gp", digits, images=16 * 5 * 20, overrides={"lr_d": 0.1, "lr_g": 0.1})
+    loop_advance = trainer.Loop.advance
+
+    def poisoned(self: trainer.Loop, *, measure: bool) -> dict[str, float]:
+        if self.step == 3:
+            with torch.no_grad():
+                next(self.generator.parameters()).fill_(float("nan"))
+        return loop_advance(self, measure=measure)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer.Loop, "advance", poisoned)
+        with pytest.raises(trainer.TrainingError, match="not finite"):
+            trainer.train(config, digits, tmp_path / "run", report=silent, intervals=STEPS_TO_20)
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert "not finite" in status["reason"]
+
+
+def test_a_collapsed_generator_stops_the_run_and_is_named(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "GRACE_STEPS", 5)
+
+    def flat(images: torch.Tensor, labels: torch.Tensor | None) -> dict[str, float]:
+        return selection.PixelScore(digits.images)(torch.full_like(images, 128), labels)
+
+    with pytest.raises(trainer.TrainingError, match="collapsed.*look alike"):
+        trainer.train(
+            small("gan", digits),
+            digits,
+            tmp_path / "run",
+            report=silent,
+            score=flat,
+            intervals=trainer.Intervals(snapshots=20),
+        )
+
+
+def test_too_few_images_are_named(digits: Dataset, tmp_path: Path) -> None:
+    few = digits.subset(torch.arange(40))
+    with pytest.raises(trainer.TrainingError, match="fewer than one batch"):
+        trainer.train(trainer.configure("gan", few), few, tmp_path / "run", report=silent)
+
+
+def test_the_best_snapshot_is_kept_not_the_last(digits: Dataset, tmp_path: Path) -> None:
+    scores = iter([3.0, 1.0, 2.0, 5.0])
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def told(images: torch.Tensor, labels: torch.Tensor | None) -> dict[str, float]:
+        return {"score": next(scores), "variance_ratio": 1.0}
+
+    keep = trainer.Loop.snapshot
+
+    def remember(self: trainer.Loop) -> torch.nn.Module:
+        net = keep(self)
+        seen.append(net.state_dict())
+        return net
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer.Loop, "snapshot", remember)
+        status = trainer.train(
+            small("projgan", digits),
+            digits,
+            tmp_path / "run",
+            report=silent,
+            score=told,
+            intervals=trainer.Intervals(snapshots=4),
+        )
+    assert status["best"]["step"] == 10
+    assert_same(load_file(tmp_path / "run" / "best.safetensors"), seen[1])
+
+
+def test_logging_more_often_does_not_change_the_weights(digits: Dataset, tmp_path: Path) -> None:
+    for name, every in (("often", 1), ("rarely", 20)):
+        intervals = trainer.Intervals(log_steps=every, snapshots=1, checkpoint_steps=20)
+        trainer.train(small("cdcgan", digits), digits, tmp_path / name, report=silent, intervals=intervals)
+    assert_same(weights(tmp_path / "often"), weights(tmp_path / "rarely"))
+
+
+def test_a_warm_start_begins_from_the_given_weights(digits: Dataset, tmp_path: Path) -> None:
+    trainer.train(small("cgan", digits), digits, tmp_path / "first", report=silent)
+    best = tmp_path / "first" / "best.safetensors"
+    config = small("cgan", digits, init=str(best))
+    loop = trainer.Loop(config, digits, trainer.Accelerator(cpu=True))
+    loop.warm_start(best)
+    assert_same(dict(loop.generator.state_dict()), load_file(best))
+
+
+def test_a_warm_start_from_another_shape_is_refused(digits: Dataset, tmp_path: Path) -> None:
+    trainer.train(small("gan", digits), digits, tmp_path / "first", report=silent)
+    config = small("cgan", digits, init=str(tmp_path / "first" / "best.safetensors"))
+    with pytest.raises(trainer.TrainingError, match="cannot start from"):
+        trainer.train(config, digits, tmp_path / "second", report=silent)

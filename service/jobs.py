@@ -179,10 +179,10 @@ def _out_of_bounds(value: float | int | str, bound: Mapping[str, Any]) -> str | 
     right = f"expected {bound['type']} from {bound['min']} to {bound['max']}"
     if isinstance(value, bool | str):
         return f"is not a number; {right}"
-    if bound["type"] == "int" and value != int(value):
-        return f"is not whole; {right}"
     # Written so that NaN, which compares false with everything, is out of bounds.
-    return None if bound["min"] <= value <= bound["max"] else f"is out of bounds; {right}"
+    if not bound["min"] <= value <= bound["max"]:
+        return f"is out of bounds; {right}"
+    return f"is not whole; {right}" if bound["type"] == "int" and value != int(value) else None
 
 
 def engine_for(url: str) -> sa.Engine:

@@ -1,17 +1,17 @@
-"""The parts of a retraining job that need torch besides training itself, each in a process that can be killed.
+"""The parts of a retraining job that need torch besides training, each in a process that can be killed.
 
     python -m training.job_tasks export '{"run": "...", "repository": "...", "model": "...", "job_id": "..."}'
     python -m training.job_tasks evaluate '{"onnx": "...", "dataset": "..."}'
 
-The last line on stdout is ``{"event": "result", ...}``. Exit status: 0 done; 2 it can never work, with the reason in
-``{"event": "failed", "reason": ...}``; anything else may be tried again.
+The last line on stdout is ``{"event": "result", ...}``. Exit status: 0 done; 2 it can never work, with the
+reason in ``{"event": "failed", "reason": ...}``; anything else may be tried again.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     name, arguments = argv or sys.argv[1:]
     _die_with_parent()
-    tasks = {"export": export, "evaluate": evaluate}
+    tasks: dict[str, Callable[..., dict[str, Any]]] = {"export": export, "evaluate": evaluate}
     try:
         result = tasks[name](**json.loads(arguments))
     except (ExportError, DataError) as error:

@@ -36,7 +36,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from dbos import DBOS, WorkflowSerializationFormat
-from service.repository import ModelCard, Repository, RepositoryError
 
 from service.jobs import (
     APPLICATION_NAME,
@@ -49,6 +48,7 @@ from service.jobs import (
     engine_for,
     prepare_database,
 )
+from service.repository import ModelCard, Repository, RepositoryError
 from training import gate
 
 BEAT_SECONDS = 2.0
@@ -240,7 +240,8 @@ class Worker:
             limit=2**20,
         )
         self.children.add(process)
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         last_words: deque[str] = deque(maxlen=20)
         errors = asyncio.create_task(_drain(process.stderr, last_words))
         ended = Child(code=-1)

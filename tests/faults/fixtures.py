@@ -15,7 +15,7 @@ Z, SIDE = 4, 2
 
 
 def tiny_onnx(weights: str) -> bytes:
-    """latent float32 [batch, 4] to image uint8 [batch, 2, 2, 1], by a matrix drawn from the weights' digest."""
+    """latent float32 [batch, 4] to image uint8 [batch, 2, 2, 1], by a matrix from the weights' digest."""
     digest = hashlib.sha256(weights.encode()).digest()
     matrix = np.frombuffer(digest[:16], np.uint8).astype(np.float32).reshape(Z, SIDE * SIDE)
     nodes = [

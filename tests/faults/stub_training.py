@@ -1,8 +1,8 @@
-"""A stand-in for training.train and training.job_tasks, without torch: the same arguments, events, files and exits.
+"""A stand-in for training.train and training.job_tasks, without torch: the same arguments, events and exits.
 
-Each "image" adds to a running hash, so the weights depend on the seed and on every step exactly once: a resumed run has
-the weights of an undisturbed one only if it went on from its checkpoint. The file ``behaviour.json`` in the data folder
-says what goes wrong.
+Each step adds to a running hash, so the weights depend on the seed and on every step exactly once: a resumed
+run has the weights of an undisturbed one only if it went on from its checkpoint. ``behaviour.json`` in the
+data folder says how long things last.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def train(argv: list[str], behaviour: dict[str, Any]) -> int:
         left = (total - step) * 0.01
         say("progress", step=step, steps=total, images=step * 10, images_total=total * 10, seconds_left=left)
         if step % 5 == 0 or stop:
-            replace(run / f"checkpoints/step-{step:09d}.pt", json.dumps({"step": step, "state": state}).encode())
+            replace(
+                run / f"checkpoints/step-{step:09d}.pt", json.dumps({"step": step, "state": state}).encode()
+            )
             say("checkpoint", step=step)
             replace(run / f"samples/fresh-{step:09d}.png", b"\x89PNG " + str(step).encode())
             say("samples", path=f"samples/fresh-{step:09d}.png", step=step, images=step * 10, score=1.0)

@@ -1,4 +1,4 @@
-"""A worker whose training is the stub, and whose short steps can be made long: ``python stub_worker.py DATA DB ID``."""
+"""A worker whose training is the stub, and whose short steps can be made long: stub_worker.py DATA DB ID."""
 
 from __future__ import annotations
 

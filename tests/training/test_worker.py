@@ -1,0 +1,124 @@
+"""The worker's parts that need no queue: attempts, progress, promotion. tests/faults has the rest."""
+
+import json
+from collections import deque
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from training import worker
+from training.worker import _event, _Progress, _promote, _why, attempts, begin_attempt
+
+
+def test_the_first_attempt_is_empty_and_the_next_one_inherits_what_the_last_one_left(tmp_path: Path) -> None:
+    job = tmp_path / "job"
+    first = begin_attempt(job)
+    assert list(first.iterdir()) == []
+    (first / "checkpoints").mkdir()
+    (first / "checkpoints/step-1.pt").write_bytes(b"state")
+    (first / "log.jsonl").write_text("one\n")
+    (first / ".log.jsonl.123").write_text("being written")
+    second = begin_attempt(job)
+    assert (second / "checkpoints/step-1.pt").read_bytes() == b"state"
+    assert not (second / ".log.jsonl.123").exists()
+    with (second / "log.jsonl").open("a") as log:
+        log.write("two\n")
+    assert (first / "log.jsonl").read_text() == "one\n", "a late worker's run is not written into"
+
+
+def test_attempts_are_counted_as_numbers(tmp_path: Path) -> None:
+    for number in (1, 2, 9, 10):
+        (tmp_path / f"attempt-{number}").mkdir()
+    (tmp_path / "attempt-x").mkdir()
+    assert [path.name for path in attempts(tmp_path)][-2:] == ["attempt-9", "attempt-10"]
+    assert begin_attempt(tmp_path).name == "attempt-11"
+
+
+def test_progress_is_told_at_most_once_a_second_and_keeps_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(worker.time, "monotonic", lambda: now)
+    progress, told = _Progress({"step": "train"}), []
+    for step in range(1000):
+        now += 0.01
+        if progress.take({"event": "progress", "step": step, "steps": 1000, "images": step * 64}):
+            told.append(progress.value())
+    assert len(told) == 10
+    assert told[-1]["step"] == "train"
+    assert (told[-1]["training_step"], told[-1]["training_steps"]) == (900, 1000)
+    assert progress.pending
+    assert progress.value()["training_step"] == 999
+
+
+def test_scores_and_warnings_are_part_of_the_progress() -> None:
+    progress = _Progress({"step": "train"})
+    progress.take({"event": "samples", "path": "samples/a.png", "step": 1, "images": 64, "score": 3.5})
+    for number in range(20):
+        progress.take({"event": "warning", "reason": f"w{number}"})
+    told = progress.value()
+    assert told["metrics"] == {"score": 3.5}
+    assert told["samples"] == "samples/a.png"
+    assert told["warnings"] == [f"w{number}" for number in range(10, 20)]
+
+
+@pytest.mark.parametrize("line", [b"hello\n", b"[1]\n", b"\xff\xfe\n", b"3\n", b"\n"])
+def test_what_a_library_prints_is_no_event(line: bytes) -> None:
+    assert _event(line) == {}
+
+
+def test_an_event_is_read() -> None:
+    assert _event(json.dumps({"event": "finished"}).encode()) == {"event": "finished"}
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "reason"),
+    [
+        (-9, [], "killed by SIGKILL"),
+        (-11, ["Fatal Python error"], "killed by SIGSEGV (Fatal Python error)"),
+        (2, ["error: data set 'x' is empty"], "data set 'x' is empty"),
+        (1, [], "ended with status 1"),
+    ],
+)
+def test_the_end_of_a_child_is_told_in_words(code: int, words: list[str], reason: str) -> None:
+    assert _why(code, deque(words)) == reason
+
+
+class Models:
+    """The part of the repository that promotion uses."""
+
+    def __init__(self, live: int | None) -> None:
+        self.now = live
+
+    def live(self, name: str) -> int | None:
+        return self.now
+
+    def promote(self, name: str, version: int) -> None:
+        self.now = version
+
+
+@pytest.mark.parametrize(
+    ("wish", "better", "live", "measured", "promoted", "words"),
+    [
+        ("if_better", True, 1, 1, True, "live"),
+        ("if_better", False, 1, 1, False, "no better"),
+        ("if_better", True, 2, 1, False, "version 2 went live after version 1 was measured"),
+        ("if_better", True, None, None, True, "live"),
+        ("always", False, 1, 1, True, "live"),
+        ("never", True, 1, 1, False, "never"),
+        ("if_better", False, 3, 1, True, "live"),
+    ],
+)
+def test_a_version_goes_live_by_its_owners_wish_and_the_gate(
+    wish: str, better: bool, live: int | None, measured: int | None, promoted: bool, words: str
+) -> None:
+    models = Models(live)
+    outcome: dict[str, Any] = _promote(
+        SimpleNamespace(repository=models),  # type: ignore[arg-type]
+        {"model": "m", "promote": wish},
+        3,
+        {"better": better, "live_version": measured},
+    )
+    assert outcome["promoted"] is promoted
+    assert words in outcome["promotion"]
+    assert models.now == (3 if promoted else live)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import math
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,3 +52,71 @@ def png(image: Pixels, text: Mapping[str, str] | None = None) -> bytes:
     arguments: dict[str, Any] = {"pnginfo": info, "compress_level": 1}
     _image(image).save(buffer, "PNG", **arguments)
     return buffer.getvalue()
+
+
+def webp(image: Pixels) -> bytes:
+    """A lossless WebP of uint8 [h, w, c]."""
+    buffer = io.BytesIO()
+    _image(image).save(buffer, "WEBP", lossless=True, quality=20, method=0)
+    return buffer.getvalue()
+
+
+def zip_archive(
+    images: Pixels,
+    labels: Sequence[int] | None,
+    seeds: Sequence[int],
+    classes: Sequence[str],
+    meta: Mapping[str, Any],
+) -> bytes:
+    """One PNG an image and ``manifest.json``; equal input gives equal bytes."""
+    buffer = io.BytesIO()
+    entries = []
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for index, (pixels, seed) in enumerate(zip(images, seeds, strict=True)):
+            entry: dict[str, Any] = {"file": f"{index:06d}.png", "seed": int(seed)}
+            if labels is not None:
+                entry |= {"label": int(labels[index]), "class": classes[labels[index]]}
+            entries.append(entry)
+            archive.writestr(_entry(entry["file"]), png(pixels))
+        manifest = json.dumps({**meta, "images": entries}, indent=1, ensure_ascii=False)
+        archive.writestr(_entry("manifest.json"), manifest)
+    return buffer.getvalue()
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    """An archive entry without the time of day in it."""
+    return zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+
+
+def npz(images: Pixels, labels: Sequence[int] | None, seeds: Sequence[int]) -> bytes:
+    """Arrays ``images`` uint8 [n, h, w, c], ``labels`` int64 [n] (-1 without classes), ``seeds`` uint64 [n]."""
+    arrays = {
+        "images": images,
+        "labels": np.asarray(labels if labels is not None else [-1] * len(images), np.int64),
+        "seeds": np.asarray(seeds, np.uint64),
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            part = io.BytesIO()
+            np.lib.format.write_array(part, array, allow_pickle=False)
+            archive.writestr(_entry(f"{name}.npy"), part.getbuffer())
+    return buffer.getvalue()
+
+
+def json_document(
+    images: Pixels,
+    labels: Sequence[int] | None,
+    seeds: Sequence[int],
+    classes: Sequence[str],
+    meta: Mapping[str, Any],
+) -> bytes:
+    """Base64 PNGs with label, class and seed."""
+    entries = []
+    for index, (pixels, seed) in enumerate(zip(images, seeds, strict=True)):
+        entry: dict[str, Any] = {"seed": int(seed)}
+        if labels is not None:
+            entry |= {"label": int(labels[index]), "class": classes[labels[index]]}
+        entry["png"] = base64.b64encode(png(pixels)).decode("ascii")
+        entries.append(entry)
+    return json.dumps({**meta, "images": entries}, ensure_ascii=False, separators=(",", ":")).encode()

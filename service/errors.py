@@ -1,0 +1,186 @@
+"""What can go wrong, and how it is told: RFC 9457 problem documents.
+
+    Problem
+    ├── BadRequest 400        unreadable: broken JSON, a parameter given twice
+    ├── Unauthorized 401      no credentials, or wrong ones
+    ├── Forbidden 403         the wrong role
+    ├── NotFound 404
+    ├── NotAcceptable 406     no format that the client accepts
+    ├── Conflict 409          the state of things does not allow it
+    ├── PreconditionFailed 412
+    ├── BodyTooLarge 413
+    ├── UnsupportedMedia 415
+    ├── Invalid 422           readable, and wrong: says which field and what would be right
+    ├── Overloaded 429        with the seconds after which to ask again
+    ├── Unavailable 503       starting or draining
+    └── DeadlineExceeded 504  waited too long; nothing was run, or the rest was not
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from service.repository import ModelCorrupt, ModelNotFound, RepositoryError, VersionNotFound
+
+MEDIA_TYPE = "application/problem+json"
+
+log = logging.getLogger(__name__)
+
+
+class Problem(Exception):  # noqa: N818
+    """An answer that is not the one asked for.
+
+    Args:
+        detail: what was wrong and what would be right.
+        headers: further headers of the answer.
+        members: further members of the document, such as ``errors``.
+    """
+
+    status = 500
+
+    def __init__(self, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.members = members
+
+
+class BadRequest(Problem):
+    status = 400
+
+
+class Unauthorized(Problem):
+    status = 401
+
+
+class Forbidden(Problem):
+    status = 403
+
+
+class NotFound(Problem):
+    status = 404
+
+
+class NotAcceptable(Problem):
+    status = 406
+
+
+class Conflict(Problem):
+    status = 409
+
+
+class PreconditionFailed(Problem):
+    status = 412
+
+
+class BodyTooLarge(Problem):
+    status = 413
+
+
+class UnsupportedMedia(Problem):
+    status = 415
+
+
+class Invalid(Problem):
+    status = 422
+
+
+class Overloaded(Problem):
+    status = 429
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
+class Unavailable(Problem):
+    status = 503
+
+    def __init__(self, detail: str, retry_after: int = 1) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
+class DeadlineExceeded(Problem):
+    status = 504
+
+
+def document(status: int, detail: str, members: Mapping[str, Any] | None = None) -> bytes:
+    """The problem document as bytes."""
+    try:
+        title = HTTPStatus(status).phrase
+    except ValueError:
+        title = "Error"
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **(members or {})}
+    return json.dumps(body, ensure_ascii=False, default=str).encode()
+
+
+def response(
+    status: int, detail: str, headers: Mapping[str, str] | None = None, members: Mapping[str, Any] | None = None
+) -> Response:
+    """The problem document as an answer; never cached."""
+    return Response(
+        document(status, detail, members),
+        status,
+        {"Cache-Control": "no-store", **(headers or {})},
+        media_type=MEDIA_TYPE,
+    )
+
+
+def invalid(error: ValidationError | RequestValidationError, *, fields: Iterable[str] = ()) -> Invalid:
+    """A pydantic error as a problem that names each field; ``fields`` are those that would be right."""
+    known = sorted(fields)
+    errors = []
+    for item in error.errors():
+        # Where several types are possible, pydantic adds the type it tried to the place; the client has no use for it.
+        where = ".".join(str(part) for part in item["loc"] if part not in ("body", "query", "path")) or "body"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = f"unknown field; there are {', '.join(known)}" if known else "unknown field"
+        errors.append({"field": where, "message": message})
+    detail = "; ".join(f"{entry['field']}: {entry['message']}" for entry in errors[:5])
+    return Invalid(detail, errors=errors)
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of ``app`` a problem document."""
+
+    async def problem(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        return response(error.status, error.detail, error.headers, error.members)
+
+    async def repository(request: Request, error: Exception) -> Response:
+        if isinstance(error, ModelNotFound | VersionNotFound):
+            return response(404, str(error))
+        if isinstance(error, ModelCorrupt):
+            return response(409, str(error))
+        log.error("model repository: %s", error)
+        return response(500, str(error))
+
+    async def validation(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        made = invalid(error)
+        return response(made.status, made.detail, made.headers, made.members)
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        detail, headers = str(error.detail), dict(error.headers or {})
+        if error.status_code == 404 and error.detail == "Not Found":
+            detail = f"nothing is at {request.url.path}; /docs lists what there is"
+        elif error.status_code == 405:
+            allowed = headers.get("Allow") or headers.get("allow")
+            detail = f"{request.method} is not possible here" + (f"; {allowed} is" if allowed else "")
+        return response(error.status_code, detail, headers)
+
+    app.add_exception_handler(Problem, problem)
+    app.add_exception_handler(RepositoryError, repository)
+    app.add_exception_handler(RequestValidationError, validation)
+    app.add_exception_handler(HTTPException, http)

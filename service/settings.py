@@ -1,0 +1,119 @@
+"""Every setting, once: ``GANSERVE_*`` in the environment, or the flag of the same name.
+
+    GANSERVE_PORT=9000 python -m service
+    python -m service --port 9000 --models /srv/models
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "GANSERVE_"
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message names each one and what it accepts."""
+
+
+class Settings(BaseSettings):
+    """Settings of the service."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        validate_default=False,
+        cli_prog_name="python -m service",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    models: Path = Field(Path("models"), description="folder of the model repository")
+    data: Path = Field(Path("var"), description="folder of runs, uploads and the queue's file")
+    default_model: str | None = Field(
+        None, description="model of a request that names none; unset: mnist-projgan, else the first by name"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where the generators run; cuda refuses to start without CUDA"
+    )
+    token: SecretStr | None = Field(None, description="bearer token for all but probes; unset: open")
+    admin_token: SecretStr | None = Field(
+        None, description="bearer token for admin calls; unset: made for this run and printed once"
+    )
+    jobs_db: str | None = Field(
+        None, description="SQLAlchemy URL of the retraining queue; unset: SQLite in the data folder"
+    )
+    worker_id: str | None = Field(None, description="unique and stable name of a training worker; unset: host name")
+    max_images: int = Field(1024, ge=1, le=65536, description="images a request may ask for")
+    max_queued_images: int = Field(8192, ge=1, description="images that may wait for one model")
+    max_queued_images_total: int = Field(16384, ge=1, description="images that may wait for all models together")
+    request_timeout: float = Field(30.0, gt=0, le=3600, description="seconds until a request is given up with 504")
+    drain_timeout: float = Field(30.0, ge=0, le=3600, description="seconds that a stopping server gives to open requests")
+    workers: int = Field(1, ge=1, le=256, description="processes that share the port")
+    lanes: int | None = Field(
+        None, ge=1, le=256, description="CPU runs side by side in a process; unset: its share of the cores"
+    )
+    threads: int = Field(1, ge=1, le=256, description="onnxruntime threads of one run; more lanes serve better")
+    batch_rows: int = Field(32, ge=1, le=1024, description="most images in one run of the CPU engine")
+    batch_delay_ms: float = Field(
+        0.0, ge=0, le=2, description="milliseconds that the first waiting image waits for company"
+    )
+    max_body_bytes: int = Field(1 << 20, ge=1024, description="largest request body, uploads apart")
+    max_loaded_models: int = Field(16, ge=1, description="model versions kept in memory, the least used go first")
+
+    @property
+    def lane_count(self) -> int:
+        """Lanes of one process: its share of the cores, unless set."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.lanes or max(1, cores // self.workers)
+
+    @property
+    def jobs_url(self) -> str:
+        """The queue's database."""
+        return self.jobs_db or f"sqlite:///{(self.data / 'jobs.sqlite').resolve()}"
+
+    def environment(self) -> dict[str, str]:
+        """The settings as environment variables, secrets in the clear: how worker processes are told."""
+        result = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value is not None:
+                text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+                result[PREFIX + name.upper()] = text
+        return result
+
+
+def load(arguments: Sequence[str] | None = None) -> Settings:
+    """Settings from flags (where ``arguments`` are given), the environment and the defaults, in this order.
+
+    Raises:
+        SettingsError: a value that cannot be used.
+        SystemExit: ``--help`` or an unknown flag.
+    """
+    try:
+        if arguments is None:
+            return Settings()
+        return Settings(_cli_parse_args=list(arguments))
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(detail) for detail in error.errors())) from None
+
+
+def _explain(detail: object) -> str:
+    assert isinstance(detail, dict)
+    name = str(detail["loc"][0]).replace("-", "_")
+    flag = "--" + name.lower().replace("_", "-")
+    secret = "token" in name or "jobs_db" in name
+    given = "" if secret else f" is {detail['input']!r}"
+    field = Settings.model_fields.get(name)
+    meaning = f" ({field.description})" if field else ""
+    return f"{PREFIX}{name.upper()} or {flag}{given}: {detail['msg']}{meaning}"

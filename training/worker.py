@@ -49,6 +49,8 @@ from service.jobs import (
     prepare_database,
 )
 from service.repository import ModelCard, Repository, RepositoryError
+from service.settings import SettingsError
+from service.settings import load as load_settings
 from training import gate
 
 BEAT_SECONDS = 2.0
@@ -637,20 +639,21 @@ def _promote(worker: Worker, spec: dict[str, Any], version: int, measured: dict[
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the settings and work."""
-    environment = os.environ
-    data = Path(environment.get("GANSERVE_DATA", "var"))
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        sys.exit(f"error: {error}")
     parser = argparse.ArgumentParser(
         prog="python -m training.worker", description="Carry out retraining jobs."
     )
-    parser.add_argument("--data", type=Path, default=data, help="runs and uploads (GANSERVE_DATA)")
-    parser.add_argument("--models", type=Path, default=Path(environment.get("GANSERVE_MODELS", "models")))
-    parser.add_argument("--jobs-db", default=environment.get("GANSERVE_JOBS_DB"), help="SQLAlchemy URL")
-    parser.add_argument(
-        "--id",
-        default=environment.get("GANSERVE_WORKER_ID") or socket.gethostname(),
-        help="unique and stable",
+    add = parser.add_argument
+    add("--data", type=Path, default=settings.data, help="runs and uploads (GANSERVE_DATA)")
+    add("--models", type=Path, default=settings.models, help="model repository (GANSERVE_MODELS)")
+    add("--jobs-db", default=settings.jobs_db, help="SQLAlchemy URL of the queue (GANSERVE_JOBS_DB)")
+    add(
+        "--id", default=settings.worker_id or socket.gethostname(), help="unique, stable (GANSERVE_WORKER_ID)"
     )
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads of a training")
+    add("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads of a training")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     Worker(

@@ -8,11 +8,11 @@ from typing import Annotated, NoReturn
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
-from service.auth import require_admin
-from service.errors import Problem
 from starlette.concurrency import run_in_threadpool
 
 from service.api.jobs import Store, as_problem
+from service.auth import require_admin
+from service.errors import BodyTooLarge, Conflict, Invalid, NotFound, Problem, UnsupportedMedia
 from service.jobs import JobsError, JobStore
 from service.uploads import (
     RESERVED,
@@ -39,6 +39,12 @@ ZIP_TYPES = frozenset(
 router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=[Depends(require_admin)])
 
 
+class DiskFull(Problem):
+    """There is no room for the upload."""
+
+    status = 507
+
+
 class DatasetList(BaseModel):
     """What a job can be trained on without the network."""
 
@@ -60,16 +66,14 @@ Kept = Annotated[Uploads, Depends(uploads_of)]
 def _refuse(error: UploadError) -> NoReturn:
     if isinstance(error, InvalidUpload):
         listed = [problem.model_dump() for problem in error.problems]
-        raise Problem(
-            422, f"the archive is refused and nothing of it is kept: {error}", errors=listed
-        ) from error
-    statuses: dict[type[UploadError], int] = {
-        InvalidName: 422,
-        TooLarge: 413,
-        NameTaken: 409,
-        UnknownDataset: 404,
+        raise Invalid(f"the archive is refused and nothing of it is kept: {error}", errors=listed) from error
+    problems: dict[type[UploadError], type[Problem]] = {
+        InvalidName: Invalid,
+        TooLarge: BodyTooLarge,
+        NameTaken: Conflict,
+        UnknownDataset: NotFound,
     }
-    raise Problem(statuses.get(type(error), 400), str(error)) from error
+    raise problems[type(error)](str(error)) from error
 
 
 @router.put(
@@ -90,7 +94,7 @@ async def put(name: str, request: Request, response: Response, uploads: Kept) ->
     """
     kind = request.headers.get("content-type", "application/zip").partition(";")[0].strip().lower()
     if kind not in ZIP_TYPES:
-        raise Problem(415, f"{kind} is not taken: send the ZIP itself as the body, as application/zip")
+        raise UnsupportedMedia(f"{kind} is not taken: send the ZIP itself as the body, as application/zip")
     try:
         uploads.check_name(name)
         length = request.headers.get("content-length", "")
@@ -104,7 +108,7 @@ async def put(name: str, request: Request, response: Response, uploads: Kept) ->
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise Problem(507, "the disk is full: nothing of the archive is kept") from error
+        raise DiskFull("the disk is full: nothing of the archive is kept") from error
     response.headers["Location"] = f"/datasets/{name}"
     return upload
 
@@ -130,9 +134,7 @@ def delete(name: str, uploads: Kept, store: Store) -> Response:
     try:
         uploads.get(name)
         if job := _needed_by(name, store):
-            raise Problem(
-                409, f"job {job} is to be trained on {name!r}: cancel it, or wait until it has ended"
-            )
+            raise Conflict(f"job {job} is to be trained on {name!r}: cancel it, or wait until it has ended")
         uploads.delete(name)
     except JobsError as error:
         raise as_problem(error) from error

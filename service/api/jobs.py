@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel
-from service.auth import require_admin
-from service.errors import Problem
 from starlette.concurrency import run_in_threadpool
 
+from service.auth import require_admin
+from service.errors import Conflict, Invalid, NotFound, Overloaded, Problem, Unavailable
 from service.jobs import (
     InvalidJob,
     Job,
@@ -82,13 +82,18 @@ Store = Annotated[JobStore, Depends(job_store)]
 def as_problem(error: JobsError) -> Problem:
     """How a refusal of the queue reads over HTTP."""
     if isinstance(error, QueueFull):
-        return Problem(429, str(error), headers={"Retry-After": str(error.retry_after)})
+        return Overloaded(str(error), error.retry_after)
     if isinstance(error, JobsUnavailable):
-        return Problem(503, str(error), headers={"Retry-After": "5"})
+        return Unavailable(str(error), retry_after=5)
     if isinstance(error, InvalidJob):
-        return Problem(422, str(error), errors=error.reasons)
-    statuses: dict[type[JobsError], int] = {UnknownJob: 404, KeyReused: 409, JobFinished: 409}
-    return Problem(statuses.get(type(error), 400), str(error))
+        split = [reason.partition(": ") for reason in error.reasons]
+        return Invalid(
+            str(error), errors=[{"field": field, "message": message} for field, _, message in split]
+        )
+    if isinstance(error, UnknownJob):
+        return NotFound(str(error))
+    assert isinstance(error, KeyReused | JobFinished)
+    return Conflict(str(error))
 
 
 def _noted(job: Job, store: JobStore) -> Job:
@@ -210,8 +215,8 @@ def samples(
         raise as_problem(error) from error
     sheet = latest_sheet(Path(request.app.state.settings.data) / "runs" / job.id, kind)
     if sheet is None:
-        raise Problem(
-            404, f"job {job.id} has drawn no {kind} samples yet: the first come with its first snapshot"
+        raise NotFound(
+            f"job {job.id} has drawn no {kind} samples yet: the first come with its first snapshot"
         )
     return FileResponse(sheet, media_type="image/png", headers={"Cache-Control": "no-store"})
 

@@ -1,5 +1,6 @@
 # make serve    the service on http://127.0.0.1:8000 (settings: GANSERVE_*, from the environment or after `make serve`)
 # make test     style, types, import rules, then every test
+# make test-faults  kills, restarts and starves real processes, on SQLite and PostgreSQL
 # make worker   takes retraining jobs from the queue
 # make up       service and worker together; Ctrl-C ends both
 # make models   trains, exports and judges the shipped models again
@@ -7,7 +8,7 @@
 # make clean    removes what the others have built; models/, runs/ and var/ stay
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test worker up models bench clean
+.PHONY: help serve test test-faults worker up models bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -49,6 +50,9 @@ test: $(TEST_STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2
+
+test-faults: $(TEST_STAMP)
+	$(BIN)/python -m pytest -n 2 -m "slow or not slow" tests/faults
 
 models: $(WORKER_STAMP)
 	$(BIN)/python -m training.models

@@ -4,73 +4,131 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
+import signal
+import threading
 from collections.abc import AsyncIterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 from fastapi.staticfiles import StaticFiles
-from pydantic import SecretStr
 
 from service import errors
-from service.api import datasets, generate, health, images, jobs, models
+from service.api import Phase, include_routers
+from service.auth import Auth
 from service.batching import Batcher
-from service.catalogue import Catalogue
+from service.catalogue import Catalogue, Opener
+from service.engine import CPU
 from service.middleware import BodyLimit, Observe
 from service.repository import Repository
-from service.settings import Settings
+from service.settings import Settings, load
 
 PAGE = Path(__file__).parent / "page"
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application. Without an admin token in the settings, one is made that nobody knows."""
-    settings = settings or Settings()
-    if settings.admin_token is None:
-        settings = settings.model_copy(update={"admin_token": SecretStr(secrets.token_urlsafe(24))})
+def create_app(settings: Settings | None = None, *, open_engine: Opener | None = None) -> FastAPI:
+    """The application; ``open_engine`` puts other engines in the place of onnxruntime's.
+
+    Raises:
+        SettingsError: a setting in the environment cannot be used.
+        DeviceUnavailable: CUDA was asked for and is not there.
+    """
+    settings = settings or load()
+    catalogue = Catalogue(
+        Repository(settings.models),
+        default=settings.default_model,
+        device=settings.device,
+        max_rows=settings.batch_rows,
+        threads=settings.threads,
+        max_loaded=settings.max_loaded_models,
+        watch_interval=settings.watch_interval,
+        open_engine=open_engine,
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        catalogue = Catalogue(settings, Repository(settings.models))
-        cpu = catalogue.provider == "CPUExecutionProvider"
-        app.state.catalogue = catalogue
         app.state.batcher = Batcher(
-            lanes=settings.lanes if cpu else 1,
-            chunk=settings.chunk if cpu else 256,
-            max_rows=settings.max_queued_images,
-            max_rows_per_model=settings.max_queued_images_per_model,
+            # A GPU takes one run at a time; a CPU takes one on each lane.
+            lanes=settings.lane_count if catalogue.provider == CPU else 1,
+            limit=settings.max_queued_images,
+            total=settings.queue_limit,
             delay=settings.batch_delay_ms / 1000,
         )
-        await catalogue.start()
-        watcher = asyncio.create_task(catalogue.watch())
-        app.state.ready = True
-        try:
-            yield
-        finally:
-            app.state.ready = False
-            watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watcher
-            await asyncio.to_thread(app.state.batcher.close)
+        with _drain_on_signal(app):
+            try:
+                await catalogue.start()
+                app.state.phase = Phase.READY
+                yield
+            finally:
+                app.state.phase = Phase.DRAINING
+                await catalogue.stop()
+                await asyncio.to_thread(app.state.batcher.close)
 
     app = FastAPI(
         title="ganserve",
         summary="Labelled, reproducible images from small GANs",
         version=_version(),
         lifespan=lifespan,
-        openapi_tags=[{"name": "images"}, {"name": "models"}, {"name": "jobs"}, {"name": "datasets"}, {"name": "health"}],
+        redoc_url=None,
+        openapi_tags=[{"name": name} for name in ("images", "models", "jobs", "datasets", "health")],
     )
     app.state.settings = settings
-    app.state.ready = app.state.draining = False
+    app.state.auth = Auth.of(settings.token, settings.admin_token)
+    app.state.catalogue = catalogue
+    app.state.phase = Phase.STARTING
     errors.install(app)
-    for module in (generate, images, models, jobs, datasets, health):
-        app.include_router(module.router)
+    include_routers(app)
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, exempt=("/datasets/",))
     app.add_middleware(Observe, access_log=settings.access_log)
     return app
+
+
+@contextlib.contextmanager
+def _drain_on_signal(app: FastAPI) -> Any:
+    """Turn new requests away from the moment the server is told to stop, before it acts on that itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        app.state.phase = Phase.DRAINING
+        then = before[signal.Signals(number)]
+        if callable(then):
+            then(number, frame)
+
+    # Where nobody else handles a signal, its default (to end the process) is right already.
+    taken = [number for number, handler in before.items() if callable(handler)]
+    for number in taken:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, before[number])
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            routes=app.routes,
+            tags=app.openapi_tags,
+        )
+        schema.setdefault("components", {})["securitySchemes"] = {
+            "token": {"type": "http", "scheme": "bearer"}
+        }
+        schema["security"] = [{}, {"token": []}]
+        app.openapi_schema = schema
+    return app.openapi_schema
 
 
 def _version() -> str:

@@ -1,302 +1,434 @@
-"""Rows of many requests to full runs: lanes that take chunks from one bounded, fair queue.
+"""Rows of many requests to runs of an engine, and back.
 
-A request is ``n`` rows of one model version. A lane takes up to ``chunk`` rows of one version: some of the request
-whose turn it is, and if that leaves room, rows of the requests behind it. A request with rows left goes to the end
-of the queue, so that nothing waits behind a stranger's thousand images.
+A *lane* is a thread that takes a chunk of rows, computes their latents, runs the engine and hands the images out. All
+lanes are fed from one set of queues, one queue a loaded model:
+
+- models take turns, and inside a model so do requests: a request of up to one chunk goes in the order of arrival, a
+  larger one goes to the back after each of its chunks, so nothing waits behind a stranger's thousand images;
+- small requests share a chunk; a lone large request is spread over the lanes that idle;
+- rows of requests that were cancelled, or are past their deadline, leave the queue before they cost a run;
+- a run that fails is repeated request by request, so that it fails only the request that broke it.
+
+Lanes sleep on a condition: nothing polls.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.metrics import BATCH_ROWS, IMAGES, QUEUED_ROWS, REJECTIONS, WAIT_SECONDS
+from service import metrics
+from service.engine import Engine
+from service.errors import ClientGone, DeadlineExceeded, Overloaded, Problem, Unavailable
+from service.latents import latents
 
-logger = logging.getLogger("ganserve")
+T = TypeVar("T")
 
-Images = NDArray[np.uint8]
+# A lone request is not cut finer than this: smaller runs cost more an image than a second lane gains.
+MIN_SPLIT_ROWS = 4
+# Up to so many bytes of pixels the lane encodes itself; more would keep it from the rows of others.
+INLINE_BYTES = 1 << 18
+# Most answers are ready by then, and are spared a task that watches the connection.
+WATCH_AFTER_SECONDS = 0.05
 
-
-class Runs(Protocol):
-    """What the batcher knows of an engine."""
-
-    key: tuple[str, int]
-    shape: tuple[int, int, int]
-
-    def run(self, lane: int, seeds: NDArray[np.uint64], labels: NDArray[np.int64]) -> Images:
-        """Images of rows."""
-        ...
-
-
-class QueueFull(RuntimeError):
-    """More rows wait than may; ``retry_after`` is in whole seconds."""
-
-    def __init__(self, waiting: int, limit: int, retry_after: int) -> None:
-        super().__init__(f"{waiting} images wait already, and {limit} may: try again in {retry_after} s")
-        self.retry_after = retry_after
+log = logging.getLogger(__name__)
 
 
-class DeadlineExceeded(RuntimeError):
-    """The request's time was over before it was done."""
+@dataclass(frozen=True)
+class Rows:
+    """What to generate: a seed or a latent vector, and a label, for each image.
+
+    Attributes:
+        seeds: uint64 [n], or None where ``latent`` is given.
+        labels: int64 [n], or None for an unconditional model.
+        latent: float32 [n, z], in place of seeds.
+    """
+
+    seeds: NDArray[np.uint64] | None
+    labels: NDArray[np.int64] | None
+    latent: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        rows = self.seeds if self.latent is None else self.latent
+        assert rows is not None
+        return len(rows)
+
+    def part(self, start: int, stop: int) -> Rows:
+        """Some of the rows, not copied."""
+        return Rows(
+            None if self.seeds is None else self.seeds[start:stop],
+            None if self.labels is None else self.labels[start:stop],
+            None if self.latent is None else self.latent[start:stop],
+        )
+
+    def latents(self, engine: Engine) -> NDArray[np.float32]:
+        """float32 [n, z]."""
+        if self.latent is not None:
+            return self.latent
+        assert self.seeds is not None
+        return latents(engine.card.latent_recipe, self.seeds, engine.card.z)
+
+    @classmethod
+    def together(cls, parts: list[Rows], engine: Engine) -> Rows:
+        """All rows of several requests to one engine."""
+        labels = [part.labels for part in parts if part.labels is not None]
+        joined = np.concatenate(labels) if labels else None
+        seeds = [part.seeds for part in parts if part.latent is None and part.seeds is not None]
+        if len(seeds) == len(parts):
+            return cls(np.concatenate(seeds), joined)
+        return cls(None, joined, np.concatenate([part.latents(engine) for part in parts]))
 
 
-class Closed(RuntimeError):
-    """The service is stopping."""
-
-
-@dataclass(eq=False)
-class _Request:
-    engine: Runs
-    seeds: NDArray[np.uint64]
-    labels: NDArray[np.int64]
-    finish: Callable[[Images], bytes]
-    deadline: float
+@dataclass(eq=False, slots=True)
+class _Job(Generic[T]):
+    engine: Engine
+    rows: Rows
+    n: int
+    finish: Callable[[NDArray[np.uint8]], T]
+    future: asyncio.Future[T]
     loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[bytes]
-    queued: float
-    images: Images = field(init=False)
     taken: int = 0
     done: int = 0
-    over: bool = False
+    dead: bool = False
+    images: NDArray[np.uint8] | None = None
 
-    def __post_init__(self) -> None:
-        self.images = np.empty((len(self.seeds), *self.engine.shape), np.uint8)
+
+@dataclass(slots=True)
+class _Queue:
+    """The requests that wait for one loaded model."""
+
+    jobs: OrderedDict[_Job[Any], None] = field(default_factory=OrderedDict)
+    rows: int = 0
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    job: _Job[Any]
+    start: int
+    stop: int
 
 
 class Batcher:
-    """Lanes over one queue. Used from the event loop; the lanes are threads of their own."""
+    """The lanes and their queues. Use :meth:`generate` on the event loop; everything else happens in the lanes.
 
-    def __init__(
-        self,
-        *,
-        lanes: int,
-        chunk: int,
-        max_rows: int,
-        max_rows_per_model: int,
-        delay: float = 0.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.chunk, self.max_rows, self.max_rows_per_model = chunk, max_rows, max_rows_per_model
-        self.delay, self.clock = delay, clock
-        self.lanes = lanes
-        self._queue: deque[_Request] = deque()
-        self._rows: Counter[tuple[str, int]] = Counter()
-        self._total = 0
-        self._wake = threading.Condition()
+    Args:
+        lanes: threads that run engines, side by side.
+        limit: rows that may wait for one loaded model.
+        total: rows that may wait in all.
+        delay: seconds that the first waiting row waits for company.
+    """
+
+    def __init__(self, *, lanes: int, limit: int, total: int, delay: float = 0.0) -> None:
+        self.lanes, self.limit, self.total, self.delay = lanes, limit, total, delay
+        self.queued = 0
+        self._queues: OrderedDict[Engine, _Queue] = OrderedDict()
+        self._wake = threading.Condition(threading.Lock())
+        self._idle = 0
         self._closed = False
-        self._rate = 0.0
+        # Seconds of lane time a row, by model name; smoothed.
+        self._cost: dict[str, float] = {}
+        self._encoders = ThreadPoolExecutor(max(1, lanes), thread_name_prefix="encode")
         self._threads = [
-            threading.Thread(target=self._lane, args=(i,), name=f"lane-{i}", daemon=True) for i in range(lanes)
+            threading.Thread(target=self._lane, name=f"lane-{index}", daemon=True) for index in range(lanes)
         ]
         for thread in self._threads:
             thread.start()
 
-    @property
-    def waiting(self) -> int:
-        """Rows that no lane has taken yet."""
-        return self._total
-
-    async def submit(
+    async def generate(
         self,
-        engine: Runs,
-        seeds: NDArray[np.uint64],
-        labels: NDArray[np.int64],
-        finish: Callable[[Images], bytes],
+        engine: Engine,
+        rows: Rows,
+        finish: Callable[[NDArray[np.uint8]], T],
         *,
         timeout: float,
-    ) -> bytes:
-        """Generate rows and finish them (encode) on a lane's thread.
+        disconnected: Callable[[], Awaitable[None]] | None = None,
+    ) -> T:
+        """``finish(images)``, called off the event loop with images uint8 [n, h, w, c] in the order of ``rows``.
+
+        Cancelling the caller withdraws the rows that have not run yet, and so does the return of ``disconnected()``.
 
         Raises:
-            QueueFull: at once, if the rows do not fit.
-            DeadlineExceeded: after ``timeout`` seconds; rows not yet taken are never run.
-            Closed: the batcher was closed.
+            Overloaded: too many rows wait; tells when to ask again.
+            DeadlineExceeded: ``timeout`` seconds went by.
+            Unavailable: the batcher is closed.
+            ClientGone: ``disconnected`` returned first.
         """
         loop = asyncio.get_running_loop()
-        now = self.clock()
-        request = _Request(
-            engine, seeds, labels, finish, now + timeout, loop, loop.create_future(), queued=now
-        )
-        with self._wake:
-            if self._closed:
-                raise Closed("the service is stopping")
-            self._admit(request)
-            self._queue.append(request)
-            self._count(request, len(seeds))
-            self._wake.notify(min(self.lanes, 1 + (len(seeds) - 1) // self.chunk))
-        timer = loop.call_later(timeout, self._expire, request)
+        job: _Job[T] = _Job(engine, rows, len(rows), finish, loop.create_future(), loop)
+        self._admit(job, timeout)
+        timer = loop.call_later(timeout, self._expire, job, timeout)
+        watch = loop.call_later(WATCH_AFTER_SECONDS, self._watch, job, disconnected) if disconnected else None
         try:
-            return await request.future
+            return await job.future
         finally:
             timer.cancel()
-            if not request.over:
-                with self._wake:
-                    self._drop(request)
+            if watch is not None:
+                watch.cancel()
+            if job.future.cancelled():
+                self._drop(job, "cancelled")
+
+    async def work(self, function: Callable[[], T]) -> T:
+        """Run encoding work off the event loop, beside the lanes."""
+        return await asyncio.get_running_loop().run_in_executor(self._encoders, function)
+
+    def wait_seconds(self) -> float:
+        """How long the rows that wait now will take, from what rows have cost so far."""
+        with self._wake:
+            return self._wait_seconds()
 
     def close(self) -> None:
-        """End the lanes; requests that wait get Closed."""
+        """Refuse what waits and end the lanes after the run that each is in."""
         with self._wake:
             self._closed = True
-            for request in list(self._queue):
-                self._drop(request)
-                self._answer(request, Closed("the service is stopping"))
+            waiting = [job for queue in self._queues.values() for job in queue.jobs]
             self._wake.notify_all()
+        for job in waiting:
+            self._drop(job, "draining")
+            _settle(job, error=Unavailable("the server is shutting down; ask another replica, or again soon"))
         for thread in self._threads:
-            thread.join(timeout=10)
+            thread.join(10)
+        self._encoders.shutdown(wait=True, cancel_futures=True)
 
-    def _admit(self, request: _Request) -> None:
-        n = len(request.seeds)
-        for waiting, limit in (
-            (self._total, self.max_rows),
-            (self._rows[request.engine.key], self.max_rows_per_model),
-        ):
-            if waiting + n > limit:
-                REJECTIONS.labels("queue_full").inc()
-                rate = self._rate or 100.0
-                raise QueueFull(waiting, limit, max(1, round(waiting / rate)))
+    # -- on the event loop
 
-    def _expire(self, request: _Request) -> None:
+    def _admit(self, job: _Job[Any], timeout: float) -> None:
         with self._wake:
-            self._drop(request)
-        if not request.future.done():
-            REJECTIONS.labels("deadline").inc()
-            request.future.set_exception(DeadlineExceeded("the request's time was over before its turn came"))
-
-    def _drop(self, request: _Request) -> None:
-        """Forget the rows that no lane has taken. Called with the lock held."""
-        if not request.over:
-            request.over = True
-            self._count(request, -(len(request.seeds) - request.taken))
-            request.taken = len(request.seeds)
-            if request in self._queue:
-                self._queue.remove(request)
-
-    def _count(self, request: _Request, rows: int) -> None:
-        self._rows[request.engine.key] += rows
-        if not self._rows[request.engine.key]:
-            del self._rows[request.engine.key]
-        self._total += rows
-        QUEUED_ROWS.set(self._total)
-
-    def _lane(self, lane: int) -> None:
-        while True:
-            parts = self._take()
-            if parts is None:
+            if self._closed:
+                raise Unavailable("the server is shutting down; ask another replica, or again soon")
+            queue = self._queues.get(job.engine)
+            waiting = queue.rows if queue else 0
+            wait = self._wait_seconds()
+            name = job.engine.card.name
+            if waiting + job.n > self.limit:
+                reason = f"{waiting} images wait for {name} already, and at most {self.limit} may"
+            elif self.queued + job.n > self.total:
+                reason = f"{self.queued} images wait already, and at most {self.total} may"
+            elif wait > timeout:
+                reason = (
+                    f"{self.queued} images wait already, longer than the {timeout:g} s a request may take"
+                )
+            else:
+                if queue is None:
+                    queue = self._queues[job.engine] = _Queue()
+                if not queue.jobs:
+                    queue.since = time.monotonic()
+                queue.jobs[job] = None
+                self._add(queue, job.n)
+                # A request that will be cut wakes every lane that idles.
+                self._wake.notify(1 if job.n <= MIN_SPLIT_ROWS else max(1, self._idle))
                 return
-            try:
-                self._run(lane, parts)
-            except Exception as error:
-                # Whatever failed, its requests hear of it and the lane goes on.
-                logger.exception("a run failed")
-                for request, _, _ in parts:
-                    self._fail(request, error)
+        metrics.DROPPED.labels("overload").inc(job.n)
+        retry_after = max(1, math.ceil(wait))
+        raise Overloaded(f"{reason}: ask again in {retry_after} s", retry_after)
 
-    def _take(self) -> list[tuple[_Request, int, int]] | None:
-        """Rows for one run as (request, first row, end row), all of one model version; None when closed."""
-        with self._wake:
-            while not self._queue:
-                if self._closed:
-                    return None
-                self._wake.wait()
-            if self.delay and self._total < self.chunk:
-                left = self._queue[0].queued + self.delay - self.clock()
-                if left > 0:
-                    self._wake.wait(left)
-                    if not self._queue:
-                        return []
-            first = self._queue[0]
-            parts: list[tuple[_Request, int, int]] = []
-            room = self.chunk
-            for request in [r for r in self._queue if r.engine is first.engine]:
-                rows = min(room, len(request.seeds) - request.taken)
-                start, end = request.taken, request.taken + rows
-                if start == 0:
-                    WAIT_SECONDS.observe(self.clock() - request.queued)
-                request.taken = end
-                self._count(request, -rows)
-                self._queue.remove(request)
-                if end < len(request.seeds):
-                    self._queue.append(request)
-                parts.append((request, start, end))
-                room -= rows
-                if not room:
-                    break
-            return parts
-
-    def _run(self, lane: int, parts: list[tuple[_Request, int, int]]) -> None:
-        if not parts:
+    def _expire(self, job: _Job[Any], timeout: float) -> None:
+        if job.future.done():
             return
-        engine = parts[0][0].engine
-        started = self.clock()
-        if len(parts) == 1:
-            request, start, end = parts[0]
-            images = engine.run(lane, request.seeds[start:end], request.labels[start:end])
-        else:
-            seeds = np.concatenate([r.seeds[a:b] for r, a, b in parts])
-            labels = np.concatenate([r.labels[a:b] for r, a, b in parts])
-            try:
-                images = engine.run(lane, seeds, labels)
-            except Exception:
-                # One of them may be at fault: each alone.
-                for part in parts:
-                    try:
-                        self._run(lane, [part])
-                    except Exception as error:
-                        self._fail(part[0], error)
-                return
-        rows = len(images)
-        BATCH_ROWS.observe(rows)
-        IMAGES.labels(engine.key[0], str(engine.key[1])).inc(rows)
-        offset = 0
-        for request, start, end in parts:
-            request.images[start:end] = images[offset : offset + end - start]
-            offset += end - start
-            self._progress(request, end - start)
-        self._measure(rows, self.clock() - started)
+        self._drop(job, "deadline")
+        job.future.set_exception(
+            DeadlineExceeded(
+                f"not done within {timeout:g} s, so the rest was dropped: ask for fewer images, or later"
+            )
+        )
 
-    def _progress(self, request: _Request, rows: int) -> None:
+    def _watch(self, job: _Job[Any], disconnected: Callable[[], Awaitable[None]]) -> None:
+        async def watch() -> None:
+            await disconnected()
+            if not job.future.done():
+                self._drop(job, "disconnected")
+                job.future.set_exception(ClientGone("the client hung up"))
+
+        if not job.future.done():
+            task = job.loop.create_task(watch())
+            job.future.add_done_callback(lambda _: task.cancel())
+
+    def _drop(self, job: _Job[Any], reason: str) -> None:
+        """Take a job's waiting rows out of the queue; rows that are in a run are thrown away after it."""
         with self._wake:
-            request.done += rows
-            complete = request.done == len(request.seeds) and not request.over
-            request.over = request.over or complete
-        if complete:
-            try:
-                content = request.finish(request.images)
-            except Exception as error:
-                logger.exception("encoding failed")
-                self._answer(request, error)
-            else:
-                self._answer(request, content)
-
-    def _fail(self, request: _Request, error: Exception) -> None:
-        with self._wake:
-            self._drop(request)
-        self._answer(request, error)
-
-    def _measure(self, rows: int, seconds: float) -> None:
-        rate = rows / max(seconds, 1e-6) * self.lanes
-        self._rate = rate if not self._rate else 0.9 * self._rate + 0.1 * rate
-
-    @staticmethod
-    def _answer(request: _Request, outcome: bytes | Exception) -> None:
-        def tell() -> None:
-            if request.future.done():
+            job.dead = True
+            queue = self._queues.get(job.engine)
+            if queue is None or job not in queue.jobs:
                 return
-            if isinstance(outcome, Exception):
-                request.future.set_exception(outcome)
-            else:
-                request.future.set_result(outcome)
+            del queue.jobs[job]
+            left = job.n - job.taken
+            self._add(queue, -left)
+            if not queue.jobs:
+                del self._queues[job.engine]
+        metrics.DROPPED.labels(reason).inc(left)
 
+    # -- under the lock
+
+    def _add(self, queue: _Queue, rows: int) -> None:
+        queue.rows += rows
+        self.queued += rows
+        metrics.QUEUED.inc(rows)
+
+    def _wait_seconds(self) -> float:
+        busy = sum(
+            queue.rows * self._cost.get(engine.card.name, 0.0) for engine, queue in self._queues.items()
+        )
+        return busy / self.lanes
+
+    def _take(self) -> tuple[Engine, list[_Piece]] | float | None:
+        """The next chunk; or seconds until one may be due; or None while nothing waits."""
+        soonest: float | None = None
+        now = time.monotonic() if self.delay else 0.0
+        for engine, queue in self._queues.items():
+            if self.delay and queue.rows < engine.max_rows and (due := queue.since + self.delay - now) > 0:
+                soonest = due if soonest is None else min(soonest, due)
+                continue
+            pieces = self._cut(engine, queue)
+            if queue.jobs:
+                self._queues.move_to_end(engine)
+                queue.since = now
+            else:
+                del self._queues[engine]
+            return engine, pieces
+        return soonest
+
+    def _cut(self, engine: Engine, queue: _Queue) -> list[_Piece]:
+        most = engine.max_rows
+        room = min(most, max(MIN_SPLIT_ROWS, -(-queue.rows // (self._idle + 1))))
+        pieces: list[_Piece] = []
+        later: list[_Job[Any]] = []
+        total = 0
+        while room > total and queue.jobs:
+            job = next(iter(queue.jobs))
+            start, stop = job.taken, min(job.n, job.taken + room - total)
+            job.taken = stop
+            total += stop - start
+            pieces.append(_Piece(job, start, stop))
+            if stop == job.n:
+                del queue.jobs[job]
+            elif job.n > most:
+                # Set aside, so that this chunk serves others first; then to the back.
+                del queue.jobs[job]
+                later.append(job)
+        for job in later:
+            queue.jobs[job] = None
+        self._add(queue, -total)
+        return pieces
+
+    # -- in the lanes
+
+    def _lane(self) -> None:
+        while True:
+            with self._wake:
+                while True:
+                    chunk = self._take()
+                    if isinstance(chunk, tuple):
+                        break
+                    if self._closed:
+                        return
+                    self._idle += 1
+                    self._wake.wait(chunk)
+                    self._idle -= 1
+            engine, pieces = chunk
+            try:
+                self._serve(engine, pieces)
+            except BaseException as error:  # the lane must outlive whatever a request does to it
+                log.exception("a chunk of %s failed outside its run", engine.card.name)
+                for piece in pieces:
+                    _settle(piece.job, error=error)
+            # A lane that sleeps shall not keep a swapped model, or a request's images, in memory.
+            del chunk, engine, pieces
+
+    def _serve(self, engine: Engine, pieces: list[_Piece]) -> None:
+        pieces = [piece for piece in pieces if not piece.job.dead]
+        if not pieces:
+            return
+        name = engine.card.name
+        began = time.perf_counter()
         try:
-            request.loop.call_soon_threadsafe(tell)
-        except RuntimeError:
-            logger.debug("the event loop has ended before an answer")
+            images = _run(engine, pieces)
+        except Exception as error:
+            metrics.RUN_FAILURES.labels(name).inc()
+            if len(pieces) > 1:
+                for piece in pieces:
+                    self._serve(engine, [piece])
+                return
+            job = pieces[0].job
+            log.exception("a run of %s version %d failed", name, engine.card.version)
+            self._drop(job, "failed")
+            _settle(job, error=error)
+            return
+        seconds, rows = time.perf_counter() - began, len(images)
+        cost = self._cost.get(name)
+        self._cost[name] = seconds / rows if cost is None else 0.9 * cost + 0.1 * seconds / rows
+        metrics.RUNS.labels(name).observe(rows)
+        metrics.RUN_SECONDS.labels(name).inc(seconds)
+        metrics.IMAGES.labels(name, str(engine.card.version)).inc(rows)
+        offset = 0
+        for piece in pieces:
+            size = piece.stop - piece.start
+            self._hand_out(piece, images[offset : offset + size])
+            offset += size
+
+    def _hand_out(self, piece: _Piece, images: NDArray[np.uint8]) -> None:
+        job = piece.job
+        if len(images) < job.n:
+            with self._wake:
+                if job.images is None:
+                    job.images = np.empty((job.n, *images.shape[1:]), np.uint8)
+                whole = job.images
+            # Lanes write side by side, each its own rows.
+            whole[piece.start : piece.stop] = images
+        else:
+            whole = images
+        with self._wake:
+            job.done += len(images)
+            complete = job.done == job.n and not job.dead
+        if not complete:
+            return
+        job.images = None
+        if whole.nbytes <= INLINE_BYTES:
+            _finish(job, whole)
+        else:
+            self._encoders.submit(_finish, job, whole)
+
+
+def _run(engine: Engine, pieces: list[_Piece]) -> NDArray[np.uint8]:
+    """One run over the rows of several requests: images uint8 [rows, h, w, c]."""
+    parts = [piece.job.rows.part(piece.start, piece.stop) for piece in pieces]
+    rows = parts[0] if len(parts) == 1 else Rows.together(parts, engine)
+    return engine.run(rows.latents(engine), rows.labels)
+
+
+def _finish(job: _Job[Any], images: NDArray[np.uint8]) -> None:
+    try:
+        result = job.finish(images)
+    except BaseException as error:
+        if not isinstance(error, Problem):
+            log.exception("encoding failed")
+        _settle(job, error=error)
+    else:
+        _settle(job, result=result)
+
+
+def _settle(job: _Job[Any], *, result: Any = None, error: BaseException | None = None) -> None:
+    """Answer a job from any thread; the first answer counts."""
+
+    def settle() -> None:
+        if job.future.done():
+            return
+        if error is None:
+            job.future.set_result(result)
+        else:
+            job.future.set_exception(error)
+
+    try:
+        job.loop.call_soon_threadsafe(settle)
+    except RuntimeError:
+        log.debug("the event loop has gone; nobody waits for this answer")

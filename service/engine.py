@@ -84,7 +84,7 @@ def _cuda_problem() -> str | None:
     return None
 
 
-@dataclass
+@dataclass(eq=False)
 class OnnxEngine:
     """A session on one model file.
 
@@ -108,7 +108,7 @@ class OnnxEngine:
             ModelCorrupt: the file is no network of the card's signature.
             DeviceUnavailable: see :func:`providers`.
         """
-        wanted, provider = providers(device)
+        wanted, _ = providers(device)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -124,7 +124,9 @@ class OnnxEngine:
             ) from error
         used = session.get_providers()[0]
         if device == "cuda" and used != CUDA:
-            raise DeviceUnavailable("GANSERVE_DEVICE is cuda, but onnxruntime fell back to the CPU: see its log")
+            raise DeviceUnavailable(
+                "GANSERVE_DEVICE is cuda, but onnxruntime fell back to the CPU: see its log"
+            )
         buckets = CUDA_BUCKETS if used == CUDA else ()
         engine = cls(card, used, session, buckets[-1] if buckets else max_rows, buckets)
         engine._check_signature()
@@ -140,7 +142,10 @@ class OnnxEngine:
         if self.buckets:
             size = next(size for size in self.buckets if size >= n)
             if size > n:
-                feed = {key: np.concatenate([value, np.repeat(value[-1:], size - n, 0)]) for key, value in feed.items()}
+                feed = {
+                    key: np.concatenate([value, np.repeat(value[-1:], size - n, 0)])
+                    for key, value in feed.items()
+                }
         images: NDArray[np.uint8] = self.session.run(None, feed)[0]
         return images[:n]
 
@@ -176,7 +181,8 @@ class OnnxEngine:
                     f"{card.name} version {card.version}: the network gives {whole.shape}, its card says {shape}"
                 )
             same = all(
-                np.array_equal(self.run(latent[:n], None if label is None else label[:n]), whole[:n]) for n in sizes
+                np.array_equal(self.run(latent[:n], None if label is None else label[:n]), whole[:n])
+                for n in sizes
             )
         except ModelCorrupt:
             raise
@@ -188,7 +194,10 @@ class OnnxEngine:
             fixed = self.buckets[-2] if len(self.buckets) > 1 else min(16, self.max_rows)
             log.warning(
                 "%s version %d: pixels depend on the batch size on %s; every run is padded to %d",
-                card.name, card.version, self.provider, fixed,
+                card.name,
+                card.version,
+                self.provider,
+                fixed,
             )
             self.buckets, self.max_rows = (fixed,), fixed
 
@@ -218,7 +227,8 @@ class DummyEngine:
         if label is not None:
             value = (value + label * 7) % 256
         pixels = np.broadcast_to(
-            value.astype(np.uint8)[:, None, None, None], (len(latent), shape.height, shape.width, shape.channels)
+            value.astype(np.uint8)[:, None, None, None],
+            (len(latent), shape.height, shape.width, shape.channels),
         )
         return np.ascontiguousarray(pixels)
 

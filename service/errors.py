@@ -1,19 +1,20 @@
 """What can go wrong, and how it is told: RFC 9457 problem documents.
 
-    Problem
-    ├── BadRequest 400        unreadable: broken JSON, a parameter given twice
-    ├── Unauthorized 401      no credentials, or wrong ones
-    ├── Forbidden 403         the wrong role
-    ├── NotFound 404
-    ├── NotAcceptable 406     no format that the client accepts
-    ├── Conflict 409          the state of things does not allow it
-    ├── PreconditionFailed 412
-    ├── BodyTooLarge 413
-    ├── UnsupportedMedia 415
-    ├── Invalid 422           readable, and wrong: says which field and what would be right
-    ├── Overloaded 429        with the seconds after which to ask again
-    ├── Unavailable 503       starting or draining
-    └── DeadlineExceeded 504  waited too long; nothing was run, or the rest was not
+Problem
+├── BadRequest 400        unreadable: broken JSON, a parameter given twice
+├── Unauthorized 401      no credentials, or wrong ones
+├── Forbidden 403         the wrong role
+├── NotFound 404
+├── NotAcceptable 406     no format that the client accepts
+├── Conflict 409          the state of things does not allow it
+├── PreconditionFailed 412
+├── BodyTooLarge 413
+├── UnsupportedMedia 415
+├── Invalid 422           readable, and wrong: says which field and what would be right
+├── Overloaded 429        with the seconds after which to ask again
+├── ClientGone 499        hung up; counted, never read
+├── Unavailable 503       starting or draining
+└── DeadlineExceeded 504  waited too long; nothing was run, or the rest was not
 """
 
 from __future__ import annotations
@@ -113,6 +114,11 @@ class DeadlineExceeded(Problem):
     status = 504
 
 
+class ClientGone(Problem):
+    # Told to nobody; the number is the one that access logs know from nginx.
+    status = 499
+
+
 def document(status: int, detail: str, members: Mapping[str, Any] | None = None) -> bytes:
     """The problem document as bytes."""
     try:
@@ -124,7 +130,10 @@ def document(status: int, detail: str, members: Mapping[str, Any] | None = None)
 
 
 def response(
-    status: int, detail: str, headers: Mapping[str, str] | None = None, members: Mapping[str, Any] | None = None
+    status: int,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    members: Mapping[str, Any] | None = None,
 ) -> Response:
     """The problem document as an answer; never cached."""
     return Response(
@@ -138,16 +147,25 @@ def response(
 def invalid(error: ValidationError | RequestValidationError, *, fields: Iterable[str] = ()) -> Invalid:
     """A pydantic error as a problem that names each field; ``fields`` are those that would be right."""
     known = sorted(fields)
-    errors = []
+    found: dict[str, list[str]] = {}
     for item in error.errors():
-        # Where several types are possible, pydantic adds the type it tried to the place; the client has no use for it.
-        where = ".".join(str(part) for part in item["loc"] if part not in ("body", "query", "path")) or "body"
+        where = ".".join(str(part) for part in item["loc"] if not _is_branch(part)) or "body"
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = f"unknown field; there are {', '.join(known)}" if known else "unknown field"
-        errors.append({"field": where, "message": message})
+        messages = found.setdefault(where, [])
+        if message not in messages:
+            messages.append(message)
+    errors = [{"field": where, "message": ", or ".join(messages)} for where, messages in found.items()]
     detail = "; ".join(f"{entry['field']}: {entry['message']}" for entry in errors[:5])
     return Invalid(detail, errors=errors)
+
+
+def _is_branch(part: int | str) -> bool:
+    """Where several types are possible, pydantic adds the one it tried to the place; clients have no use for it."""
+    return isinstance(part, str) and (
+        part in ("body", "query", "path", "int", "str", "float", "bool") or "[" in part or "-" in part
+    )
 
 
 def install(app: FastAPI) -> None:
@@ -161,7 +179,8 @@ def install(app: FastAPI) -> None:
         if isinstance(error, ModelNotFound | VersionNotFound):
             return response(404, str(error))
         if isinstance(error, ModelCorrupt):
-            return response(409, str(error))
+            # Nothing is wrong with the request: the file is, until someone mends it.
+            return response(503, str(error), {"Retry-After": "60"})
         log.error("model repository: %s", error)
         return response(500, str(error))
 

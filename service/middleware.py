@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import Problem
-from service.metrics import REJECTIONS, REQUEST_SECONDS, REQUESTS
+from service import errors
+from service.metrics import REQUESTS, SECONDS
 
+log = logging.getLogger(__name__)
 access = logging.getLogger("ganserve.access")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -57,9 +58,10 @@ class BodyLimit:
                 await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        REJECTIONS.labels("body_too_large").inc()
-        problem = Problem(413, f"the body is too large: at most {self.limit} bytes", headers={"Connection": "close"})
-        await problem.response()(scope, receive, send)
+        answer = errors.response(
+            413, f"the body is too large: at most {self.limit} bytes", {"Connection": "close"}
+        )
+        await answer(scope, receive, send)
 
 
 class _TooLarge(Exception):  # noqa: N818  never leaves this module
@@ -67,7 +69,10 @@ class _TooLarge(Exception):  # noqa: N818  never leaves this module
 
 
 class Observe:
-    """Request id (the caller's, or its traceparent's, or a new one), counters, and a JSON line if asked for."""
+    """Request id (the caller's, or its traceparent's, or a new one), counters, a JSON line if asked for.
+
+    Also the last resort: what nothing else caught is logged with its request id and answered with 500.
+    """
 
     def __init__(self, app: ASGIApp, access_log: bool) -> None:
         self.app, self.access_log = app, access_log
@@ -80,23 +85,31 @@ class Observe:
         started = time.perf_counter()
         request_id = _identify(scope)
         status = 500
+        begun = False
 
         async def watched(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
+                begun = True
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 
         try:
             await self.app(scope, receive, watched)
+        except Exception:
+            log.exception("request %s failed", request_id.decode())
+            if begun:
+                raise
+            detail = f"the server failed at this; its log knows more under {request_id.decode()}"
+            await errors.response(500, detail)(scope, receive, watched)
         finally:
             seconds = time.perf_counter() - started
             found = scope.get("route")
             # The template, not the path: a label for each address would never end.
             route = getattr(found, "path", "other")
-            REQUESTS.labels(route, str(status)).inc()
-            REQUEST_SECONDS.labels(route).observe(seconds)
+            REQUESTS.labels(route, scope["method"], str(status)).inc()
+            SECONDS.labels(route).observe(seconds)
             if self.access_log:
                 line = {
                     "method": scope["method"],
@@ -109,9 +122,10 @@ class Observe:
 
 
 def _identify(scope: Scope) -> bytes:
-    headers = dict(scope["headers"])
-    given = headers.get(b"x-request-id", b"")
-    if _REQUEST_ID.fullmatch(given):
-        return bytes(given)
-    trace = _TRACEPARENT.fullmatch(headers.get(b"traceparent", b""))
+    trace = None
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return bytes(value)
+        if name == b"traceparent":
+            trace = _TRACEPARENT.fullmatch(value)
     return bytes(trace[1]) if trace else secrets.token_hex(16).encode()

@@ -1,13 +1,13 @@
 """Every setting, once: ``GANSERVE_*`` in the environment, or the flag of the same name.
 
-    GANSERVE_PORT=9000 python -m service
-    python -m service --port 9000 --models /srv/models
+GANSERVE_PORT=9000 python -m service
+python -m service --port 9000 --models /srv/models
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -53,29 +53,56 @@ class Settings(BaseSettings):
     jobs_db: str | None = Field(
         None, description="SQLAlchemy URL of the retraining queue; unset: SQLite in the data folder"
     )
-    worker_id: str | None = Field(None, description="unique and stable name of a training worker; unset: host name")
+    worker_id: str | None = Field(
+        None, description="unique and stable name of a training worker; unset: host name"
+    )
     max_images: int = Field(1024, ge=1, le=65536, description="images a request may ask for")
     max_queued_images: int = Field(8192, ge=1, description="images that may wait for one model")
-    max_queued_images_total: int = Field(16384, ge=1, description="images that may wait for all models together")
-    request_timeout: float = Field(30.0, gt=0, le=3600, description="seconds until a request is given up with 504")
-    drain_timeout: float = Field(30.0, ge=0, le=3600, description="seconds that a stopping server gives to open requests")
+    max_queued_images_total: int | None = Field(
+        None,
+        ge=1,
+        description="images that may wait for all models together; unset: twice those of one model",
+    )
+    request_timeout: float = Field(
+        30.0, gt=0, le=3600, description="seconds until a request is given up with 504"
+    )
+    drain_timeout: float = Field(
+        30.0, ge=0, le=3600, description="seconds that a stopping server gives to open requests"
+    )
     workers: int = Field(1, ge=1, le=256, description="processes that share the port")
     lanes: int | None = Field(
         None, ge=1, le=256, description="CPU runs side by side in a process; unset: its share of the cores"
     )
-    threads: int = Field(1, ge=1, le=256, description="onnxruntime threads of one run; more lanes serve better")
+    threads: int = Field(
+        1, ge=1, le=256, description="onnxruntime threads of one run; more lanes serve better"
+    )
     batch_rows: int = Field(32, ge=1, le=1024, description="most images in one run of the CPU engine")
     batch_delay_ms: float = Field(
         0.0, ge=0, le=2, description="milliseconds that the first waiting image waits for company"
     )
     max_body_bytes: int = Field(1 << 20, ge=1024, description="largest request body, uploads apart")
-    max_loaded_models: int = Field(16, ge=1, description="model versions kept in memory, the least used go first")
+    max_pixels: int = Field(1 << 26, ge=1, description="pixels of one grid")
+    watch_interval: float = Field(0.5, gt=0, le=60, description="seconds between looks at the live pointers")
+    access_log: bool = Field(False, description="a JSON line for each request on standard error")
+    max_loaded_models: int = Field(
+        16, ge=1, description="model versions kept in memory, the least used go first"
+    )
 
     @property
     def lane_count(self) -> int:
         """Lanes of one process: its share of the cores, unless set."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return self.lanes or max(1, cores // self.workers)
+
+    @property
+    def image_limit(self) -> int:
+        """Images a request may ask for: what could never be queued is refused outright, not put off with a 429."""
+        return min(self.max_images, self.max_queued_images, self.queue_limit)
+
+    @property
+    def queue_limit(self) -> int:
+        """Images that may wait in all."""
+        return self.max_queued_images_total or 2 * self.max_queued_images
 
     @property
     def jobs_url(self) -> str:
@@ -100,10 +127,9 @@ def load(arguments: Sequence[str] | None = None) -> Settings:
         SettingsError: a value that cannot be used.
         SystemExit: ``--help`` or an unknown flag.
     """
+    build: Callable[..., Settings] = Settings
     try:
-        if arguments is None:
-            return Settings()
-        return Settings(_cli_parse_args=list(arguments))
+        return build() if arguments is None else build(_cli_parse_args=list(arguments))
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(detail) for detail in error.errors())) from None
 

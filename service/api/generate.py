@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from time import perf_counter
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Depends, Request, Response
+import PIL
+from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
+from PIL import features
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from starlette.datastructures import QueryParams
 
 from service import encode
-from service.auth import require_user
-from service.batching import Closed, DeadlineExceeded, Images, QueueFull
+from service.api import check_ready
+from service.auth import Auth
+from service.batching import Batcher, Rows
 from service.catalogue import Catalogue
-from service.errors import Problem, validation_problem
+from service.errors import BadRequest, Invalid, NotAcceptable, UnsupportedMedia, invalid
 from service.latents import MAX_SEED, consecutive
-from service.metrics import ENCODE_SECONDS
 from service.repository import ModelCard
 from service.settings import Settings
 
-router = APIRouter(tags=["images"], dependencies=[Depends(require_user)])
+router = APIRouter(tags=["images"])
+
+Images = NDArray[np.uint8]
 
 Format = Literal["png", "webp", "zip", "npz", "json"]
 MEDIA: dict[Format, str] = {
@@ -35,10 +41,12 @@ MEDIA: dict[Format, str] = {
     "npz": "application/x-npz",
     "json": "application/json",
 }
-# Part of every entity tag: raise it when an encoder's bytes change.
-ENCODERS = "1"
-IMMUTABLE = "public, max-age=31536000, immutable"
+# Part of every entity tag, as equal tags promise equal bytes: what the encoders' bytes depend on. Raise the number
+# when an encoder changes.
+ENCODERS = f"1|{PIL.__version__}|{features.version_codec('zlib')}|{features.version_module('webp')}"
+IMMUTABLE = "max-age=31536000, immutable"
 LONGEST_SEED_HEADER = 1024
+WEBP_SIDE = 16383
 
 Seed = Annotated[int, Field(strict=True, ge=0, lt=MAX_SEED)]
 Label = StrictInt | Annotated[str, Field(max_length=200)]
@@ -49,20 +57,30 @@ class GenerateRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"label": 3, "n": 16}, {"label": [0, 1, 2], "seed": 42, "format": "npz"}]},
+        json_schema_extra={
+            "examples": [{"label": 3, "n": 16}, {"label": [0, 1, 2], "seed": 42, "format": "npz"}]
+        },
     )
 
     model: str | None = Field(None, max_length=200, description="a model's name; the default one without it")
-    version: Annotated[int, Field(strict=True, ge=1)] | None = Field(None, description="the live one without it")
+    version: Annotated[int, Field(strict=True, ge=1)] | None = Field(
+        None, description="the live one without it"
+    )
     label: Label | Annotated[list[Label], Field(min_length=1)] | None = Field(
         None, description="index, class name, or a list that is taken in turn; the classes in turn without it"
     )
-    n: Annotated[int, Field(strict=True, ge=1)] | None = Field(None, description="how many images; 1 without it")
+    n: Annotated[int, Field(strict=True, ge=1)] | None = Field(
+        None, description="how many images; 1 without it"
+    )
     seed: Seed | None = Field(None, description="tile i has seed + i; drawn and told without it")
-    seeds: Annotated[list[Seed], Field(min_length=1)] | None = Field(None, description="the seed of each tile")
+    seeds: Annotated[list[Seed], Field(min_length=1)] | None = Field(
+        None, description="the seed of each tile"
+    )
     columns: Annotated[int, Field(strict=True, ge=1)] | None = Field(None, description="columns of the grid")
     padding: Annotated[int, Field(strict=True, ge=0, le=64)] = Field(2, description="pixels between tiles")
-    scale: Annotated[int, Field(strict=True, ge=1, le=32)] = Field(1, description="whole-number magnification")
+    scale: Annotated[int, Field(strict=True, ge=1, le=32)] = Field(
+        1, description="whole-number magnification"
+    )
     format: Format | None = Field(None, description="wins over the Accept header")
 
 
@@ -71,6 +89,7 @@ class Plan:
     """A request made definite: which rows of which version, and how they are encoded."""
 
     card: ModelCard
+    provider: str
     labels: NDArray[np.int64]
     seeds: NDArray[np.uint64]
     seeded: bool
@@ -83,16 +102,17 @@ class Plan:
     @property
     def etag(self) -> str:
         """A strong entity tag: the answer is a pure function of what goes into it."""
-        parts = f"{ENCODERS}|{self.card.sha256}|{self.card.name}|{self.card.version}|{self.format}"
+        card = self.card
+        # Providers agree within a few of 255, not in every byte.
+        parts = f"{ENCODERS}|{self.provider}|{card.sha256}|{card.name}|{card.version}|{self.format}"
         layout = f"|{self.columns}|{self.padding}|{self.scale}|"
         digest = hashlib.blake2b((parts + layout).encode(), digest_size=16)
         digest.update(self.labels.tobytes())
         digest.update(self.seeds.tobytes())
         return f'"{digest.hexdigest()}"'
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """What every answer tells of its making."""
+    def headers(self, *, private: bool = False) -> dict[str, str]:
+        """What every answer tells of its making; ``private`` where an answer is for those with a token only."""
         seeds = self._seeds()
         told = {
             "X-Model": self.card.name,
@@ -105,7 +125,8 @@ class Plan:
             told["X-Seed"] = seeds
         if self.seeded:
             told["ETag"] = self.etag
-            told["Cache-Control"] = IMMUTABLE if self.versioned else "no-cache"
+            scope = "private" if private else "public"
+            told["Cache-Control"] = f"{scope}, {IMMUTABLE}" if self.versioned else "no-cache"
         return told
 
     def _seeds(self) -> str:
@@ -116,7 +137,6 @@ class Plan:
 
     def encode(self, images: Images) -> bytes:
         """The body of the answer."""
-        started = perf_counter()
         labels = self.labels.tolist() if self.card.conditional else None
         meta: Mapping[str, Any] = {
             "model": self.card.name,
@@ -125,7 +145,7 @@ class Plan:
         }
         if self.format in ("png", "webp"):
             sheet = encode.grid(images, self.columns, self.padding, self.scale)
-            content = encode.png(sheet, self._text()) if self.format == "png" else encode.webp(sheet)
+            content = encode.png(sheet, self.text()) if self.format == "png" else encode.webp(sheet)
         else:
             if self.scale > 1:
                 images = images.repeat(self.scale, axis=1).repeat(self.scale, axis=2)
@@ -134,10 +154,10 @@ class Plan:
             else:
                 document = encode.zip_archive if self.format == "zip" else encode.json_document
                 content = document(images, labels, self.seeds.tolist(), self.card.classes, meta)
-        ENCODE_SECONDS.labels(self.format).inc(perf_counter() - started)
         return content
 
-    def _text(self) -> dict[str, str]:
+    def text(self) -> dict[str, str]:
+        """The same for the text chunks of a PNG."""
         return {
             "X-Model": self.card.name,
             "X-Model-Version": str(self.card.version),
@@ -149,22 +169,24 @@ class Plan:
 def _rows(asked: GenerateRequest, card: ModelCard, settings: Settings) -> tuple[Any, Any, bool]:
     """Labels int64 [n], seeds uint64 [n], and whether the seeds were named."""
     if asked.seed is not None and asked.seeds is not None:
-        raise Problem(422, "seed and seeds exclude each other: give one of them")
+        raise Invalid("seed and seeds exclude each other: give one of them")
     if asked.seeds is not None and asked.n is not None and asked.n != len(asked.seeds):
-        raise Problem(422, f"n is {asked.n} but {len(asked.seeds)} seeds are given: leave n out, or make them agree")
+        raise Invalid(
+            f"n is {asked.n} but {len(asked.seeds)} seeds are given: leave n out, or make them agree"
+        )
     listed = asked.label if isinstance(asked.label, list) else None
-    n = asked.n or (len(asked.seeds) if asked.seeds is not None else len(listed or [0]))
-    if n > settings.max_images:
-        raise Problem(422, f"{n} images are too many for one request: at most {settings.max_images}")
+    n = asked.n or len(asked.seeds or listed or [None])
+    if n > settings.image_limit:
+        raise Invalid(f"{n} images are too many for one request: at most {settings.image_limit}")
     if listed is not None and len(listed) > n:
-        raise Problem(422, f"{len(listed)} labels for {n} images: give at most as many labels as images")
+        raise Invalid(f"{len(listed)} labels for {n} images: give at most as many labels as images")
     if asked.seeds is not None:
         seeds = np.asarray(asked.seeds, np.uint64)
     else:
         seeds = consecutive(secrets.randbelow(MAX_SEED) if asked.seed is None else asked.seed, n)
     if not card.conditional:
         if asked.label is not None:
-            raise Problem(422, f"model {card.name} has no classes: leave label out, or take a conditional model")
+            raise Invalid(f"model {card.name} has no classes: leave label out, or take a conditional model")
         return np.zeros(n, np.int64), seeds, asked.seed is not None or asked.seeds is not None
     if asked.label is None:
         indices = list(range(len(card.classes)))
@@ -179,13 +201,12 @@ def label_index(label: int | str | list[Any], card: ModelCard) -> int:
     if isinstance(label, str):
         if label in card.classes:
             return card.classes.index(label)
-        if label.isascii() and label.isdigit() and len(label) < 10:
+        if _DIGITS.fullmatch(label):
             label = int(label)
     if isinstance(label, int) and 0 <= label < len(card.classes):
         return label
     names = ", ".join(card.classes[:20]) + (", ..." if len(card.classes) > 20 else "")
-    raise Problem(
-        422,
+    raise Invalid(
         f"model {card.name} has no label {label!r}: expected an index from 0 to {len(card.classes) - 1} or one of "
         f"{names}",
     )
@@ -209,7 +230,9 @@ def negotiate(asked: Format | None, accept: str) -> Format:
             ranked.append((quality - 0.001, "png"))
         ranked += [(quality, name) for name, kind in MEDIA.items() if kind == media and quality]
     if not ranked:
-        raise Problem(406, f"none of what Accept takes can be made: expected one of {', '.join(MEDIA.values())}")
+        raise NotAcceptable(
+            f"none of what Accept takes can be made: expected one of {', '.join(MEDIA.values())}"
+        )
     return max(ranked, key=lambda pair: pair[0])[1]
 
 
@@ -218,19 +241,20 @@ async def answer(request: Request, asked: GenerateRequest) -> Response:
     state = request.app.state
     settings: Settings = state.settings
     catalogue: Catalogue = state.catalogue
-    if state.draining or not state.ready:
-        raise Problem(503, "the service is stopping: ask another replica", headers={"Retry-After": "1"})
-    card = await catalogue.card(asked.model or settings.default_model, asked.version)
+    card = await catalogue.card(asked.model, asked.version)
     form = negotiate(asked.format, request.headers.get("accept", "*/*"))
     labels, seeds, seeded = _rows(asked, card, settings)
+    pictured = form in ("png", "webp")
     plan = Plan(
         card,
+        catalogue.provider,
         labels,
         seeds,
         seeded,
         asked.version is not None,
-        asked.columns,
-        asked.padding,
+        # The tiles of the other formats are not laid out, so these shall not change their entity tag.
+        asked.columns if pictured else None,
+        asked.padding if pictured else 0,
         asked.scale,
         form,
     )
@@ -238,25 +262,36 @@ async def answer(request: Request, asked: GenerateRequest) -> Response:
     return await render(request, plan, plan.encode)
 
 
+def admit(request: Request) -> None:
+    """Raises Unauthorized without the token that is asked for, Unavailable while starting or draining."""
+    auth: Auth = request.app.state.auth
+    auth.check_user(request.headers.get("authorization"))
+    check_ready(request)
+
+
 async def render(request: Request, plan: Plan, finish: Callable[[Images], bytes]) -> Response:
     """The answer to a plan: 304 if the client has it, else the body that ``finish`` makes of the images."""
     state = request.app.state
-    headers = plan.headers
+    headers = plan.headers(private=state.auth.user is not None)
     if plan.seeded and _matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    engine = await state.catalogue.engine(plan.card.name, plan.card.version)
-    try:
-        content = await state.batcher.submit(
-            engine, plan.seeds, plan.labels, finish, timeout=state.settings.request_timeout
-        )
-    except QueueFull as error:
-        raise Problem(429, str(error), headers={"Retry-After": str(error.retry_after)}) from error
-    except DeadlineExceeded as error:
-        raise Problem(504, f"{error} ({state.settings.request_timeout:g} s)") from error
-    except Closed as error:
-        raise Problem(503, str(error), headers={"Retry-After": "1"}) from error
+    card = plan.card
+    engine = await state.catalogue.engine(card.name, card.version)
+    batcher: Batcher = state.batcher
+
+    async def disconnected() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    content = await batcher.generate(
+        engine,
+        Rows(plan.seeds, plan.labels if card.conditional else None),
+        finish,
+        timeout=state.settings.request_timeout,
+        disconnected=disconnected,
+    )
     if plan.format in ("zip", "npz"):
-        headers["Content-Disposition"] = f'attachment; filename="{plan.card.name}.{plan.format}"'
+        headers["Content-Disposition"] = f'attachment; filename="{card.name}.{plan.format}"'
     return Response(content, headers=headers, media_type=MEDIA[plan.format])
 
 
@@ -267,11 +302,13 @@ def _check_pixels(plan: Plan, settings: Settings) -> None:
     width = columns * (shape.width * plan.scale + plan.padding) + plan.padding
     height = rows * (shape.height * plan.scale + plan.padding) + plan.padding
     if width * height > settings.max_pixels:
-        raise Problem(
-            422, f"the grid would be {width} x {height} pixels: at most {settings.max_pixels}; lower n or scale"
+        raise Invalid(
+            f"the grid would be {width} x {height} pixels: at most {settings.max_pixels}; lower n or scale"
         )
-    if plan.format == "webp" and max(width, height) > 16383:
-        raise Problem(422, f"the grid would be {width} x {height}: WebP takes at most 16383 a side; take png")
+    if plan.format == "webp" and max(width, height) > WEBP_SIDE:
+        raise Invalid(
+            f"the grid would be {width} x {height}: WebP takes at most {WEBP_SIDE} a side; take png"
+        )
 
 
 def _matches(told: str | None, etag: str) -> bool:
@@ -318,12 +355,14 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 )
 async def post(request: Request) -> Response:
     """A PNG grid by default; tile ``i`` has seed ``seed + i``."""
+    admit(request)
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     # What curl -d sends when nothing else is said is JSON here all the same.
     if kind not in ("application/json", "application/x-www-form-urlencoded", ""):
-        raise Problem(415, f"{kind} is not taken: send application/json", headers={"Accept": "application/json"})
-    body = await request.body()
-    return await answer(request, parse_json(body))
+        raise UnsupportedMedia(
+            f"{kind} is not taken: send application/json", headers={"Accept": "application/json"}
+        )
+    return await answer(request, parse_json(await request.body()))
 
 
 def parse_json(body: bytes) -> GenerateRequest:
@@ -332,12 +371,13 @@ def parse_json(body: bytes) -> GenerateRequest:
         return GenerateRequest.model_validate_json(body or b"{}")
     except ValidationError as error:
         if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
-            raise Problem(400, f"the body is not JSON: {error.errors()[0]['ctx']['error']}") from None
-        raise validation_problem(error) from None
+            raise BadRequest(f"the body is not JSON: {error.errors()[0]['ctx']['error']}") from None
+        raise invalid(error, fields=GenerateRequest.model_fields) from None
 
 
 _INTEGERS = frozenset({"version", "n", "seed", "columns", "padding", "scale"})
 _LISTS = frozenset({"label", "seeds"})
+_DIGITS = re.compile(r"[0-9]{1,9}")
 
 
 def _parameters() -> list[dict[str, Any]]:
@@ -345,12 +385,21 @@ def _parameters() -> list[dict[str, Any]]:
     found = []
     for name, schema in properties.items():
         if name in _LISTS:
-            kind: dict[str, Any] = {"type": "array", "items": {"type": "integer" if name == "seeds" else "string"}}
+            kind: dict[str, Any] = {
+                "type": "array",
+                "items": {"type": "integer" if name == "seeds" else "string"},
+            }
         else:
             choices = [part for part in schema.get("anyOf", [schema]) if part.get("type") != "null"]
             kind = {k: v for k, v in choices[0].items() if k not in ("description", "title", "default")}
         found.append(
-            {"name": name, "in": "query", "required": False, "schema": kind, "description": schema["description"]}
+            {
+                "name": name,
+                "in": "query",
+                "required": False,
+                "schema": kind,
+                "description": schema["description"],
+            }
         )
     return found
 
@@ -364,30 +413,35 @@ def _parameters() -> list[dict[str, Any]]:
 )
 async def get(request: Request) -> Response:
     """The same as POST; lists are repeated parameters or comma-separated."""
-    return await answer(request, parse_query(request))
+    admit(request)
+    return await answer(request, parse_query(request.scope["query_string"]))
 
 
-def parse_query(request: Request) -> GenerateRequest:
-    """Raises Problem 422 for unknown or repeated parameters and wrong values."""
+# The same few addresses are asked for again and again, by browsers and by caches that revalidate.
+@lru_cache(maxsize=1024)
+def parse_query(query: bytes) -> GenerateRequest:
+    """Raises Invalid for unknown or repeated parameters and wrong values."""
     fields: dict[str, Any] = {}
-    for name, value in request.query_params.multi_items():
+    for name, value in QueryParams(query).multi_items():
         if name in _LISTS:
-            fields.setdefault(name, []).extend(value.split(",") if "," in value else [value])
+            fields.setdefault(name, []).extend(value.split(","))
         elif name in fields:
-            raise Problem(422, f"{name} is given twice: give it once")
+            raise Invalid(f"{name} is given twice: give it once")
         else:
             fields[name] = _integer(name, value) if name in _INTEGERS else value
     if "seeds" in fields:
         fields["seeds"] = [_integer("seeds", value) for value in fields["seeds"]]
-    if len(fields.get("label", [])) == 1:
-        fields["label"] = fields["label"][0]
+    if "label" in fields:
+        # Digits are an index, as a bare number is in JSON.
+        labels = [int(label) if _DIGITS.fullmatch(label) else label for label in fields["label"]]
+        fields["label"] = labels[0] if len(labels) == 1 else labels
     try:
         return GenerateRequest.model_validate(fields)
     except ValidationError as error:
-        raise validation_problem(error) from None
+        raise invalid(error, fields=GenerateRequest.model_fields) from None
 
 
 def _integer(name: str, text: str) -> int:
-    if not (text.isascii() and text.lstrip("-").isdigit() and len(text) <= 20):
-        raise Problem(422, f"{name}: {json.dumps(text[:40])} is not a whole number")
+    if not re.fullmatch(r"-?[0-9]{1,20}", text):
+        raise Invalid(f"{name}: {json.dumps(text[:40])} is not a whole number")
     return int(text)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from service.metrics import exposition
+from service import metrics
+from service.api import Phase
+from service.catalogue import Catalogue
 
 router = APIRouter(tags=["health"])
 
@@ -16,28 +18,26 @@ async def live() -> dict[str, str]:
     return {"status": "live"}
 
 
-@router.get("/health/ready", summary="Requests can be served")
+@router.get("/health/ready", summary="Requests can be served", responses={503: {"description": "Not now"}})
 async def ready(request: Request) -> JSONResponse:
-    """200 when ready, 503 while starting or draining; names the provider, what is loaded and what is left out."""
+    """200 when some model can be served, else 503; names the provider, what is loaded, and what is left out and why."""
     state = request.app.state
-    if state.draining or not state.ready:
-        return JSONResponse({"status": "draining" if state.draining else "starting"}, 503)
-    catalogue = state.catalogue
-    default = state.settings.default_model
-    usable = default in catalogue.live and default not in catalogue.left_out
+    catalogue: Catalogue = state.catalogue
+    status = state.phase.value
+    if state.phase is Phase.READY and not catalogue.live.keys() - catalogue.left_out.keys():
+        status = "no model can be served"
     body = {
-        "status": "ready" if catalogue.live else "no model can be served",
+        "status": status,
         "provider": catalogue.provider,
-        "default_model": default if usable else None,
+        "default_model": catalogue.default,
         "live": dict(sorted(catalogue.live.items())),
         "loaded": catalogue.loaded,
-        "left_out": catalogue.left_out,
+        "left_out": dict(sorted(catalogue.left_out.items())),
     }
-    return JSONResponse(body, 200 if catalogue.live else 503)
+    return JSONResponse(body, 200 if status == "ready" else 503, {"Cache-Control": "no-store"})
 
 
 @router.get("/metrics", summary="For Prometheus", response_class=Response)
-def metrics() -> Response:
-    """The text format."""
-    content, kind = exposition()
-    return Response(content, headers={"Content-Type": kind})
+def prometheus() -> Response:
+    """Prometheus' text format, of all processes."""
+    return Response(metrics.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})

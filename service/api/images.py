@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from service import encode
-from service.api.generate import Plan, label_index, render
-from service.auth import require_user
-from service.batching import Images
+from service.api.generate import Images, Plan, admit, label_index, render
 from service.catalogue import Catalogue
-from service.errors import Problem
+from service.errors import NotFound
 from service.latents import MAX_SEED
 
-router = APIRouter(tags=["images"], dependencies=[Depends(require_user)])
+router = APIRouter(tags=["images"])
 
 
 @router.get(
@@ -32,19 +31,20 @@ async def image(
     seed: Annotated[int, Path(ge=0, lt=MAX_SEED)],
 ) -> Response:
     """The image itself, without a border."""
-    state = request.app.state
-    if state.draining or not state.ready:
-        raise Problem(503, "the service is stopping: ask another replica", headers={"Retry-After": "1"})
-    catalogue: Catalogue = state.catalogue
+    admit(request)
+    catalogue: Catalogue = request.app.state.catalogue
     card = await catalogue.card(model, version)
     if card.conditional:
-        index = label_index(label, card)
+        index = label_index(int(label) if re.fullmatch("[0-9]{1,9}", label) else label, card)
     elif label == "-":
         index = 0
     else:
-        raise Problem(404, f"model {model} has no classes: its images are at /images/{model}/{version}/-/{seed}.png")
+        raise NotFound(
+            f"model {model} has no classes: its images are at /images/{model}/{version}/-/{seed}.png"
+        )
     plan = Plan(
         card,
+        catalogue.provider,
         np.array([index], np.int64),
         np.array([seed], np.uint64),
         seeded=True,
@@ -56,7 +56,6 @@ async def image(
     )
 
     def finish(images: Images) -> bytes:
-        return encode.png(images[0], {"X-Model": model, "X-Model-Version": str(version), "X-Label": str(index),
-                                      "X-Seed": str(seed), "X-Latent-Recipe": card.latent_recipe})  # fmt: skip
+        return encode.png(images[0], {**plan.text(), "X-Label": label})
 
     return await render(request, plan, finish)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.auth import require_admin, require_user
 from service.catalogue import Catalogue
-from service.errors import Problem
-from service.repository import LivePointer, ModelCard, ModelCorrupt, Repository, RepositoryError
+from service.errors import Conflict, NotFound, PreconditionFailed
+from service.repository import LivePointer, ModelCard, ModelCorrupt, RepositoryError
 
 router = APIRouter(prefix="/models", tags=["models"])
 
-Version = Annotated[int, Path(ge=1)]
+Version = Annotated[int, Path(ge=1, le=2**31)]
 
 
 class ModelSummary(BaseModel):
@@ -24,10 +25,11 @@ class ModelSummary(BaseModel):
 
     name: str
     live: int | None
+    previous: int | None
     versions: list[int]
     default: bool
-    left_out: str | None = None
-    card: ModelCard | None = None
+    left_out: str | None = Field(description="why it is not served, where it is not")
+    card: ModelCard | None
 
 
 class Promotion(BaseModel):
@@ -35,47 +37,61 @@ class Promotion(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    version: int = Field(ge=1, strict=True)
+    version: int = Field(ge=1, le=2**31, strict=True)
 
 
-def _summary(request: Request, name: str) -> ModelSummary:
+def _catalogue(request: Request) -> Catalogue:
     catalogue: Catalogue = request.app.state.catalogue
+    return catalogue
+
+
+def _summary(catalogue: Catalogue, name: str) -> ModelSummary:
     repository = catalogue.repository
     reason = catalogue.left_out.get(name)
-    live = catalogue.live.get(name)
+    pointer = catalogue.pointers.get(name)
     card = None
-    try:
-        card = repository.card(name, live) if live else None
-    except RepositoryError as error:
-        reason = reason or str(error)
+    if pointer is not None:
+        try:
+            card = repository.card(name, pointer.version)
+        except RepositoryError as error:
+            reason = reason or str(error)
     return ModelSummary(
         name=name,
-        live=live,
+        live=pointer.version if pointer else None,
+        previous=pointer.previous if pointer else None,
         versions=repository.versions(name),
-        default=name == request.app.state.settings.default_model,
+        default=name == catalogue.default,
         left_out=reason,
         card=card,
     )
 
 
+def _pointer_tag(pointer: LivePointer | None) -> str:
+    told = pointer.model_dump_json() if pointer else "none"
+    return f'"{hashlib.blake2b(told.encode(), digest_size=16).hexdigest()}"'
+
+
+# Plain functions: they read the disk, so they belong on a thread.
 @router.get("", summary="All models", dependencies=[Depends(require_user)])
 def models(request: Request) -> list[ModelSummary]:
     """Sorted by name."""
-    repository: Repository = request.app.state.catalogue.repository
-    return [_summary(request, name) for name in repository.names()]
+    catalogue = _catalogue(request)
+    return [_summary(catalogue, name) for name in catalogue.repository.names()]
 
 
 @router.get("/{name}", summary="One model", dependencies=[Depends(require_user)])
-def model(request: Request, name: str) -> ModelSummary:
-    """Its versions and the live version's card."""
-    return _summary(request, name)
+def model(request: Request, response: Response, name: str) -> ModelSummary:
+    """Its versions and the live version's card; the entity tag is the live pointer's, for ``If-Match`` of PUT."""
+    catalogue = _catalogue(request)
+    summary = _summary(catalogue, name)
+    response.headers["ETag"] = _pointer_tag(catalogue.repository.live_pointer(name))
+    return summary
 
 
 @router.get("/{name}/{version}", summary="One version's card", dependencies=[Depends(require_user)])
 def version(request: Request, name: str, version: Version) -> ModelCard:
     """What it is, how it was made, how good it is."""
-    repository: Repository = request.app.state.catalogue.repository
-    return repository.card(name, version)
+    return _catalogue(request).repository.card(name, version)
 
 
 @router.get(
@@ -86,19 +102,35 @@ def version(request: Request, name: str, version: Version) -> ModelCard:
 )
 def samples(request: Request, name: str, version: Version) -> FileResponse:
     """One row a class, fixed seeds."""
-    path = request.app.state.catalogue.repository.samples_path(name, version)
+    path = _catalogue(request).repository.samples_path(name, version)
     if not path.is_file():
-        raise Problem(404, f"{name} version {version} has no samples.png")
-    return FileResponse(path, media_type="image/png", headers={"Cache-Control": "public, max-age=86400"})
+        raise NotFound(f"{name} version {version} has no samples.png")
+    return FileResponse(path, media_type="image/png", headers={"Cache-Control": "max-age=86400"})
 
 
 @router.put("/{name}/live", summary="Promote or roll back", dependencies=[Depends(require_admin)])
-async def promote(request: Request, name: str, body: Promotion) -> LivePointer:
-    """Make a version live; requests in flight finish on the old one."""
-    catalogue: Catalogue = request.app.state.catalogue
+async def promote(
+    request: Request,
+    response: Response,
+    name: str,
+    body: Promotion,
+    if_match: Annotated[str | None, Header()] = None,
+) -> LivePointer:
+    """Make a version live; requests under way finish on the old one. It is loaded and run once before it is.
+
+    With ``If-Match``, the tag that GET gave: 412 if somebody else has moved the pointer since.
+    """
+    catalogue = _catalogue(request)
+    repository = catalogue.repository
+    if if_match is not None and if_match.strip() != "*":
+        tag = _pointer_tag(await asyncio.to_thread(repository.live_pointer, name))
+        if tag not in (part.strip() for part in if_match.split(",")):
+            raise PreconditionFailed(f"the live version of {name} has changed: read /models/{name} again")
     try:
-        pointer = await asyncio.to_thread(catalogue.repository.promote, name, body.version)
+        await catalogue.engine(name, body.version)
+        pointer = await asyncio.to_thread(repository.promote, name, body.version)
     except ModelCorrupt as error:
-        raise Problem(409, f"nothing was changed: {error}") from error
+        raise Conflict(f"nothing was changed: {error}") from error
     await catalogue.refresh()
+    response.headers["ETag"] = _pointer_tag(pointer)
     return pointer

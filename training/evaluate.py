@@ -1,0 +1,186 @@
+"""How good an exported generator is, measured on the ONNX file itself through onnxruntime.
+
+    python -m training.evaluate mnist-projgan --dataset ylecun/mnist           # a model of the repository
+    python -m training.evaluate mnist-projgan:2 --dataset ylecun/mnist --cas
+    python -m training.evaluate path/to/model.onnx --dataset ylecun/mnist
+
+Every metric is printed beside its value for real images: a sample of the training split in the place of the
+generated images. For a model of the repository the result goes into its card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor
+
+from service.latents import consecutive, latents
+from service.repository import Repository, RepositoryError
+from training import cas, judge, metrics
+from training.data import DataError, Dataset, load, split_held_out
+from training.export import open_session, run_session
+
+# Seeds of evaluation images begin here, away from those of samples and examples.
+FIRST_SEED = 1 << 40
+CAS_SEEDS = (0, 1, 2)
+
+
+class Generated:
+    """Images of an ONNX file, with what its metadata says of it."""
+
+    def __init__(self, onnx: Path | bytes) -> None:
+        content = onnx if isinstance(onnx, bytes) else onnx.read_bytes()
+        try:
+            self.session: onnxruntime.InferenceSession = open_session(content)
+        except Exception as error:  # onnxruntime raises many private kinds
+            raise DataError(f"this is no model that onnxruntime can load: {error}") from error
+        told = self.session.get_modelmeta().custom_metadata_map
+        if "latent_recipe" not in told:
+            raise DataError("this ONNX file was not made by python -m training.export: it names no latent recipe")
+        self.recipe: str = told["latent_recipe"]
+        self.classes: tuple[str, ...] = tuple(json.loads(told.get("classes", "[]")))
+        inputs = {i.name: i.shape for i in self.session.get_inputs()}
+        self.z = int(inputs["latent"][1])
+        self.conditional = "label" in inputs
+        _, height, width, channels = self.session.get_outputs()[0].shape
+        self.size, self.channels = int(height), int(channels)
+        if height != width:
+            raise DataError(f"images of {height} x {width} cannot be compared: expected square ones")
+
+    def images(self, n: int, first: int) -> tuple[Tensor, Tensor | None]:
+        """``n`` images uint8 [n, c, h, w] of consecutive seeds, and the labels asked for, balanced."""
+        noise = latents(self.recipe, consecutive(first, n), self.z)
+        label = (np.arange(n, dtype=np.int64) % len(self.classes))[:, None] if self.conditional else None
+        parts = [
+            run_session(self.session, noise[i : i + 64], None if label is None else label[i : i + 64])
+            for i in range(0, n, 64)
+        ]
+        images = torch.from_numpy(np.concatenate(parts)).permute(0, 3, 1, 2).contiguous()
+        return images, None if label is None else torch.from_numpy(label[:, 0])
+
+
+def splits(name: str, size: int, channels: int) -> tuple[Dataset, Dataset, str]:
+    """The (training, test) images and what the second is called: a set without a test split is parted."""
+    train = load(name, size=size, channels=channels)
+    if name != "digits" and any(Path(name).rglob("*.parquet")) | (not Path(name).is_dir()):
+        return train, load(name, size=size, channels=channels, split="test"), "test"
+    rest, held_out = split_held_out(train)
+    return rest, held_out, "held-out"
+
+
+def evaluate_onnx(
+    onnx: Path | bytes, dataset_name: str, *, images: int = 10_000, seed: int = 0, with_cas: bool = False
+) -> dict[str, Any]:
+    """Every metric, each with its value for real images under ``<name>_real``.
+
+    Raises:
+        DataError: the data set or the model cannot be used, or their classes differ.
+    """
+    generated = Generated(onnx)
+    train, test, split = splits(dataset_name, generated.size, generated.channels)
+    if generated.conditional and generated.classes != train.classes:
+        raise DataError(f"the model's classes {generated.classes} are not the data set's {train.classes}")
+    assert train.labels is not None
+    referee = judge.for_dataset(train)
+    count = min(images, len(test), len(train))
+    chosen = torch.from_numpy(np.random.default_rng(7).permutation(len(test))[:count])
+    drawn = torch.from_numpy(np.random.default_rng(8).permutation(len(train))[:count])
+    fake_images, fake_labels = generated.images(count, FIRST_SEED + seed * 10_000_000)
+
+    def seen(part: Tensor, labels: Tensor | None) -> metrics.Sample:
+        logits, features = referee(part)
+        return metrics.Sample(features, logits, labels)
+
+    real_sample = test.subset(chosen)
+    train_sample = train.subset(drawn)
+    real = seen(real_sample.images, real_sample.labels)
+    as_if = seen(train_sample.images, train_sample.labels)
+    others = torch.ones(len(train), dtype=torch.bool)
+    others[drawn] = False
+    neighbours = train.subset(others.nonzero().squeeze(1)[:20_000])
+    known = referee(neighbours.images)[1] if len(neighbours) else as_if.features
+    result = metrics.measure(metrics.Comparison(real, seen(fake_images, fake_labels), known))
+    floor = metrics.measure(metrics.Comparison(real, as_if, known))
+    if generated.conditional and with_cas:
+        result["cas"], floor["cas"] = _cas(generated, train, test, len(train))
+    frechet, floor_frechet = result["frechet"], floor["frechet"]
+    assert isinstance(frechet, float) and isinstance(floor_frechet, float)
+    return {
+        "judge": referee.digest,
+        "dataset": Path(dataset_name).name,
+        "split": split,
+        "images": count,
+        "frechet_ratio": round(frechet / floor_frechet, 3),
+        **result,
+        **{f"{name}_real": value for name, value in floor.items()},
+    }
+
+
+def _cas(generated: Generated, train: Dataset, test: Dataset, n: int) -> tuple[float, float]:
+    """Mean accuracy over three seeds of classifiers that saw generated images only, and of real ones."""
+    assert test.labels is not None and train.labels is not None
+    fake, labels = generated.images(n, FIRST_SEED * 2)
+    assert labels is not None
+    scores = [cas.score(fake, labels, test.images, test.labels, seed=seed) for seed in CAS_SEEDS]
+    real = [cas.score(train.images, train.labels, test.images, test.labels, seed=CAS_SEEDS[0])]
+    return round(statistics.mean(scores), 5), round(statistics.mean(real), 5)
+
+
+def table(result: dict[str, Any]) -> str:
+    """The metrics as lines: name, value, value for real images."""
+    lines = [f"{'metric':30} {'generated':>12} {'real':>12}"]
+    for name in [*metrics.METRICS, "cas"]:
+        if name in result and name != "class_histogram":
+            values = [result[name], result[f"{name}_real"]]
+            told = ["-" if value is None else f"{value:.4f}" for value in values]
+            lines.append(f"{name:30} {told[0]:>12} {told[1]:>12}")
+    lines.append(f"{'frechet over real':30} {result['frechet_ratio']:>12.2f} {1:>12.2f}")
+    lines.append(f"class histogram: {result['class_histogram']}")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure one model; exit status 2 for what cannot be measured."""
+    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description="Score an exported generator.")
+    parser.add_argument("model", help="NAME or NAME:VERSION of the repository, or the path of a .onnx file")
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--models", type=Path, default=Path("models"))
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--cas", action="store_true", help="the classification accuracy score too (minutes)")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--threads", type=int)
+    options = parser.parse_args(argv)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    repository = Repository(options.models)
+    try:
+        if options.model.endswith(".onnx"):
+            path, key = Path(options.model), None
+        else:
+            name, _, version = options.model.partition(":")
+            number = int(version) if version else repository.live(name)
+            if number is None:
+                raise DataError(f"{name} has no live version: name one, as {name}:1")
+            repository.verify(name, number)
+            path, key = repository.model_path(name, number), (name, number)
+        result = evaluate_onnx(path, options.dataset, images=options.images, with_cas=options.cas)
+    except (DataError, RepositoryError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if key is not None:
+        repository.update_metrics(*key, result)
+    print(json.dumps(result) if options.json else table(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

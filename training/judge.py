@@ -1,0 +1,223 @@
+"""The judge: a frozen CNN in whose features images are compared, and by whose answers labels are checked.
+
+    python -m training.judge --dataset ylecun/mnist     # writes training/judges/mnist.safetensors and .json
+
+It never takes part in training a GAN. It learns from the training split less the held-out part, by which its best
+epoch is chosen; the test split is looked at once, for the figure in its json. A data set without a shipped judge
+gets one of its own, trained when it is first needed and kept by the data's fingerprint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load as from_safetensors
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from training.checkpoint import write_atomically
+from training.data import DataError, Dataset, load, split_held_out
+
+SHIPPED = Path(__file__).parent / "judges"
+
+
+class Network(nn.Module):
+    """3x3 convolutions with batch norm, two of stride 2, global average pooling, a linear layer."""
+
+    def __init__(self, channels: int, classes: int, width: int = 24) -> None:
+        super().__init__()
+        plan = [(width, 1), (2 * width, 2), (2 * width, 1), (4 * width, 2), (4 * width, 1)]
+        layers: list[nn.Module] = []
+        before = channels
+        for after, stride in plan:
+            layers += [
+                nn.Conv2d(before, after, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(inplace=True),
+            ]
+            before = after
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(before, classes)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [n, classes] and features [n, 4 * width] of float images [n, c, h, w] in 0..1."""
+        features = self.body(image * 2 - 1).mean((2, 3))
+        return self.head(features), features
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A frozen network with its digest, which names it in every measurement."""
+
+    network: Network
+    digest: str
+    classes: tuple[str, ...]
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits float32 [n, classes] and features float32 [n, features] of uint8 [n, c, h, w]."""
+        parts = [self.network(chunk.float() / 255) for chunk in images.split(500)]
+        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+    def accuracy(self, dataset: Dataset) -> float:
+        """Share of images whose class it names."""
+        assert dataset.labels is not None
+        return float((self(dataset.images)[0].argmax(1) == dataset.labels).float().mean())
+
+
+def for_dataset(dataset: Dataset) -> Judge:
+    """The shipped judge of a data set, or one of its own, trained now if it is not yet there.
+
+    Raises:
+        DataError: the set has no labels to learn from.
+    """
+    shipped = SHIPPED / f"{Path(dataset.name).name}.safetensors"
+    if shipped.exists():
+        judge = read(shipped)
+        if judge.classes == dataset.classes:
+            return judge
+    if dataset.labels is None:
+        raise DataError(f"data set {dataset.name!r} has no labels, and a judge can only learn from labelled images")
+    cache = Path(os.environ.get("GANSERVE_DATA", "var")) / "judges"
+    path = cache / f"{fingerprint(dataset)}.safetensors"
+    if not path.exists():
+        rest, held_out = split_held_out(dataset)
+        network, _ = fit(rest, held_out, epochs=max(4, min(12, 600_000 // len(rest))))
+        write(path, network, dataset, {})
+    return read(path)
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """A digest of the images and labels themselves."""
+    digest = hashlib.sha256(dataset.images.numpy().tobytes())
+    if dataset.labels is not None:
+        digest.update(dataset.labels.numpy().tobytes())
+    return digest.hexdigest()[:24]
+
+
+def write(path: Path, network: Network, dataset: Dataset, report: dict[str, Any]) -> None:
+    """The weights, and beside them a json with their digest and how they came to be."""
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    content = to_safetensors(tensors)
+    write_atomically(path, content)
+    told = {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "dataset": Path(dataset.name).name,
+        "classes": list(dataset.classes),
+        "channels": dataset.channels,
+        **report,
+    }
+    write_atomically(path.with_suffix(".json"), (json.dumps(told, indent=1) + "\n").encode())
+
+
+def read(path: Path) -> Judge:
+    """A judge from its files. Raises DataError if the weights are not those that the json names."""
+    content = path.read_bytes()
+    told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != told["sha256"]:
+        raise DataError(f"judge {path.name} has another digest than its json says: restore the file")
+    network = Network(told["channels"], len(told["classes"]))
+    network.load_state_dict(from_safetensors(content))
+    return Judge(network.eval().requires_grad_(False), digest, tuple(told["classes"]))
+
+
+def fit(
+    rest: Dataset, held_out: Dataset, *, epochs: int, batch: int = 128, seed: int = 0, shift: float = 0.1
+) -> tuple[Network, list[float]]:
+    """Train on ``rest``; returns the average of weights of the best epoch by ``held_out``, and its accuracies.
+
+    Adam with a one-cycle rate, label smoothing 0.05, an average of weights, and small shifts, turns and scales,
+    which keep digits upright.
+    """
+    assert rest.labels is not None and held_out.labels is not None
+    torch.manual_seed(seed)
+    network = Network(rest.channels, len(rest.classes)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = copy.deepcopy(network).requires_grad_(False)
+    n = len(rest)
+    batch = min(batch, max(2, n // 4))
+    per_epoch = n // batch
+    optimiser = torch.optim.AdamW(network.parameters(), lr=4e-3, weight_decay=0.02, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=epochs * per_epoch)
+    best, accuracies, kept = -1.0, [], copy.deepcopy(average)
+    for _ in range(epochs):
+        network.train()
+        for rows in torch.randperm(n)[: per_epoch * batch].split(batch):
+            image = augment(rest.images[rows].float() / 255, shift)
+            logits, _ = network(image.contiguous(memory_format=torch.channels_last))
+            loss = F.cross_entropy(logits, rest.labels[rows], label_smoothing=0.05)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 0.01)
+        for mine, theirs in zip(average.buffers(), network.buffers(), strict=True):
+            mine.copy_(theirs)
+        judge = Judge(average.eval(), "", rest.classes)
+        accuracies.append(judge.accuracy(held_out))
+        if accuracies[-1] >= best:
+            best, kept = accuracies[-1], copy.deepcopy(average)
+    return kept.eval().requires_grad_(False), accuracies
+
+
+def augment(images: Tensor, shift: float) -> Tensor:
+    """Shift by up to ``shift`` of half the edge, turn by up to 10 degrees, scale by up to a tenth."""
+    n = len(images)
+    angle = (torch.rand(n) * 2 - 1) * math.radians(10)
+    scale = 1 + (torch.rand(n) * 2 - 1) * 0.1
+    theta = torch.zeros(n, 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = torch.cos(angle) * scale
+    theta[:, 0, 1], theta[:, 1, 0] = -torch.sin(angle) * scale, torch.sin(angle) * scale
+    theta[:, :, 2] = (torch.rand(n, 2) * 2 - 1) * 2 * shift
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False, padding_mode="zeros")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train a judge to be shipped."""
+    parser = argparse.ArgumentParser(prog="python -m training.judge", description="Train a judge to be shipped.")
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--out", type=Path, help="training/judges/<data set>.safetensors by default")
+    options = parser.parse_args(argv)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    try:
+        train, test = load(options.dataset), load(options.dataset, split="test")
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    rest, held_out = split_held_out(train)
+    network, accuracies = fit(rest, held_out, epochs=options.epochs, seed=options.seed)
+    judge = Judge(network, "", train.classes)
+    report = {
+        "test_accuracy": judge.accuracy(test),
+        "held_out_accuracy": max(accuracies),
+        "held_out_accuracies": accuracies,
+        "trained_on": len(rest),
+        "epochs": options.epochs,
+        "seed": options.seed,
+        "command": f"python -m training.judge --dataset {Path(options.dataset).name} --epochs {options.epochs}",
+    }
+    out = options.out or SHIPPED / f"{Path(options.dataset).name}.safetensors"
+    write(out, network, train, report)
+    print(json.dumps(report, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -30,6 +30,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from service.repository import ModelCorrupt, ModelNotFound, RepositoryError, VersionNotFound
 
@@ -195,11 +196,24 @@ def install(app: FastAPI) -> None:
         if error.status_code == 404 and error.detail == "Not Found":
             detail = f"nothing is at {request.url.path}; /docs lists what there is"
         elif error.status_code == 405:
-            allowed = headers.get("Allow") or headers.get("allow")
-            detail = f"{request.method} is not possible here" + (f"; {allowed} is" if allowed else "")
+            # The framework knows the methods of one of the routes at this path only.
+            allowed = ", ".join(sorted(_methods(request))) or headers.pop("Allow", "")
+            headers["Allow"] = allowed
+            detail = f"{request.method} is not possible here; {allowed} is"
         return response(error.status_code, detail, headers)
 
     app.add_exception_handler(Problem, problem)
     app.add_exception_handler(RepositoryError, repository)
     app.add_exception_handler(RequestValidationError, validation)
     app.add_exception_handler(HTTPException, http)
+
+
+def _methods(request: Request) -> set[str]:
+    found: set[str] = set()
+    for entry in request.app.routes:
+        # An included router stands among the routes as one entry.
+        router = getattr(entry, "original_router", None)
+        for route in [entry] if router is None else router.routes:
+            if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+                found |= route.methods or set()
+    return found

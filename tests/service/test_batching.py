@@ -1,0 +1,367 @@
+"""What the batcher promises, against an engine without a network."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.batching import Batcher, Rows
+from service.engine import DummyEngine
+from service.errors import ClientGone, DeadlineExceeded, Overloaded, Unavailable
+from service.latents import consecutive, latents
+from tests.service.conftest import Z, card
+
+
+def rows(seed: int, n: int, label: int = 0) -> Rows:
+    return Rows(consecutive(seed, n), np.full(n, label, np.int64))
+
+
+def keep(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return images
+
+
+@asynccontextmanager
+async def batching(
+    *, lanes: int = 1, limit: int = 4096, total: int = 8192, delay: float = 0.0
+) -> AsyncIterator[Batcher]:
+    batcher = Batcher(lanes=lanes, limit=limit, total=total, delay=delay)
+    try:
+        yield batcher
+    finally:
+        await asyncio.to_thread(batcher.close)
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        await asyncio.wait_for(test(), 20)
+
+    asyncio.run(bounded())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+def engine() -> DummyEngine:
+    return DummyEngine(card("m"), max_rows=8)
+
+
+async def hold(batcher: Batcher, engine: DummyEngine) -> "asyncio.Task[NDArray[np.uint8]]":
+    """Occupy one lane with a request of one image."""
+    engine.gate.clear()
+    before = len(engine.batches)
+    task = asyncio.create_task(batcher.generate(engine, rows(999, 1), keep, timeout=20))
+    await until(lambda: len(engine.batches) > before)
+    return task
+
+
+def test_requests_that_wait_together_share_a_run(engine: DummyEngine) -> None:
+    async def check() -> None:
+        async with batching() as batcher:
+            held = await hold(batcher, engine)
+            waiting = [
+                asyncio.create_task(batcher.generate(engine, rows(i, 2), keep, timeout=20)) for i in range(4)
+            ]
+            await until(lambda: batcher.queued == 8)
+            engine.gate.set()
+            await asyncio.gather(held, *waiting)
+            assert engine.batches == [1, 8]
+
+    run(check)
+
+
+def test_each_request_gets_its_own_rows_in_order(engine: DummyEngine) -> None:
+    async def check() -> None:
+        async with batching(lanes=3) as batcher:
+            sizes = [1, 7, 8, 9, 100, 3, 64, 2]
+            answers = await asyncio.gather(
+                *(
+                    batcher.generate(engine, rows(1000 * i, n, label=i), keep, timeout=20)
+                    for i, n in enumerate(sizes)
+                )
+            )
+            reference = DummyEngine(card("m"))
+            for i, (n, images) in enumerate(zip(sizes, answers, strict=True)):
+                latent = latents("philox-normal/v1", consecutive(1000 * i, n), Z)
+                assert np.array_equal(images, reference.run(latent, np.full(n, i)))
+            assert max(engine.batches) <= 8
+
+    run(check)
+
+
+def test_given_latents_and_seeds_share_a_run(engine: DummyEngine) -> None:
+    async def check() -> None:
+        async with batching() as batcher:
+            held = await hold(batcher, engine)
+            latent = latents("philox-normal/v1", consecutive(5, 2), Z)
+            by_seed = asyncio.create_task(batcher.generate(engine, rows(5, 2), keep, timeout=20))
+            given = Rows(None, np.zeros(2, np.int64), latent)
+            by_latent = asyncio.create_task(batcher.generate(engine, given, keep, timeout=20))
+            await until(lambda: batcher.queued == 4)
+            engine.gate.set()
+            assert np.array_equal(await by_seed, await by_latent)
+            await held
+            assert engine.batches == [1, 4]
+
+    run(check)
+
+
+def test_a_small_request_does_not_wait_behind_a_strangers_thousand_images(engine: DummyEngine) -> None:
+    async def check() -> None:
+        async with batching() as batcher:
+            held = await hold(batcher, engine)
+            big = asyncio.create_task(batcher.generate(engine, rows(0, 1000), keep, timeout=20))
+            await until(lambda: batcher.queued == 1000)
+            done_after: list[int] = []
+            small = asyncio.create_task(
+                batcher.generate(
+                    engine, rows(5000, 1), lambda images: done_after.append(sum(engine.batches)), timeout=20
+                )
+            )
+            await until(lambda: batcher.queued == 1001)
+            engine.gate.set()
+            await asyncio.gather(held, big, small)
+            # The run that was on, one chunk of the stranger's, and the chunk that it is in.
+            assert done_after[0] <= 1 + 8 + 8
+
+    run(check)
+
+
+def test_a_lone_large_request_is_spread_over_idle_lanes(engine: DummyEngine) -> None:
+    async def check() -> None:
+        async with batching(lanes=2) as batcher:
+            await asyncio.sleep(0.05)
+            engine.gate.clear()
+            task = asyncio.create_task(batcher.generate(engine, rows(0, 8), keep, timeout=20))
+            await until(lambda: len(engine.batches) == 2)
+            assert engine.batches == [4, 4]
+            engine.gate.set()
+            await task
+
+    run(check)
+
+
+def test_two_models_do_not_block_each_other() -> None:
+    async def check() -> None:
+        slow, quick = DummyEngine(card("slow"), 8), DummyEngine(card("quick"), 8)
+        async with batching(lanes=2) as batcher:
+            held = await hold(batcher, slow)
+            images = await batcher.generate(quick, rows(0, 20), keep, timeout=20)
+            assert len(images) == 20
+            assert not held.done()
+            slow.gate.set()
+            await held
+
+    run(check)
+
+
+def test_a_full_queue_refuses_at_once_and_says_when_to_ask_again(engine: DummyEngine) -> None:
+    async def check() -> None:
+        other = DummyEngine(card("other"), 8)
+        async with batching(limit=10, total=15) as batcher:
+            held = await hold(batcher, engine)
+            waiting = asyncio.create_task(batcher.generate(engine, rows(0, 10), keep, timeout=20))
+            await until(lambda: batcher.queued == 10)
+            with pytest.raises(
+                Overloaded, match="10 images wait for m already, and at most 10 may"
+            ) as refused:
+                await batcher.generate(engine, rows(0, 1), keep, timeout=20)
+            assert int(refused.value.headers["Retry-After"]) >= 1
+            with pytest.raises(Overloaded, match="at most 15 may"):
+                await batcher.generate(other, rows(0, 6), keep, timeout=20)
+            engine.gate.set()
+            await asyncio.gather(held, waiting, batcher.generate(other, rows(0, 5), keep, timeout=20))
+            assert batcher.queued == 0
+
+    run(check)
+
+
+def test_retry_after_is_what_the_waiting_rows_will_take_at_the_measured_rate(engine: DummyEngine) -> None:
+    async def check() -> None:
+        async with batching(limit=100) as batcher:
+            held = await hold(batcher, engine)
+            waiting = asyncio.create_task(batcher.generate(engine, rows(0, 100), keep, timeout=50))
+            await until(lambda: batcher.queued == 100)
+            batcher._cost["m"] = 0.1
+            with pytest.raises(Overloaded) as refused:
+                await batcher.generate(engine, rows(0, 1), keep, timeout=50)
+            assert refused.value.headers["Retry-After"] == "10"
+            with pytest.raises(Overloaded, match="longer than the 5 s"):
+                await batcher.generate(DummyEngine(card("x")), rows(0, 1), keep, timeout=5)
+            engine.gate.set()
+            await asyncio.gather(held, waiting)
+
+    run(check)
+
+
+def test_past_the_deadline_nothing_of_a_request_is_run(engine: DummyEngine) -> None:
+    async def check() -> None:
+        async with batching() as batcher:
+            held = await hold(batcher, engine)
+            with pytest.raises(DeadlineExceeded, match=r"within 0\.05 s"):
+                await batcher.generate(engine, rows(0, 5), keep, timeout=0.05)
+            assert batcher.queued == 0
+            engine.gate.set()
+            await held
+            assert engine.batches == [1]
+
+    run(check)
+
+
+def test_a_cancelled_request_leaves_the_queue_before_it_costs_a_run(engine: DummyEngine) -> None:
+    async def check() -> None:
+        async with batching() as batcher:
+            held = await hold(batcher, engine)
+            task = asyncio.create_task(batcher.generate(engine, rows(0, 5), keep, timeout=20))
+            await until(lambda: batcher.queued == 5)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert batcher.queued == 0
+            engine.gate.set()
+            await held
+            assert engine.batches == [1]
+
+    run(check)
+
+
+def test_a_client_that_hangs_up_stops_its_work(engine: DummyEngine) -> None:
+    async def check() -> None:
+        async with batching() as batcher:
+            held = await hold(batcher, engine)
+            gone = asyncio.Event()
+
+            async def disconnected() -> None:
+                await gone.wait()
+
+            task = asyncio.create_task(
+                batcher.generate(engine, rows(0, 500), keep, timeout=20, disconnected=disconnected)
+            )
+            await until(lambda: batcher.queued == 500)
+            gone.set()
+            with pytest.raises(ClientGone):
+                await task
+            assert batcher.queued == 0
+            engine.gate.set()
+            await held
+            assert engine.batches == [1]
+
+    run(check)
+
+
+def test_a_run_that_fails_fails_only_the_request_that_broke_it() -> None:
+    class Fragile(DummyEngine):
+        def run(self, latent: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.uint8]:
+            images = super().run(latent, label)
+            if label is not None and (label == 13).any():
+                raise RuntimeError("unlucky")
+            return images
+
+    async def check() -> None:
+        engine = Fragile(card("m"), 8)
+        async with batching() as batcher:
+            held = await hold(batcher, engine)
+            good, bad, fine = (
+                asyncio.create_task(batcher.generate(engine, rows(i, 2, label), keep, timeout=20))
+                for i, label in enumerate((1, 13, 2))
+            )
+            await until(lambda: batcher.queued == 6)
+            engine.gate.set()
+            await held
+            assert len(await good) == len(await fine) == 2
+            with pytest.raises(RuntimeError, match="unlucky"):
+                await bad
+            assert len(await batcher.generate(engine, rows(0, 3), keep, timeout=20)) == 3
+
+    run(check)
+
+
+def test_an_encoder_that_fails_does_not_end_the_lane(engine: DummyEngine) -> None:
+    def broken(images: NDArray[np.uint8]) -> bytes:
+        raise ValueError("no")
+
+    async def check() -> None:
+        async with batching() as batcher:
+            with pytest.raises(ValueError, match="no"):
+                await batcher.generate(engine, rows(0, 1), broken, timeout=20)
+            assert len(await batcher.generate(engine, rows(0, 3), keep, timeout=20)) == 3
+
+    run(check)
+
+
+def test_large_results_are_encoded_outside_the_lanes(engine: DummyEngine) -> None:
+    async def check() -> None:
+        async with batching(limit=5000) as batcher:
+            names = []
+            for n in (1, 5000):
+                name = await batcher.generate(
+                    engine, rows(0, n), lambda images: threading.current_thread().name, timeout=20
+                )
+                names.append(name.split("-")[0].split("_")[0])
+            assert names == ["lane", "encode"]
+
+    run(check)
+
+
+def test_the_window_is_anchored_at_the_first_waiting_row(engine: DummyEngine) -> None:
+    async def check() -> None:
+        async with batching(delay=0.1) as batcher:
+            began = time.monotonic()
+            first = asyncio.create_task(batcher.generate(engine, rows(0, 1), keep, timeout=20))
+            await asyncio.sleep(0.03)
+            second = asyncio.create_task(batcher.generate(engine, rows(1, 1), keep, timeout=20))
+            await asyncio.gather(first, second)
+            assert 0.09 < time.monotonic() - began < 1
+            assert engine.batches == [2]
+            began = time.monotonic()
+            await batcher.generate(engine, rows(0, 8), keep, timeout=20)
+            assert time.monotonic() - began < 0.09, "a full chunk does not wait"
+
+    run(check)
+
+
+def test_closing_refuses_what_waits_and_finishes_what_runs(engine: DummyEngine) -> None:
+    async def check() -> None:
+        batcher = Batcher(lanes=1, limit=100, total=100)
+        held = await hold(batcher, engine)
+        waiting = asyncio.create_task(batcher.generate(engine, rows(0, 5), keep, timeout=20))
+        await until(lambda: batcher.queued == 5)
+        closing = asyncio.create_task(asyncio.to_thread(batcher.close))
+        with pytest.raises(Unavailable):
+            await waiting
+        engine.gate.set()
+        await closing
+        assert len(await held) == 1
+        with pytest.raises(Unavailable):
+            await batcher.generate(engine, rows(0, 1), keep, timeout=20)
+
+    run(check)
+
+
+def test_the_queues_are_empty_after_a_storm_of_cancellations(engine: DummyEngine) -> None:
+    async def check() -> None:
+        async with batching(lanes=2) as batcher:
+            tasks = [
+                asyncio.create_task(batcher.generate(engine, rows(i, 1 + i % 20), keep, timeout=20))
+                for i in range(200)
+            ]
+            await asyncio.sleep(0.005)
+            for task in tasks[::2]:
+                task.cancel()
+            answers = await asyncio.gather(*tasks, return_exceptions=True)
+            for index, answer in enumerate(answers):
+                if not isinstance(answer, asyncio.CancelledError):
+                    assert len(answer) == 1 + index % 20
+            await until(lambda: batcher.queued == 0)
+            assert not batcher._queues
+
+    run(check)

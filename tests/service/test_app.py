@@ -33,8 +33,10 @@ def test_a_full_queue_is_429_with_retry_after(serve: Serve, dummies: Dummies) ->
     engine = dummies.made[0]
     engine.gate.clear()
     with ThreadPoolExecutor(4) as threads:
-        running = [threads.submit(client.get, "/generate?n=32&seed=1") for _ in range(2)]
-        wait_for(lambda: len(engine.batches) == 2)
+        running = []
+        for lane in range(2):
+            running.append(threads.submit(client.get, "/generate?n=4&seed=1"))
+            wait_for(lambda: len(engine.batches) > lane)  # noqa: B023
         waiting = threads.submit(client.get, "/generate?n=64&seed=1")
         wait_for(lambda: client.app.state.batcher.queued == 64)
         refused = client.get("/generate?n=1&seed=1")

@@ -1,0 +1,32 @@
+"""Every documented call of these resources, fed with whatever the document allows: never a 5xx."""
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+
+from tests.service.conftest import ADMIN, Serve
+
+PATHS = ["/generate", "/images/{model}/{version}/{label}/{seed}.png", "/models/{name}", "/models/{name}/live"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_no_input_makes_the_server_fail(serve: Serve, path: str) -> None:
+    schema = schemathesis.openapi.from_asgi("/openapi.json", serve(max_images=16).app)
+    operations = [found.ok() for found in schema.include(path=path).get_all_operations()]
+    assert operations
+    for operation in operations:
+
+        @settings(
+            max_examples=20,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy())
+        def check(case: schemathesis.Case) -> None:
+            case.call_and_validate(headers=ADMIN, checks=[not_a_server_error])
+
+        check()

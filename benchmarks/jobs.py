@@ -150,9 +150,7 @@ def main() -> None:
         "|---|" + "---|" * len(columns),
     ]
     for index, (name, form) in enumerate(rows):
-        lines.append(
-            f"| {name} | " + " | ".join(form.format(values[index]) for values in columns.values()) + " |"
-        )
+        lines.append(f"| {name} | " + " | ".join(form.format(values[index]) for values in columns.values()) + " |")
     (HERE / "jobs.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 

@@ -81,9 +81,7 @@ class PlainLoop:
         label = labels if self.classes else None
         fake_label = torch.randint(self.classes, (rows,)) if self.classes else None
         fake = self.generator(trainer.draw_latents(recipe, rows, device), fake_label)
-        loss_d = self.loss(self._judge(images, label), ones) + self.loss(
-            self._judge(fake.detach(), fake_label), zeros
-        )
+        loss_d = self.loss(self._judge(images, label), ones) + self.loss(self._judge(fake.detach(), fake_label), zeros)
         self.opt_d.zero_grad()
         loss_d.backward()
         self.opt_d.step()
@@ -131,7 +129,10 @@ def main() -> None:
         pairs = [a / b for a, b in zip(found["ours"], found["plain"], strict=True)]
         rows.append({"recipe": name, **medians, "ratio": statistics.median(pairs), "ratios": pairs})
         print(f"{name}: plain {medians['plain']:.0f}, ours {medians['ours']:.0f} images/s", flush=True)
-    table = ["| recipe | plain loop, images/s | ganserve, images/s | ratio (median of pairs) |", "|---|---|---|---|"]
+    table = [
+        "| recipe | plain loop, images/s | ganserve, images/s | ratio (median of pairs) |",
+        "|---|---|---|---|",
+    ]
     for row in rows:
         table.append(f"| `{row['recipe']}` | {row['plain']:.0f} | {row['ours']:.0f} | {row['ratio']:.2f} |")
     head = (

@@ -33,9 +33,7 @@ def grid(images: Pixels, columns: int | None = None, padding: int = 2, scale: in
     cells = np.zeros((rows * columns, height + padding, width + padding, channels), np.uint8)
     cells[:n, padding:, padding:] = images
     sheet = cells.reshape(rows, columns, height + padding, width + padding, channels)
-    sheet = sheet.transpose(0, 2, 1, 3, 4).reshape(
-        rows * (height + padding), columns * (width + padding), channels
-    )
+    sheet = sheet.transpose(0, 2, 1, 3, 4).reshape(rows * (height + padding), columns * (width + padding), channels)
     return np.pad(sheet, ((0, padding), (0, padding), (0, 0)))
 
 
@@ -90,7 +88,7 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 def npz(images: Pixels, labels: Sequence[int] | None, seeds: Sequence[int]) -> bytes:
     """Arrays ``images`` uint8 [n, h, w, c], ``labels`` int64 [n] (-1 without classes), ``seeds`` uint64 [n]."""
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "images": images,
         "labels": np.asarray(labels if labels is not None else [-1] * len(images), np.int64),
         "seeds": np.asarray(seeds, np.uint64),

@@ -45,19 +45,19 @@ class RepositoryError(RuntimeError):
     """Anything that the repository refuses; the message says what would be right."""
 
 
-class ModelNotFound(RepositoryError):
+class ModelNotFound(RepositoryError):  # noqa: N818
     """No model of that name."""
 
 
-class VersionNotFound(RepositoryError):
+class VersionNotFound(RepositoryError):  # noqa: N818
     """The model has no such version."""
 
 
-class ModelCorrupt(RepositoryError):
+class ModelCorrupt(RepositoryError):  # noqa: N818
     """A version whose files do not agree with its card; it is never loaded."""
 
 
-class PublishRefused(RepositoryError):
+class PublishRefused(RepositoryError):  # noqa: N818
     """A model that failed its check; nothing was published."""
 
 
@@ -235,7 +235,9 @@ class Repository:
                 pointer = before
             else:
                 pointer = LivePointer(
-                    version=version, previous=before.version if before else None, promoted_at=datetime.now(UTC)
+                    version=version,
+                    previous=before.version if before else None,
+                    promoted_at=datetime.now(UTC),
                 )
                 _replace(folder / "live.json", _json(pointer))
             _replace(folder / "config.pbtxt", self.config_pbtxt(card, version).encode())
@@ -282,9 +284,7 @@ class Repository:
     @staticmethod
     def _versions(folder: Path) -> list[int]:
         return sorted(
-            int(p.name)
-            for p in folder.iterdir()
-            if VERSION.fullmatch(p.name) and p.is_dir() and not p.is_symlink()
+            int(p.name) for p in folder.iterdir() if VERSION.fullmatch(p.name) and p.is_dir() and not p.is_symlink()
         )
 
     def _taken(self, folder: Path) -> list[int]:

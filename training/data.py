@@ -109,9 +109,7 @@ def _read(
     return _hugging_face(name, size, channels, split)
 
 
-def _digits(
-    size: int | None, channels: int | None
-) -> tuple[torch.Tensor, torch.Tensor | None, tuple[str, ...]]:
+def _digits(size: int | None, channels: int | None) -> tuple[torch.Tensor, torch.Tensor | None, tuple[str, ...]]:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

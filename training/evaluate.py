@@ -113,7 +113,8 @@ def evaluate_onnx(
     if generated.conditional and with_cas:
         result["cas"], floor["cas"] = _cas(generated, train, test, len(train))
     frechet, floor_frechet = result["frechet"], floor["frechet"]
-    assert isinstance(frechet, float) and isinstance(floor_frechet, float)
+    assert isinstance(frechet, float)
+    assert isinstance(floor_frechet, float)
     return {
         "judge": referee.digest,
         "dataset": Path(dataset_name).name,
@@ -127,7 +128,8 @@ def evaluate_onnx(
 
 def _cas(generated: Generated, train: Dataset, test: Dataset, n: int) -> tuple[float, float]:
     """Mean accuracy over three seeds of classifiers that saw generated images only, and of real ones."""
-    assert test.labels is not None and train.labels is not None
+    assert test.labels is not None
+    assert train.labels is not None
     fake, labels = generated.images(n, FIRST_SEED * 2)
     assert labels is not None
     scores = [cas.score(fake, labels, test.images, test.labels, seed=seed) for seed in CAS_SEEDS]

@@ -1,8 +1,8 @@
 """Export the best snapshot of finished runs to ONNX, check it against torch, and publish it.
 
-    python -m training.export                        # every finished run under runs/ that models/ lacks
-    python -m training.export runs/mnist-dcgan       # this one
-    python -m training.export runs/faces --name faces --models models --no-promote
+python -m training.export                        # every finished run under runs/ that models/ lacks
+python -m training.export runs/mnist-dcgan       # this one
+python -m training.export runs/faces --name faces --models models --no-promote
 """
 
 from __future__ import annotations
@@ -204,14 +204,10 @@ def check_parity(content: bytes, finished: FinishedRun) -> None:
         noise = latents(recipe.latent, consecutive(1000 * index, batch), recipe.z)
         label = (np.arange(batch, dtype=np.int64) % shape.classes)[:, None] if shape.classes else None
         with torch.no_grad():
-            expected = reference(
-                torch.from_numpy(noise), None if label is None else torch.from_numpy(label)
-            ).numpy()
+            expected = reference(torch.from_numpy(noise), None if label is None else torch.from_numpy(label)).numpy()
         got = run_session(session, noise, label)
         if got.dtype != np.uint8 or got.shape != expected.shape:
-            raise ExportError(
-                f"the graph gives {got.dtype} {got.shape}, torch {expected.dtype} {expected.shape}"
-            )
+            raise ExportError(f"the graph gives {got.dtype} {got.shape}, torch {expected.dtype} {expected.shape}")
         apart = int(np.abs(got.astype(int) - expected.astype(int)).max())
         if apart > 1:
             raise ExportError(f"at batch {batch} the graph and torch are {apart} of 255 apart")
@@ -242,7 +238,10 @@ def samples(content: bytes, card: ModelCard) -> bytes:
 def describe(finished: FinishedRun, name: str, content: bytes, graph: Graph, job_id: str | None) -> ModelCard:
     """The card of a run's model, all but the scores that ``training.evaluate`` adds."""
     config, recipe, status = finished.config, finished.config.settings, finished.status
-    noise, label = torch.zeros(1, recipe.z), torch.zeros(1, 1, dtype=torch.int64) if recipe.conditional else None
+    noise, label = (
+        torch.zeros(1, recipe.z),
+        torch.zeros(1, 1, dtype=torch.int64) if recipe.conditional else None,
+    )
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         graph(noise, label)
     asked = config.as_dict()

@@ -30,7 +30,7 @@ def _fold_sequential(layers: nn.Sequential) -> None:
     for index in range(1, len(layers)):
         before, norm = layers[index - 1], layers[index]
         if isinstance(norm, nn.BatchNorm2d) and isinstance(before, nn.Conv2d | nn.ConvTranspose2d):
-            fused: nn.Module = fuse_conv_bn_eval(before, norm, transpose=isinstance(before, nn.ConvTranspose2d))  # type: ignore[type-var]
+            fused: nn.Module = fuse_conv_bn_eval(before, norm, transpose=isinstance(before, nn.ConvTranspose2d))
         elif isinstance(norm, nn.BatchNorm1d) and isinstance(before, nn.Linear):
             fused = fuse_linear_bn_eval(before, norm)
         else:
@@ -41,7 +41,8 @@ def _fold_sequential(layers: nn.Sequential) -> None:
 @torch.no_grad()
 def _fold_conditional(module: ConditionalBatchNorm) -> None:
     norm = module.norm
-    assert norm.running_mean is not None and norm.running_var is not None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     scale = module.scale.weight * torch.rsqrt(norm.running_var + norm.eps)
     module.shift.weight.copy_(module.shift.weight - norm.running_mean * scale)
     module.scale.weight.copy_(scale)

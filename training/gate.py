@@ -88,9 +88,7 @@ def compare(candidate: Mapping[str, Any], live: Mapping[str, Any] | None) -> Ver
         better = better and held
         reasons.append(f"{rule.metric}: {new:.4g}, {old:.4g} live: {'holds' if held else 'worse'}")
     if not compared:
-        return Verdict(
-            False, (f"nothing to compare: neither of {', '.join(r.metric for r in _RULES)} was measured",)
-        )
+        return Verdict(False, (f"nothing to compare: neither of {', '.join(r.metric for r in _RULES)} was measured",))
     return Verdict(better, tuple(reasons))
 
 

@@ -25,11 +25,7 @@ def export(run: str, repository: str, model: str, job_id: str) -> dict[str, Any]
     from service.repository import Repository
     from training.export import export_run
 
-    return {
-        "version": export_run(
-            Path(run), Repository(Path(repository)), name=model, promote=False, job_id=job_id
-        )
-    }
+    return {"version": export_run(Path(run), Repository(Path(repository)), name=model, promote=False, job_id=job_id)}
 
 
 def evaluate(onnx: str, dataset: str) -> dict[str, Any]:

@@ -142,7 +142,8 @@ def fit(
     Adam with a one-cycle rate, label smoothing 0.05, an average of weights, and small shifts, turns and scales,
     which keep digits upright.
     """
-    assert rest.labels is not None and held_out.labels is not None
+    assert rest.labels is not None
+    assert held_out.labels is not None
     torch.manual_seed(seed)
     network = Network(rest.channels, len(rest.classes)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(network).requires_grad_(False)

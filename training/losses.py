@@ -74,11 +74,13 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
     alpha = torch.rand(real.shape[0], 1, 1, 1, device=real.device)
     between = torch.lerp(real, fake, alpha).requires_grad_(True)
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    penalty: Tensor = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    return penalty
 
 
 def zero_centred_penalty(critic: Critic, images: Tensor) -> Tensor:
     """E[|grad critic(x)|^2] / 2 at the images: R1 on real ones, R2 on fake (Mescheder et al. 2018, equation 9)."""
     images = images.detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(critic(images).sum(), images, create_graph=True)
-    return gradient.flatten(1).square().sum(1).mean() / 2
+    penalty: Tensor = gradient.flatten(1).square().sum(1).mean() / 2
+    return penalty

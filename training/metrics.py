@@ -98,9 +98,7 @@ def kid(c: Comparison) -> float:
     size = min(1000, len(c.real.features), len(c.fake.features))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that features are kept in memory is meant
-        kernel = KernelInceptionDistance(
-            feature=_Ready(c.real.features.shape[1]), subsets=50, subset_size=size
-        )
+        kernel = KernelInceptionDistance(feature=_Ready(c.real.features.shape[1]), subsets=50, subset_size=size)
     kernel.update(c.real.features, real=True)
     kernel.update(c.fake.features, real=False)
     with torch.random.fork_rng(devices=[]):
@@ -186,9 +184,7 @@ def copied(c: Comparison) -> float:
 def neighbour_radii(features: Tensor, k: int = NEIGHBOURS) -> Tensor:
     """Distance to the k-th nearest other row: float32 [n]."""
     k = min(k, len(features) - 1)
-    return torch.cat(
-        [torch.cdist(part, features).kthvalue(k + 1, dim=1).values for part in features.split(2000)]
-    )
+    return torch.cat([torch.cdist(part, features).kthvalue(k + 1, dim=1).values for part in features.split(2000)])
 
 
 def _nearest(features: Tensor, others: Tensor) -> Tensor:

@@ -33,9 +33,7 @@ def train(recipe: str, dataset: str, run: Path, threads: int) -> int:
     run.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with run.with_suffix(".out").open("a", encoding="utf-8") as output:
-        return subprocess.run(
-            command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False
-        ).returncode
+        return subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False).returncode
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             for recipe, run in zip(options.recipes, runs, strict=True)
         ]
         for run, end in zip(runs, ends, strict=True):
-            print(f"{run.name}: {'finished' if end.result() == 0 else f'exit status {end.result()}'}", flush=True)
+            print(
+                f"{run.name}: {'finished' if end.result() == 0 else f'exit status {end.result()}'}",
+                flush=True,
+            )
             failed += end.result() != 0
     return failed
 

@@ -64,18 +64,10 @@ _CDCGAN = 'Qiita, "Conditional GANをTensorflowで実装する"'
 _DCGAN_ADAM = Optimiser(betas=(0.5, 0.999))
 
 _TABLE = (
-    Recipe(
-        "gan", f"{_QIITA_GAN}; Goodfellow et al. 2014 (arXiv:1406.2661)", "mlp", False, "bce", 50 * MNIST
-    ),
-    Recipe(
-        "gan-bn", _THEORY, "mlp-bn", False, "bce", 100 * MNIST, optimiser=Optimiser(lr_g=1e-4, lr_d=2e-4)
-    ),
-    Recipe(
-        "dcgan", _DCGAN, "dcgan", False, "bce", 3001 * 128, batch=128, optimiser=Optimiser(betas=(0.5, 0.999))
-    ),
-    Recipe(
-        "dcgan-gap", _ZENN, "gap", False, "bce", 3001 * 128, batch=128, optimiser=_DCGAN_ADAM, one_pass=False
-    ),
+    Recipe("gan", f"{_QIITA_GAN}; Goodfellow et al. 2014 (arXiv:1406.2661)", "mlp", False, "bce", 50 * MNIST),
+    Recipe("gan-bn", _THEORY, "mlp-bn", False, "bce", 100 * MNIST, optimiser=Optimiser(lr_g=1e-4, lr_d=2e-4)),
+    Recipe("dcgan", _DCGAN, "dcgan", False, "bce", 3001 * 128, batch=128, optimiser=Optimiser(betas=(0.5, 0.999))),
+    Recipe("dcgan-gap", _ZENN, "gap", False, "bce", 3001 * 128, batch=128, optimiser=_DCGAN_ADAM, one_pass=False),
     Recipe(
         "wgan",
         f"{_ZENN}; Arjovsky et al. 2017 (arXiv:1701.07875)",
@@ -178,7 +170,7 @@ def get(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
         raise RecipeError(f"unknown recipe {name!r}: expected one of {', '.join(RECIPES)}")
     recipe = RECIPES[name]
     for key, value in (overrides or {}).items():
-        checked = _checked(name, key, value)
+        checked: Any = _checked(name, key, value)
         if key in _OPTIMISER_FIELDS:
             optimiser = dataclasses.replace(recipe.optimiser, **{key: checked})
             recipe = dataclasses.replace(recipe, optimiser=optimiser)

@@ -47,9 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         size = options.size
         dataset = load(options.dataset, size=size, channels=options.channels, labelled=settings.conditional)
         if size is None and (fitting := recipes.size_for(dataset.size)) != dataset.size:
-            dataset = load(
-                options.dataset, size=fitting, channels=options.channels, labelled=settings.conditional
-            )
+            dataset = load(options.dataset, size=fitting, channels=options.channels, labelled=settings.conditional)
         config = trainer.configure(
             options.recipe,
             dataset,
@@ -61,9 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             processes=int(os.environ.get("WORLD_SIZE", "1")),
         )
         run = options.run or Path("runs") / f"{_slug(options.dataset)}-{options.recipe}"
-        intervals = trainer.Intervals(
-            options.log_steps, options.snapshots, checkpoint_steps=options.checkpoint_steps
-        )
+        intervals = trainer.Intervals(options.log_steps, options.snapshots, checkpoint_steps=options.checkpoint_steps)
         trainer.train(
             config,
             dataset,
@@ -87,13 +83,23 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.train", description="Train one GAN.")
     add = parser.add_argument
     add("--recipe", required=True, help=f"one of {', '.join(recipes.RECIPES)}")
-    add("--dataset", required=True, help="hub name, local copy, folder of (class folders of) images, or digits")
+    add(
+        "--dataset",
+        required=True,
+        help="hub name, local copy, folder of (class folders of) images, or digits",
+    )
     add("--images", type=_positive, help="length in images seen; the recipe's own by default")
     add("--seed", type=int, default=0, help="of weights, noise and order")
     add("--run", type=Path, help="the run's folder; runs/<dataset>-<recipe> by default")
     add("--resume", action="store_true", help="go on from the run's latest checkpoint")
     add("--init", help="weights (.safetensors) of a generator to begin from")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help=f"override: {', '.join(recipes.BOUNDS)}")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"override: {', '.join(recipes.BOUNDS)}",
+    )
     add("--size", type=int, choices=recipes.SUPPORTED_SIZES, help="edge in pixels; fits the data by default")
     add("--channels", type=int, choices=(1, 3), help="grey or colour; as the data by default")
     add("--precision", choices=("no", "bf16", "fp16"), default="no", help="mixed precision")

@@ -134,7 +134,7 @@ def train(
     report: Report,
     resume: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
-    intervals: Intervals = Intervals(),  # noqa: B008  a frozen value
+    intervals: Intervals = Intervals(),
     score: selection.Score | None = None,
 ) -> dict[str, Any]:
     """Train until ``config.images`` real images were shown; returns the final status.
@@ -166,9 +166,7 @@ def train(
             if loop.step % snapshot_every == 0 or loop.step == loop.total_steps:
                 files.snapshot(score)
             by_steps = intervals.checkpoint_steps and loop.step % intervals.checkpoint_steps == 0
-            by_time = (
-                intervals.checkpoint_steps is None and clock.since_checkpoint > intervals.checkpoint_seconds
-            )
+            by_time = intervals.checkpoint_steps is None and clock.since_checkpoint > intervals.checkpoint_seconds
             if by_steps or _agreed(accelerator, by_time):
                 files.checkpoint()
                 clock.checkpointed()
@@ -254,7 +252,10 @@ class Loop:
         start = self.recipe.decay_from
         share = self.step / self.total_steps
         factor = 1.0 if share < start else (1 - share) / (1 - start)
-        for optimiser, lr in ((self.opt_g, self.recipe.optimiser.lr_g), (self.opt_d, self.recipe.optimiser.lr_d)):
+        for optimiser, lr in (
+            (self.opt_g, self.recipe.optimiser.lr_g),
+            (self.opt_d, self.recipe.optimiser.lr_d),
+        ):
             for group in optimiser.param_groups:
                 group["lr"] = lr * factor
 
@@ -314,9 +315,7 @@ class Loop:
                     parameter.clamp_(-recipe.clip, recipe.clip)
         self._last_real, self._last_loss_d = d_real.detach(), loss.detach()
 
-    def _step_generator(
-        self, fake: Tensor, fake_label: Tensor | None, real: Tensor, label: Tensor | None
-    ) -> None:
+    def _step_generator(self, fake: Tensor, fake_label: Tensor | None, real: Tensor, label: Tensor | None) -> None:
         for parameter in self.discriminator.parameters():
             parameter.requires_grad_(False)
         d_fake = self._score(fake, fake_label)
@@ -348,7 +347,11 @@ class Loop:
     def _measure(self, label: Tensor | None) -> dict[str, float]:
         """Means over the last step. D(.) is a probability for BCE and the mean score for the others."""
         view = torch.sigmoid if self.loss.probability else (lambda x: x)
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), frozen_statistics(self.generator, self.discriminator):
+        with (
+            torch.no_grad(),
+            torch.random.fork_rng(devices=[]),
+            frozen_statistics(self.generator, self.discriminator),
+        ):
             after = self._score(self.generator(self.latent, label).float(), label)
         values = {
             "loss_d": self._last_loss_d,
@@ -372,7 +375,7 @@ class Loop:
     def snapshot(self) -> nn.Module:
         """The generator as it would be exported: its EMA with batch norm measured anew, or a copy; eval mode."""
         source = self.ema if self.ema is not None else self.generator
-        net = copy.deepcopy(source).requires_grad_(False)
+        net: nn.Module = copy.deepcopy(source).requires_grad_(False)
         if self.ema is not None:
             recompute_statistics(net, self.recipe, self.classes, self.device)
         return net.eval()
@@ -501,9 +504,7 @@ class Clock:
 class RunFiles:
     """What a run leaves on disk and tells whoever watches. Only the first process writes."""
 
-    def __init__(
-        self, run: Path, config: RunConfig, loop: Loop, report: Report, accelerator: Accelerator
-    ) -> None:
+    def __init__(self, run: Path, config: RunConfig, loop: Loop, report: Report, accelerator: Accelerator) -> None:
         self.run, self.config, self.loop = run, config, loop
         self.main = accelerator.is_main_process
         self.report: Report = report if self.main else (lambda event: None)
@@ -540,7 +541,13 @@ class RunFiles:
             append_json(self.run / "log.jsonl", line)
         left = (total - loop.images_seen) / rate if rate else None
         self.report(
-            {"event": "progress", **line, "steps": loop.total_steps, "images_total": total, "seconds_left": left}
+            {
+                "event": "progress",
+                **line,
+                "steps": loop.total_steps,
+                "images_total": total,
+                "seconds_left": left,
+            }
         )
 
     def snapshot(self, score: selection.Score) -> None:

@@ -160,9 +160,7 @@ class Worker:
         while self.children and time.monotonic() < until:
             time.sleep(0.05)
         with contextlib.suppress(sa.exc.SQLAlchemyError), self.engine.begin() as connection:
-            connection.execute(
-                sa.text("DELETE FROM ganserve_workers WHERE id = :id"), {"id": self.config.worker_id}
-            )
+            connection.execute(sa.text("DELETE FROM ganserve_workers WHERE id = :id"), {"id": self.config.worker_id})
         # A step that waits for this end must not get the chance to record an outcome.
         logging.shutdown()
         os._exit(0)
@@ -193,15 +191,11 @@ class Worker:
         mine = self.config.worker_id
         table = "workflow_status" if self.engine.dialect.name == "sqlite" else "dbos.workflow_status"
         with self.engine.connect() as connection:
-            beats = {
-                row[0]: row[1] for row in connection.execute(sa.text("SELECT id, beat FROM ganserve_workers"))
-            }
+            beats = {row[0]: row[1] for row in connection.execute(sa.text("SELECT id, beat FROM ganserve_workers"))}
             owners = {
                 row[0]
                 for row in connection.execute(
-                    sa.text(
-                        f"SELECT DISTINCT executor_id FROM {table} WHERE name = :name AND status = 'PENDING'"
-                    ),
+                    sa.text(f"SELECT DISTINCT executor_id FROM {table} WHERE name = :name AND status = 'PENDING'"),
                     {"name": WORKFLOW},
                 )
             }
@@ -497,9 +491,7 @@ def live_weights(worker: Worker, model: str) -> Path:
         raise JobFailed(f'init: {error}; ask for init "scratch"') from error
     path = _weights(worker.config.data, card)
     if not path.exists():
-        raise JobFailed(
-            f'init: the weights of {model} {live} are not in {path.parent}; ask for init "scratch"'
-        )
+        raise JobFailed(f'init: the weights of {model} {live} are not in {path.parent}; ask for init "scratch"')
     return path
 
 
@@ -605,9 +597,7 @@ def _keep_weights(worker: Worker, job_id: str, card: ModelCard) -> None:
 
 
 @DBOS.step(name="promote")
-async def promote(
-    job_id: str, spec: dict[str, Any], version: int, measured: dict[str, Any]
-) -> dict[str, Any]:
+async def promote(job_id: str, spec: dict[str, Any], version: int, measured: dict[str, Any]) -> dict[str, Any]:
     """Make the version live if the job's owner and the gate say so.
 
     Not preemptible: it is short, and a job that reads ``cancelled`` should not have been half promoted.
@@ -643,16 +633,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         settings = load_settings()
     except SettingsError as error:
         sys.exit(f"error: {error}")
-    parser = argparse.ArgumentParser(
-        prog="python -m training.worker", description="Carry out retraining jobs."
-    )
+    parser = argparse.ArgumentParser(prog="python -m training.worker", description="Carry out retraining jobs.")
     add = parser.add_argument
     add("--data", type=Path, default=settings.data, help="runs and uploads (GANSERVE_DATA)")
     add("--models", type=Path, default=settings.models, help="model repository (GANSERVE_MODELS)")
     add("--jobs-db", default=settings.jobs_db, help="SQLAlchemy URL of the queue (GANSERVE_JOBS_DB)")
-    add(
-        "--id", default=settings.worker_id or socket.gethostname(), help="unique, stable (GANSERVE_WORKER_ID)"
-    )
+    add("--id", default=settings.worker_id or socket.gethostname(), help="unique, stable (GANSERVE_WORKER_ID)")
     add("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads of a training")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

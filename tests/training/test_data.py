@@ -47,9 +47,7 @@ def test_oblong_images_are_cropped_at_the_centre(tmp_path: Path) -> None:
 
 
 def test_a_local_copy_of_a_hub_data_set_reads_like_the_hub(tmp_path: Path) -> None:
-    features = datasets.Features(
-        {"img": datasets.Image(), "label": datasets.ClassLabel(names=["plane", "car"])}
-    )
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=["plane", "car"])})
     images = [Image.fromarray(np.full((8, 8, 3), value, np.uint8)) for value in (10, 20, 30)]
     table = datasets.Dataset.from_dict({"img": images, "label": [1, 0, 1]}, features=features)
     table.to_parquet(str(tmp_path / "train-00000-of-00001.parquet"))

@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from service.repository import Repository
 
 from service.latents import consecutive, latents
+from service.repository import Repository
 from tests.training.conftest import silent, small
 from training import export, recipes, trainer
 from training.data import Dataset
@@ -23,9 +23,7 @@ def finish(recipe: str, digits: Dataset, run: Path) -> Path:
 
 
 @pytest.mark.parametrize("recipe", ["gan-bn", "dcgan", "wgan", "cgan", "cdcgan", "projgan"])
-def test_a_finished_run_becomes_a_live_version_that_equals_torch(
-    recipe: str, digits: Dataset, tmp_path: Path
-) -> None:
+def test_a_finished_run_becomes_a_live_version_that_equals_torch(recipe: str, digits: Dataset, tmp_path: Path) -> None:
     run = finish(recipe, digits, tmp_path / "tiny")
     repository = Repository(tmp_path / "models")
     version = export.export_run(run, repository)

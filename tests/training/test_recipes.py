@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -23,7 +24,11 @@ def test_an_override_replaces_one_number_only() -> None:
 
 @pytest.mark.parametrize(
     ("overrides", "told"),
-    [({"lr_g": 5}, "out of bounds"), ({"batch": "many"}, "not a number"), ({"depth": 3}, "no override 'depth'")],
+    [
+        ({"lr_g": 5}, "out of bounds"),
+        ({"batch": "many"}, "not a number"),
+        ({"depth": 3}, "no override 'depth'"),
+    ],
 )
 def test_a_wrong_override_says_what_would_be_right(overrides: dict[str, object], told: str) -> None:
     with pytest.raises(recipes.RecipeError, match=told):
@@ -62,7 +67,7 @@ def parameters(recipe: str) -> tuple[int, int]:
 
 def test_the_sources_layer_sizes_are_kept() -> None:
     def dense(*widths: int) -> int:
-        return sum((a + 1) * b for a, b in zip(widths, widths[1:], strict=False))
+        return sum((a + 1) * b for a, b in itertools.pairwise(widths))
 
     assert parameters("gan") == (dense(100, 256, 512, 1024, 784), dense(784, 1024, 512, 256, 1))
     assert parameters("cgan") == (dense(110, 256, 512, 1024, 784), dense(794, 1024, 512, 256, 1))

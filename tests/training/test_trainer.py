@@ -31,9 +31,7 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize("recipe", recipes.RECIPES)
-def test_every_recipe_trains_and_leaves_pictures_logs_and_weights(
-    recipe: str, digits: Dataset, tmp_path: Path
-) -> None:
+def test_every_recipe_trains_and_leaves_pictures_logs_and_weights(recipe: str, digits: Dataset, tmp_path: Path) -> None:
     config = small(recipe, digits, images=16 * 20 * recipes.get(recipe).d_steps)
     trainer.train(config, digits, tmp_path / "run", report=silent, intervals=STEPS_TO_20)
     run = tmp_path / "run"
@@ -50,9 +48,7 @@ def test_every_recipe_trains_and_leaves_pictures_logs_and_weights(
 
 def test_a_run_of_equal_configuration_gives_equal_weights(digits: Dataset, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        trainer.train(
-            small("projgan", digits), digits, tmp_path / name, report=silent, intervals=STEPS_TO_20
-        )
+        trainer.train(small("projgan", digits), digits, tmp_path / name, report=silent, intervals=STEPS_TO_20)
     assert_same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
@@ -104,7 +100,16 @@ def test_killed_at_100_steps_and_resumed_to_200_equals_200_in_one_go_bit_for_bit
 
 def test_two_processes_train_one_network_together(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command += [
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "0",
+    ]
     command += ["-m", "training.train", "--recipe", "cdcgan", "--dataset", "digits", "--images", "320"]
     command += ["--set", "batch=16", "--set", "width=0.125", "--run", str(tmp_path / "run"), "--threads", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

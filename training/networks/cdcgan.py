@@ -3,6 +3,8 @@ as constant feature maps beside the image's channels."""
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ class Generator(nn.Module):
             nn.Linear(z + classes, features, bias=False), nn.BatchNorm1d(features), nn.ReLU(inplace=True)
         )
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in itertools.pairwise(widths):
             layers += [
                 nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False),
                 nn.BatchNorm2d(after),

@@ -6,6 +6,8 @@ and as many doublings as are needed, for grey or colour.
 
 from __future__ import annotations
 
+import itertools
+
 from torch import Tensor, nn
 
 
@@ -26,7 +28,7 @@ class Generator(nn.Module):
         self.widths, self.base = widths, base
         self.project = nn.Sequential(nn.Linear(z, widths[0] * base * base), nn.ReLU(inplace=True))
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in itertools.pairwise(widths):
             layers += [
                 nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False),
                 nn.BatchNorm2d(after),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,7 +35,7 @@ class Discriminator(nn.Module):
         super().__init__()
         widths = (inputs + classes, *hidden)
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in itertools.pairwise(widths):
             layers += [nn.Linear(before, after), nn.LeakyReLU(0.2, inplace=True)]
         self.body = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
         self.classes = classes
@@ -51,7 +53,7 @@ def build(z: int, classes: int, channels: int, size: int, width: float) -> tuple
     pixels = channels * size * size
     widths = (z + classes, int(256 * width), int(512 * width), int(1024 * width))
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in itertools.pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
     generator = Generator(nn.Sequential(*layers, nn.Linear(widths[-1], pixels)), classes, channels, size)
     hidden = (int(1024 * width), int(512 * width), int(256 * width))

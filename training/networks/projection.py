@@ -3,6 +3,8 @@ discriminator (Miyato et al. 2018, arXiv:1802.05957; Miyato and Koyama 2018, arX
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
@@ -23,7 +25,8 @@ class ConditionalBatchNorm(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         scale, shift = self.scale(label)[:, :, None, None], self.shift(label)[:, :, None, None]
-        return self.norm(x) * scale + shift
+        scaled: Tensor = self.norm(x) * scale + shift
+        return scaled
 
 
 class Generator(nn.Module):
@@ -34,8 +37,7 @@ class Generator(nn.Module):
         self.widths, self.base = widths, base
         self.project = nn.Linear(z, widths[0] * base * base)
         self.ups = nn.ModuleList(
-            nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False)
-            for before, after in zip(widths, widths[1:], strict=False)
+            nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False) for before, after in itertools.pairwise(widths)
         )
         self.norms = nn.ModuleList(ConditionalBatchNorm(w, classes) for w in widths)
         self.out = nn.Conv2d(widths[-1], channels, 3, 1, 1)
@@ -44,7 +46,7 @@ class Generator(nn.Module):
         assert label is not None
         x = self.project(latent).view(-1, self.widths[0], self.base, self.base)
         x = torch.relu(self.norms[0](x, label))
-        for up, norm in zip(self.ups, self.norms[1:], strict=True):  # type: ignore[arg-type]
+        for up, norm in zip(self.ups, self.norms[1:], strict=True):
             x = torch.relu(norm(up(x), label))
         return torch.tanh(self.out(x))
 

@@ -65,7 +65,7 @@ def test_an_empty_folder_is_named(tmp_path: Path) -> None:
 
 def test_an_empty_class_folder_is_named(class_folders: Path) -> None:
     (class_folders / "emu").mkdir()
-    with pytest.raises(DataError, match="'emu'.*holds no image"):
+    with pytest.raises(DataError, match=r"'emu'.*holds no image"):
         load(str(class_folders))
 
 

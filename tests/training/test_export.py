@@ -79,5 +79,5 @@ def test_an_unfinished_run_is_not_exported(digits: Dataset, tmp_path: Path) -> N
     run = tmp_path / "tiny"
     with pytest.raises(trainer.Stopped):
         trainer.train(small("gan", digits), digits, run, report=silent, should_stop=lambda: True)
-    with pytest.raises(export.ExportError, match="stopped at step 1 of 20.*--resume"):
+    with pytest.raises(export.ExportError, match=r"stopped at step 1 of 20.*--resume"):
         export.export_run(run, Repository(tmp_path / "models"))

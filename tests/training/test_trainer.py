@@ -175,7 +175,7 @@ def test_a_collapsed_generator_stops_the_run_and_is_named(
     def flat(images: torch.Tensor, labels: torch.Tensor | None) -> dict[str, float]:
         return selection.PixelScore(digits.images)(torch.full_like(images, 128), labels)
 
-    with pytest.raises(trainer.TrainingError, match="collapsed.*look alike"):
+    with pytest.raises(trainer.TrainingError, match=r"collapsed.*look alike"):
         trainer.train(
             small("gan", digits),
             digits,

@@ -37,7 +37,7 @@ def score(
     epochs: int = 5,
     batch: int = 128,
 ) -> float:
-    """Accuracy on real test images (uint8 [m, c, h, w]) of a classifier that saw only ``images`` (uint8 [n, c, h, w])."""
+    """Accuracy on real images, uint8 [m, c, h, w], of a classifier that saw only ``images``, uint8 [n, c, h, w]."""
     classes = int(max(labels.max(), test_labels.max())) + 1
     held = max(1, len(images) // 12)
     with torch.random.fork_rng(devices=[]):

@@ -94,7 +94,7 @@ def for_dataset(dataset: Dataset) -> Judge:
     path = cache / f"{fingerprint(dataset)}.safetensors"
     if not path.exists():
         rest, held_out = split_held_out(dataset)
-        network, _ = fit(rest, held_out, epochs=max(4, min(12, 600_000 // len(rest))))
+        network, _ = fit(rest, held_out, epochs=max(4, min(30, 600_000 // len(rest))))
         write(path, network, dataset, {})
     return read(path)
 
@@ -152,6 +152,8 @@ def fit(
     per_epoch = n // batch
     optimiser = torch.optim.AdamW(network.parameters(), lr=4e-3, weight_decay=0.02, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=epochs * per_epoch)
+    # The average spans a twentieth of a short training, and 100 steps of a long one.
+    pace = max(0.01, 20 / (epochs * per_epoch))
     best, accuracies, kept = -1.0, [], copy.deepcopy(average)
     for _ in range(epochs):
         network.train()
@@ -163,7 +165,7 @@ def fit(
             loss.backward()
             optimiser.step()
             schedule.step()
-            torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 0.01)
+            torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), pace)
         for mine, theirs in zip(average.buffers(), network.buffers(), strict=True):
             mine.copy_(theirs)
         judge = Judge(average.eval(), "", rest.classes)

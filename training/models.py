@@ -1,4 +1,4 @@
-"""Train every shipped model, each by its own recipe at its own length: what ``make models`` runs.
+"""Train, export and score every shipped model, each by its own recipe at its own length: ``make models``.
 
     python -m training.models --dataset ylecun/mnist --prefix mnist
 
@@ -16,6 +16,9 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from service.repository import Repository
+from training import evaluate, export, quality
 
 # Long and important ones first, so that lanes end together.
 RECIPES = ("projgan", "dcgan", "gan-bn", "cgan", "cdcgan", "dcgan-gap", "wgan", "gan", "wgan-gp")
@@ -36,12 +39,24 @@ def train(recipe: str, dataset: str, run: Path, threads: int) -> int:
         return subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False).returncode
 
 
+def publish(run: Path, repository: Repository, dataset: str) -> None:
+    """Export a finished run if the repository lacks it, and score the live version if its card has no scores."""
+    if export.FinishedRun.read(run).digest not in export.published(repository, run.name):
+        export.export_run(run, repository)
+    live = repository.live(run.name)
+    assert live is not None
+    if not repository.card(run.name, live).metrics:
+        scores = evaluate.evaluate_onnx(repository.model_path(run.name, live), dataset)
+        repository.update_metrics(run.name, live, scores)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train what is not finished; returns how many runs failed."""
+    """Train what is not finished, publish what is; returns how many runs failed."""
     parser = argparse.ArgumentParser(prog="python -m training.models", description=__doc__)
     parser.add_argument("--dataset", default="ylecun/mnist", help="the hub's name, or a local copy")
     parser.add_argument("--prefix", default="mnist", help="runs are called PREFIX-RECIPE")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--models", type=Path, default=Path("models"), help="the model repository")
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
     parser.add_argument("--lanes", type=int, default=os.cpu_count() or 1, help="runs side by side")
     parser.add_argument("--threads", type=int, default=1, help="threads a run")
@@ -54,11 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             for recipe, run in zip(options.recipes, runs, strict=True)
         ]
         for run, end in zip(runs, ends, strict=True):
-            print(
-                f"{run.name}: {'finished' if end.result() == 0 else f'exit status {end.result()}'}",
-                flush=True,
-            )
-            failed += end.result() != 0
+            status = end.result()
+            print(f"{run.name}: {'trained' if status == 0 else f'exit status {status}'}", flush=True)
+            if status == 0:
+                publish(run, Repository(options.models), options.dataset)
+            failed += status != 0
+    quality.write(Repository(options.models))
     return failed
 
 

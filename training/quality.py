@@ -1,0 +1,126 @@
+"""The table of all models of the repository, from their cards and one measurement of speed.
+
+python -m training.quality          # writes benchmarks/quality.md and quality.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.latents import consecutive, latents
+from service.repository import ModelCard, Repository
+from training.export import open_session, run_session
+
+HERE = Path(__file__).parent.parent / "benchmarks"
+BATCH = 16
+SHOWN = (
+    "label_accuracy",
+    "frechet",
+    "frechet_ratio",
+    "kid",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "classifier_score",
+    "class_kl",
+    "within_class_variance_ratio",
+    "copied",
+    "cas",
+)
+
+
+def images_per_second(card: ModelCard, content: bytes, rounds: int = 5, seconds: float = 0.5) -> float:
+    """The median rate of one single-threaded CPU session at batches of 16."""
+    session = open_session(content)
+    noise = latents(card.latent_recipe, consecutive(0, BATCH), card.z)
+    label = np.zeros((BATCH, 1), np.int64) if card.conditional else None
+    run_session(session, noise, label)
+    rates = []
+    for _ in range(rounds):
+        started, runs = time.perf_counter(), 0
+        while time.perf_counter() - started < seconds:
+            run_session(session, noise, label)
+            runs += 1
+        rates.append(runs * BATCH / (time.perf_counter() - started))
+    return statistics.median(rates)
+
+
+def rows(repository: Repository) -> list[dict[str, Any]]:
+    """One row a live model."""
+    found = []
+    for name in repository.names():
+        version = repository.live(name)
+        if version is None:
+            continue
+        card, content = repository.read(name, version)
+        found.append(
+            {
+                "model": name,
+                "version": version,
+                "recipe": card.recipe,
+                "parameters": card.parameters,
+                "macs": card.macs,
+                "file_bytes": card.file_bytes,
+                "images_per_second": round(images_per_second(card, content)),
+                "metrics": card.metrics,
+            }
+        )
+    return found
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Markdown: the models, then what real images get in the same place."""
+    head = ["model", *SHOWN, "parameters", "multiply-adds", "file, KB", "images/s"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in found:
+        shown = [_number(row["metrics"].get(name)) for name in SHOWN]
+        size = [f"{row['parameters']:,}", f"{row['macs']:,}", f"{row['file_bytes'] / 1000:,.0f}"]
+        lines.append("| " + " | ".join([f"`{row['model']}`", *shown, *size, f"{row['images_per_second']:,}"]) + " |")
+    for judge in sorted({row["metrics"]["judge"] for row in found if row["metrics"]}):
+        floor = next(row["metrics"] for row in found if row["metrics"].get("judge") == judge)
+        shown = ["1" if name == "frechet_ratio" else _number(floor.get(f"{name}_real")) for name in SHOWN]
+        lines.append("| " + " | ".join([f"real images ({floor['dataset']})", *shown, "", "", "", ""]) + " |")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def write(repository: Repository) -> None:
+    """Measure and record."""
+    found = rows(repository)
+    HERE.mkdir(exist_ok=True)
+    (HERE / "quality.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    judged: dict[str, Any] = next((row["metrics"] for row in found if row["metrics"]), {})
+    text = (
+        "# Quality of the shipped models\n\n"
+        f"{judged.get('images', 'No')} generated images each, scored on the exported ONNX files against the "
+        f"{judged.get('split', '')} split in the features of the shipped judge; the last row is a sample of training "
+        "images in the place of generated ones. `frechet_ratio` is the Frechet distance over that of the last row. "
+        "Images/s: one single-threaded CPU session of onnxruntime, batches of 16, as measured when this table was "
+        "written. Made by `python -m training.quality` from the cards that `python -m training.evaluate` wrote.\n\n"
+    )
+    (HERE / "quality.md").write_text(text + table(found) + "\n", encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the table."""
+    parser = argparse.ArgumentParser(prog="python -m training.quality", description="Write benchmarks/quality.md.")
+    parser.add_argument("--models", type=Path, default=Path("models"))
+    write(Repository(parser.parse_args(argv).models))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -40,17 +40,28 @@ def consecutive(seed: int, n: int) -> NDArray[np.uint64]:
     return (np.uint64(seed) + np.arange(n, dtype=np.uint64)) & np.uint64(MAX_SEED - 1)
 
 
+def _whole(seeds: ArrayLike) -> NDArray[np.uint64]:
+    given = np.asarray(seeds)
+    if not given.size:
+        return np.zeros(given.shape, np.uint64)
+    # Numbers past 64 bits make an array of objects, which min and max compare exactly all the same.
+    if given.dtype.kind not in "iuO" or not all(isinstance(s, int | np.integer) for s in (given.min(), given.max())):
+        raise ValueError(f"seeds of type {given.dtype} were given: expected whole numbers")
+    for seed in (int(given.min()), int(given.max())):
+        if not 0 <= seed < MAX_SEED:
+            raise ValueError(f"seed {seed} is out of range: expected 0 <= seed < 2**53")
+    return given.astype(np.uint64)
+
+
 def latents(recipe: str, seeds: ArrayLike, z: int) -> NDArray[np.float32]:
     """The latent vectors of ``seeds`` (whole numbers, shape [n]): float32 [n, z].
 
     Raises:
-        ValueError: unknown recipe, or a seed outside 0 <= seed < 2**53.
+        ValueError: unknown recipe, or a seed that is no whole number in 0 <= seed < 2**53.
     """
     if recipe not in RECIPES:
         raise ValueError(f"unknown latent recipe {recipe!r}: expected one of {', '.join(RECIPES)}")
-    chosen = np.asarray(seeds, dtype=np.uint64)
-    if chosen.size and int(chosen.max()) >= MAX_SEED:
-        raise ValueError(f"seed {int(chosen.max())} is out of range: expected 0 <= seed < 2**53")
+    chosen = _whole(seeds)
     blocks = -(-z // 4)
     key = np.stack([chosen & _LOW, chosen >> _SHIFT], axis=-1).astype(np.uint32)
     counter = np.zeros((blocks, 4), np.uint32)

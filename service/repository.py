@@ -7,6 +7,8 @@ The layout is NVIDIA Triton's, so that ``tritonserver --model-repository=models`
     models/<name>/<version>/model.onnx      immutable
     models/<name>/<version>/card.json
     models/<name>/<version>/samples.png
+    models/<name>/.highest                  the highest version ever given, so that none is given again
+    models/<name>/.lock                     held by whoever writes
 
     RepositoryError
     ├── ModelNotFound
@@ -35,10 +37,14 @@ import numpy as np
 import onnxruntime
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
+from service.latents import RECIPES as LATENT_RECIPES
+
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 VERSION = re.compile(r"[1-9][0-9]*")
 MAX_BATCH_SIZE = 64
 STALE_STAGING_SECONDS = 3600.0
+HIGHEST = ".highest"
+PARTIAL = ".partial"
 
 
 class RepositoryError(RuntimeError):
@@ -124,7 +130,7 @@ class Repository:
 
     def card(self, name: str, version: int) -> ModelCard:
         """The card as it is written. Raises ModelNotFound, VersionNotFound, ModelCorrupt."""
-        path = self._version(name, version) / "card.json"
+        path = self._file(name, version, "card.json")
         try:
             card = ModelCard.model_validate_json(path.read_bytes())
         except OSError as error:
@@ -140,12 +146,12 @@ class Repository:
         return card
 
     def model_path(self, name: str, version: int) -> Path:
-        """Where ``model.onnx`` is. Raises ModelNotFound, VersionNotFound."""
-        return self._version(name, version) / "model.onnx"
+        """Where ``model.onnx`` is. Raises ModelNotFound, VersionNotFound, ModelCorrupt for a link."""
+        return self._file(name, version, "model.onnx")
 
     def samples_path(self, name: str, version: int) -> Path:
-        """Where ``samples.png`` is. Raises ModelNotFound, VersionNotFound."""
-        return self._version(name, version) / "samples.png"
+        """Where ``samples.png`` is. Raises ModelNotFound, VersionNotFound, ModelCorrupt for a link."""
+        return self._file(name, version, "samples.png")
 
     def live_pointer(self, name: str) -> LivePointer | None:
         """The live version with its predecessor, None before the first promotion. Raises ModelCorrupt."""
@@ -155,7 +161,10 @@ class Repository:
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:
-            raise ModelCorrupt(f"{name}: live.json cannot be read: {error}") from error
+            told = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
+            raise ModelCorrupt(
+                f"{name}: live.json cannot be read ({told}); restore it, or remove it and promote a version"
+            ) from error
 
     def live(self, name: str) -> int | None:
         """The live version, None before the first promotion."""
@@ -164,8 +173,7 @@ class Repository:
 
     def verify(self, name: str, version: int) -> ModelCard:
         """The card, after comparing model.onnx with its digest. Raises ModelCorrupt and what :meth:`card` raises."""
-        self.read(name, version)
-        return self.card(name, version)
+        return self.read(name, version)[0]
 
     def read(self, name: str, version: int) -> tuple[ModelCard, bytes]:
         """The card and the very bytes that were checked against it. Raises as :meth:`verify`."""
@@ -193,6 +201,7 @@ class Repository:
         """
         folder = self.root / card.name
         folder.mkdir(parents=True, exist_ok=True)
+        _sync_folder(self.root)
         digest = hashlib.sha256(onnx).hexdigest()
         card = card.model_copy(update={"sha256": digest, "file_bytes": len(onnx), "job_id": job_id or card.job_id})
         with self._locked(folder):
@@ -213,6 +222,8 @@ class Repository:
                 _sync_folder(folder)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
+            # After the rename: until it is written, the folder itself holds the number.
+            _replace(folder / HIGHEST, f"{version}\n".encode())
             if not (folder / "config.pbtxt").exists():
                 _replace(folder / "config.pbtxt", self.config_pbtxt(card, version).encode())
         return version
@@ -281,6 +292,12 @@ class Repository:
             raise VersionNotFound(f"{name} has no version {version}: there are {known}")
         return path
 
+    def _file(self, name: str, version: int, file: str) -> Path:
+        path = self._version(name, version) / file
+        if path.is_symlink():
+            raise ModelCorrupt(f"{name} version {version}: {file} is a link; put the file itself in its place")
+        return path
+
     @staticmethod
     def _versions(folder: Path) -> list[int]:
         return sorted(
@@ -288,8 +305,11 @@ class Repository:
         )
 
     def _taken(self, folder: Path) -> list[int]:
-        """Numbers that may not be given again: also those that live.json remembers of removed versions."""
-        taken = self._versions(folder)
+        """Numbers that may not be given again: whatever stands in their place, and those of removed versions."""
+        taken = [int(p.name) for p in folder.iterdir() if VERSION.fullmatch(p.name)]
+        highest = folder / HIGHEST
+        if highest.is_file() and VERSION.fullmatch(noted := highest.read_text().strip()):
+            taken.append(int(noted))
         pointer = self.live_pointer(folder.name)
         if pointer is not None:
             taken += [pointer.version, *([pointer.previous] if pointer.previous else [])]
@@ -307,9 +327,14 @@ class Repository:
     @staticmethod
     def _sweep(folder: Path) -> None:
         """Remove what crashed publishers left; the lock says that none is at work."""
-        for leftover in folder.glob(".staging-*"):
-            if time.time() - leftover.stat().st_mtime > STALE_STAGING_SECONDS:
-                shutil.rmtree(leftover, ignore_errors=True)
+        for pattern in (".staging-*", f"*{PARTIAL}", f"*/*{PARTIAL}"):
+            for leftover in folder.glob(pattern):
+                if time.time() - leftover.lstat().st_mtime <= STALE_STAGING_SECONDS:
+                    continue
+                if leftover.is_dir() and not leftover.is_symlink():
+                    shutil.rmtree(leftover, ignore_errors=True)
+                else:
+                    leftover.unlink(missing_ok=True)
 
     @staticmethod
     @contextmanager
@@ -321,9 +346,18 @@ class Repository:
 
 
 def _check(card: ModelCard, content: bytes) -> None:
-    """Digest, graph signature and one run of what was written."""
+    """Digest, a card that can be served, graph signature and one run of what was written."""
     if hashlib.sha256(content).hexdigest() != card.sha256:
         raise PublishRefused(f"{card.name}: what was read back is not what was written; is the disk sound?")
+    if card.conditional != bool(card.classes):
+        raise PublishRefused(
+            f"{card.name}: its card has conditional {card.conditional} and {len(card.classes)} classes; "
+            "expected classes for a conditional model and none for another"
+        )
+    if card.latent_recipe not in LATENT_RECIPES:
+        raise PublishRefused(
+            f"{card.name}: unknown latent recipe {card.latent_recipe!r}, expected one of {', '.join(LATENT_RECIPES)}"
+        )
     try:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
@@ -345,7 +379,11 @@ def _check(card: ModelCard, content: bytes) -> None:
     feeds: dict[str, Any] = {"latent": np.zeros((3, card.z), np.float32)}
     if card.conditional:
         feeds["label"] = np.full((3, 1), len(card.classes) - 1, np.int64)
-    shape = session.run(None, feeds)[0].shape
+    try:
+        shape = session.run(None, feeds)[0].shape
+    except Exception as error:  # as above; a label past the graph's last class ends here
+        classes = f" and the last of {len(card.classes)} classes" if card.conditional else ""
+        raise PublishRefused(f"{card.name}: the graph does not run on 3 rows{classes}: {error}") from error
     if shape != (3, card.image.height, card.image.width, card.image.channels):
         raise PublishRefused(f"{card.name}: the graph gives images {shape}, its card says {card.image}")
 
@@ -362,7 +400,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
         _write(staged, content)
         os.replace(staged, path)

@@ -85,6 +85,22 @@ def test_json_holds_base64_pngs_with_label_and_seed() -> None:
     assert np.array_equal(pixels(base64.b64decode(document["images"][2]["png"])), GREY[2])
 
 
+@pytest.mark.parametrize(
+    "archive",
+    [encode.zip_archive(GREY, None, range(5), [], META), encode.npz(GREY, None, range(5))],
+    ids=["zip", "npz"],
+)
+def test_archives_hold_no_time_of_day_and_store_what_is_compressed_already(archive: bytes) -> None:
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        assert {entry.date_time for entry in opened.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert {entry.compress_type for entry in opened.infolist()} == {zipfile.ZIP_STORED}
+
+
+def test_text_beyond_latin_1_survives() -> None:
+    image = Image.open(io.BytesIO(encode.png(GREY[0], {"X-Label": "\u732b"})))
+    assert image.text["X-Label"] == "\u732b"  # type: ignore[attr-defined]
+
+
 def test_equal_input_gives_equal_bytes() -> None:
     for make in (
         lambda: encode.png(GREY[0], {"a": "b"}),

@@ -90,6 +90,15 @@ def test_rows_do_not_depend_on_their_place_in_the_batch(recipe: str) -> None:
         assert np.array_equal(latents(recipe, seeds[start : start + n], 100), whole[start : start + n])
 
 
+@pytest.mark.parametrize("z", [1, 62, 100])
+def test_thousands_of_rows_are_each_the_single_vector(z: int) -> None:
+    """The sine, cosine and logarithm of a vector loop's last elements must be those of its body."""
+    seeds = np.random.default_rng(z).integers(0, MAX_SEED, 3000, dtype=np.uint64)
+    rows = latents("philox-normal/v1", seeds, z)
+    singles = np.concatenate([latents("philox-normal/v1", seeds[i : i + 1], z) for i in range(len(seeds))])
+    assert np.array_equal(rows, singles)
+
+
 def test_seeds_wrap_around_at_2_to_the_53() -> None:
     assert consecutive(MAX_SEED - 1, 3).tolist() == [MAX_SEED - 1, 0, 1]
 
@@ -100,9 +109,22 @@ def test_a_seed_out_of_range_is_refused(seed: int) -> None:
         consecutive(seed, 1)
 
 
-def test_seeds_beyond_the_range_make_no_latents() -> None:
+@pytest.mark.parametrize(
+    "seeds", [np.array([MAX_SEED], np.uint64), [0, -1], np.array([-1]), [2**63], [0, 2**64], [-(2**70), 0]]
+)
+def test_seeds_beyond_the_range_make_no_latents(seeds: list[int]) -> None:
     with pytest.raises(ValueError, match="out of range"):
-        latents("philox-normal/v1", np.array([MAX_SEED], np.uint64), 4)
+        latents("philox-normal/v1", seeds, 4)
+
+
+@pytest.mark.parametrize("seeds", [[0.5], [1.0], ["1"], [True]])
+def test_a_seed_that_is_no_whole_number_makes_no_latents(seeds: list[object]) -> None:
+    with pytest.raises(ValueError, match="expected whole numbers"):
+        latents("philox-normal/v1", seeds, 4)
+
+
+def test_no_seeds_make_no_rows() -> None:
+    assert latents("philox-normal/v1", [], 4).shape == (0, 4)
 
 
 def test_an_unknown_recipe_lists_the_known() -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
 
 from service import repository as module
 from service.repository import (
@@ -109,6 +111,38 @@ def test_a_version_number_is_never_given_twice(repository: Repository) -> None:
     assert repository.publish(card(), ONNX, b"") == 3
 
 
+def test_the_number_of_a_removed_candidate_is_not_given_again(repository: Repository) -> None:
+    repository.publish(card(), ONNX, b"")
+    shutil.rmtree(repository.root / "tiny" / "2")
+    assert repository.publish(card(), ONNX, b"") == 3
+
+
+def test_what_stands_in_a_versions_place_does_not_stop_a_publish(repository: Repository) -> None:
+    (repository.root / "tiny" / "2").write_text("a stray file")
+    (repository.root / "tiny" / "3").symlink_to(repository.root)
+    assert repository.publish(card(), ONNX, b"") == 4
+    assert repository.versions("tiny") == [1, 4]
+
+
+@pytest.mark.parametrize(("classes", "channels"), [(3, 1), (None, 3)])
+def test_tritons_own_parser_reads_the_configuration(tmp_path: Path, classes: int | None, channels: int) -> None:
+    made = Repository(tmp_path)
+    shape = ImageShape(height=6, width=8, channels=channels)
+    told = card(conditional=classes is not None, classes=["a", "b", "c"] if classes else [], image=shape)
+    for _ in range(2):
+        made.publish(told, tiny_generator(classes=classes, height=6, channels=channels), b"")
+    made.promote("tiny", 2)
+    config = text_format.Parse((tmp_path / "tiny" / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+    assert (config.name, config.backend, config.max_batch_size) == ("tiny", "onnxruntime", 64)
+    inputs = [(i.name, model_config_pb2.DataType.Name(i.data_type), list(i.dims)) for i in config.input]
+    label = [("label", "TYPE_INT64", [1])] if classes else []
+    assert inputs == [("latent", "TYPE_FP32", [8]), *label]
+    outputs = [(o.name, model_config_pb2.DataType.Name(o.data_type), list(o.dims)) for o in config.output]
+    assert outputs == [("image", "TYPE_UINT8", [6, 8, channels])]
+    assert config.HasField("dynamic_batching")
+    assert list(config.version_policy.specific.versions) == [2]
+
+
 def test_publishing_for_one_job_twice_gives_one_version(repository: Repository) -> None:
     first = repository.publish(card(), ONNX, b"", job_id="j1")
     assert repository.publish(card(), ONNX, b"", job_id="j1") == first == 2
@@ -154,8 +188,35 @@ def damage_moved(folder: Path) -> None:
     (folder / "card.json").write_text(json.dumps({**told, "version": 7}))
 
 
+def damage_name(folder: Path) -> None:
+    told = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**told, "name": "other"}))
+
+
+def damage_digest(folder: Path) -> None:
+    told = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**told, "sha256": "0" * 64}))
+
+
+def damage_link(folder: Path) -> None:
+    """Even to the right bytes: what is outside can change after it was checked."""
+    (folder / "model.onnx").rename(folder.parent.parent / "outside.onnx")
+    (folder / "model.onnx").symlink_to(folder.parent.parent / "outside.onnx")
+
+
 @pytest.mark.parametrize(
-    "damage", [damage_flip, damage_truncate, damage_swap, damage_remove, damage_card, damage_moved]
+    "damage",
+    [
+        damage_flip,
+        damage_truncate,
+        damage_swap,
+        damage_remove,
+        damage_card,
+        damage_moved,
+        damage_name,
+        damage_digest,
+        damage_link,
+    ],
 )
 def test_a_damaged_version_is_named_and_never_promoted(repository: Repository, damage: Any) -> None:
     repository.publish(card(), ONNX, b"")
@@ -183,12 +244,33 @@ def test_a_link_out_of_the_repository_is_no_model(repository: Repository, tmp_pa
         repository.card("linked", 1)
 
 
+def test_a_sample_sheet_that_links_elsewhere_is_not_handed_out(repository: Repository, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    sheet = repository.samples_path("tiny", 1)
+    sheet.unlink()
+    sheet.symlink_to(tmp_path / "secret")
+    with pytest.raises(ModelCorrupt, match=r"samples\.png is a link"):
+        repository.samples_path("tiny", 1)
+
+
+def test_a_broken_pointer_says_how_to_mend_it_and_that_mends_it(repository: Repository) -> None:
+    pointer = repository.root / "tiny" / "live.json"
+    pointer.write_text("{")
+    with pytest.raises(ModelCorrupt, match="remove it and promote a version"):
+        repository.live("tiny")
+    pointer.unlink()
+    assert repository.promote("tiny", 1).version == 1
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
         ({"z": 9}, "inputs are"),
         ({"conditional": False, "classes": []}, "inputs are"),
         ({"image": ImageShape(height=9, width=8, channels=1)}, "its card says"),
+        ({"classes": ["a", "b", "c", "one too many"]}, "the last of 4 classes"),
+        ({"classes": []}, "expected classes for a conditional model"),
+        ({"latent_recipe": "mersenne/v1"}, "expected one of philox-normal/v1"),
     ],
 )
 def test_a_graph_that_is_not_what_its_card_says_is_refused(
@@ -239,7 +321,7 @@ def test_an_end_at_any_step_leaves_the_old_version_live_or_the_new_one_whole(
             cut = False
             try:
                 if action == "publish":
-                    repository.publish(card(), tiny_generator(seed=1), b"")
+                    repository.publish(card(), tiny_generator(seed=1), b"", job_id="job")
                 else:
                     repository.promote("tiny", 2)
             except _PowerCut:
@@ -250,7 +332,8 @@ def test_an_end_at_any_step_leaves_the_old_version_live_or_the_new_one_whole(
             repository.verify("tiny", version)
         # And the next attempt works.
         if action == "publish":
-            repository.promote("tiny", repository.publish(card(), ONNX, b""))
+            repository.promote("tiny", repository.publish(card(), tiny_generator(seed=1), b"", job_id="job"))
+            assert repository.versions("tiny") == [1, 2], "the job has one version, wherever its first attempt ended"
         else:
             repository.promote("tiny", 2)
         assert f"versions: [ {repository.live('tiny')} ]" in (repository.root / "tiny" / "config.pbtxt").read_text()
@@ -283,8 +366,14 @@ def test_a_publisher_killed_before_the_rename_leaves_nothing_that_counts(reposit
     assert len(leftovers) == 1
     old = time.time() - 2 * module.STALE_STAGING_SECONDS
     os.utime(leftovers[0], (old, old))
+    partial = repository.root / "tiny" / "1" / ".card.json.0.partial"
+    partial.write_text("what a killed update_metrics leaves")
+    os.utime(partial, (old, old))
+    young = repository.root / "tiny" / ".staging-young"
+    young.mkdir()
     assert repository.publish(card(), ONNX, b"") == 2
-    assert not list((repository.root / "tiny").glob(".staging-*"))
+    assert list((repository.root / "tiny").glob(".staging-*")) == [young]
+    assert not partial.exists()
 
 
 def test_an_empty_or_absent_repository_has_no_names(tmp_path: Path) -> None:

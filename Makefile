@@ -58,7 +58,8 @@ models: $(WORKER_STAMP)
 	$(BIN)/python -m training.models
 
 bench: $(TEST_STAMP)
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in benchmarks/*.py; do name=$$(basename "$$script" .py); \
+		echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

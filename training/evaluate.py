@@ -11,10 +11,12 @@ generated images. For a model of the repository the result goes into its card.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import os
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from torch import Tensor
 from service.latents import consecutive, latents
 from service.repository import Repository, RepositoryError
 from training import cas, judge, metrics
+from training.checkpoint import write_atomically
 from training.data import DataError, Dataset, load, split_held_out
 from training.export import open_session, run_session
 
@@ -78,9 +81,18 @@ def splits(name: str, size: int, channels: int) -> tuple[Dataset, Dataset, str]:
 
 
 def evaluate_onnx(
-    onnx: Path | bytes, dataset_name: str, *, images: int = 10_000, seed: int = 0, with_cas: bool = False
+    onnx: Path | bytes,
+    dataset_name: str,
+    *,
+    images: int = 10_000,
+    seed: int = 0,
+    with_cas: bool = False,
+    cas_images: int | None = None,
 ) -> dict[str, Any]:
     """Every metric, each with its value for real images under ``<name>_real``.
+
+    ``cas_images``: how many generated images the CAS classifiers learn from; as many as the training split has by
+    default.
 
     Raises:
         DataError: the data set or the model cannot be used, or their classes differ.
@@ -103,15 +115,22 @@ def evaluate_onnx(
     real_sample = test.subset(chosen)
     train_sample = train.subset(drawn)
     real = seen(real_sample.images, real_sample.labels)
-    as_if = seen(train_sample.images, train_sample.labels)
     others = torch.ones(len(train), dtype=torch.bool)
     others[drawn] = False
     neighbours = train.subset(others.nonzero().squeeze(1)[:20_000])
-    known = referee(neighbours.images)[1] if len(neighbours) else as_if.features
+    known = referee((neighbours if len(neighbours) else train_sample).images)[1]
     result = metrics.measure(metrics.Comparison(real, seen(fake_images, fake_labels), known))
-    floor = metrics.measure(metrics.Comparison(real, as_if, known))
+    parts = (referee.digest, judge.fingerprint(train), judge.fingerprint(test), str(count))
+
+    def real_against_real() -> dict[str, Any]:
+        as_if = seen(train_sample.images, train_sample.labels)
+        return dict(metrics.measure(metrics.Comparison(real, as_if, known)))
+
+    floor = _once("real", parts, real_against_real)
     if generated.conditional and with_cas:
-        result["cas"], floor["cas"] = _cas(generated, train, test, len(train))
+        n = cas_images or len(train)
+        result["cas"], result["cas_images"] = _cas(generated, test, n), n
+        floor |= _once("cas", (*parts[1:3], str(n)), lambda: {"cas": _cas_of_real(train, test, n)})
     frechet, floor_frechet = result["frechet"], floor["frechet"]
     assert isinstance(frechet, float)
     assert isinstance(floor_frechet, float)
@@ -126,15 +145,40 @@ def evaluate_onnx(
     }
 
 
-def _cas(generated: Generated, train: Dataset, test: Dataset, n: int) -> tuple[float, float]:
-    """Mean accuracy over three seeds of classifiers that saw generated images only, and of real ones."""
+def _once(kind: str, parts: Sequence[str], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A measurement of real images only, kept beside the judges: the same for every model, it is made once.
+
+    It is kept by what it was made of, and by the code that made it.
+    """
+    digest = hashlib.sha256("\n".join(parts).encode())
+    for code in ("metrics.py", "judge.py", "cas.py", "evaluate.py"):
+        digest.update(Path(__file__).with_name(code).read_bytes())
+    path = Path(os.environ.get("GANSERVE_DATA", "var")) / "judges" / f"{kind}-{digest.hexdigest()[:24]}.json"
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        kept = compute()
+        write_atomically(path, json.dumps(kept, indent=1).encode())
+    return kept
+
+
+def _cas(generated: Generated, test: Dataset, n: int) -> float:
+    """Mean accuracy on real images over three seeds of classifiers that saw generated images only."""
     assert test.labels is not None
-    assert train.labels is not None
     fake, labels = generated.images(n, FIRST_SEED * 2)
     assert labels is not None
     scores = [cas.score(fake, labels, test.images, test.labels, seed=seed) for seed in CAS_SEEDS]
-    real = [cas.score(train.images, train.labels, test.images, test.labels, seed=CAS_SEEDS[0])]
-    return round(statistics.mean(scores), 5), round(statistics.mean(real), 5)
+    return round(statistics.mean(scores), 5)
+
+
+def _cas_of_real(train: Dataset, test: Dataset, n: int) -> float:
+    """The same of one classifier that saw as many training images instead, all of them at most."""
+    assert train.labels is not None
+    assert test.labels is not None
+    order = torch.from_numpy(np.random.default_rng(9).permutation(len(train))[:n])
+    drawn = train.subset(order)
+    assert drawn.labels is not None
+    return round(cas.score(drawn.images, drawn.labels, test.images, test.labels, seed=CAS_SEEDS[0]), 5)
 
 
 def table(result: dict[str, Any]) -> str:
@@ -158,6 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", type=Path, default=Path("models"))
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--cas", action="store_true", help="the classification accuracy score too (minutes)")
+    parser.add_argument("--cas-images", type=int, help="how many it learns from; as many as the training split has")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args(argv)
@@ -174,7 +219,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise DataError(f"{name} has no live version: name one, as {name}:1")
             repository.verify(name, number)
             path, key = repository.model_path(name, number), (name, number)
-        result = evaluate_onnx(path, options.dataset, images=options.images, with_cas=options.cas)
+        result = evaluate_onnx(
+            path, options.dataset, images=options.images, with_cas=options.cas, cas_images=options.cas_images
+        )
     except (DataError, RepositoryError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

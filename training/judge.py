@@ -1,6 +1,7 @@
 """The judge: a frozen CNN in whose features images are compared, and by whose answers labels are checked.
 
     python -m training.judge --dataset ylecun/mnist     # writes training/judges/mnist.safetensors and .json
+    python -m training.judge --dataset uoft-cs/cifar10 --architecture residual --epochs 16 --flip
 
 It never takes part in training a GAN. It learns from the training split less the held-out part, by which its best
 epoch is chosen; the test split is looked at once, for the figure in its json. A data set without a shipped judge
@@ -57,13 +58,47 @@ class Network(nn.Module):
         return self.head(features), features
 
 
+class Residual(nn.Module):
+    """For colour photographs: He et al. 2015 (arXiv:1512.03385) cut down to eight convolutions, two of them in each
+    of two skipped blocks, with max pooling."""
+
+    def __init__(self, channels: int, classes: int, width: int = 32) -> None:
+        super().__init__()
+        self.first = nn.Sequential(_block(channels, width), _block(width, 2 * width), nn.MaxPool2d(2))
+        self.skipped = nn.Sequential(_block(2 * width, 2 * width), _block(2 * width, 2 * width))
+        self.middle = nn.Sequential(_block(2 * width, 4 * width), nn.MaxPool2d(2))
+        self.last = nn.Sequential(_block(4 * width, 4 * width), nn.MaxPool2d(2))
+        self.skipped_last = nn.Sequential(_block(4 * width, 4 * width), _block(4 * width, 4 * width))
+        self.head = nn.Linear(4 * width, classes)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [n, classes] and features [n, 4 * width] of float images [n, c, h, w] in 0..1."""
+        x = self.first(image * 2 - 1)
+        x = self.last(self.middle(x + self.skipped(x)))
+        features = (x + self.skipped_last(x)).mean((2, 3))
+        return self.head(features), features
+
+
+def _block(before: int, after: int) -> nn.Sequential:
+    convolution = nn.Conv2d(before, after, 3, 1, 1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True))
+
+
+ARCHITECTURES: dict[str, type[Network | Residual]] = {"plain": Network, "residual": Residual}
+
+
 @dataclass(frozen=True)
 class Judge:
     """A frozen network with its digest, which names it in every measurement."""
 
-    network: Network
+    network: Network | Residual
     digest: str
     classes: tuple[str, ...]
+
+    @property
+    def channels(self) -> int:
+        """What images must have: the input channels of the first convolution."""
+        return int(next(self.network.parameters()).shape[1])
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,16 +121,19 @@ def for_dataset(dataset: Dataset) -> Judge:
     shipped = SHIPPED / f"{Path(dataset.name).name}.safetensors"
     if shipped.exists():
         judge = read(shipped)
-        if judge.classes == dataset.classes:
+        if judge.classes == dataset.classes and judge.channels == dataset.channels:
             return judge
     if dataset.labels is None:
         raise DataError(f"data set {dataset.name!r} has no labels, and a judge can only learn from labelled images")
     cache = Path(os.environ.get("GANSERVE_DATA", "var")) / "judges"
     path = cache / f"{fingerprint(dataset)}.safetensors"
-    if not path.exists():
+    try:
+        return read(path)
+    except (OSError, ValueError, KeyError):
+        # Not there yet, or left half written by a process that was killed or raced with: it is only a cache.
         rest, held_out = split_held_out(dataset)
-        network, _ = fit(rest, held_out, epochs=max(4, min(30, 600_000 // len(rest))))
-        write(path, network, dataset, {})
+        network, accuracies = fit(rest, held_out, epochs=max(4, min(30, 600_000 // len(rest))))
+        write(path, network, dataset, {"held_out_accuracies": accuracies, "trained_on": len(rest)})
     return read(path)
 
 
@@ -107,7 +145,7 @@ def fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()[:24]
 
 
-def write(path: Path, network: Network, dataset: Dataset, report: dict[str, Any]) -> None:
+def write(path: Path, network: Network | Residual, dataset: Dataset, report: dict[str, Any]) -> None:
     """The weights, and beside them a json with their digest and how they came to be."""
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     content = to_safetensors(tensors)
@@ -117,6 +155,7 @@ def write(path: Path, network: Network, dataset: Dataset, report: dict[str, Any]
         "dataset": Path(dataset.name).name,
         "classes": list(dataset.classes),
         "channels": dataset.channels,
+        "architecture": next(name for name, kind in ARCHITECTURES.items() if type(network) is kind),
         **report,
     }
     write_atomically(path.with_suffix(".json"), (json.dumps(told, indent=1) + "\n").encode())
@@ -129,23 +168,32 @@ def read(path: Path) -> Judge:
     digest = hashlib.sha256(content).hexdigest()
     if digest != told["sha256"]:
         raise DataError(f"judge {path.name} has another digest than its json says: restore the file")
-    network = Network(told["channels"], len(told["classes"]))
+    network = ARCHITECTURES[told["architecture"]](told["channels"], len(told["classes"]))
     network.load_state_dict(from_safetensors(content))
     return Judge(network.eval().requires_grad_(False), digest, tuple(told["classes"]))
 
 
 def fit(
-    rest: Dataset, held_out: Dataset, *, epochs: int, batch: int = 128, seed: int = 0, shift: float = 0.1
-) -> tuple[Network, list[float]]:
+    rest: Dataset,
+    held_out: Dataset,
+    *,
+    epochs: int,
+    batch: int = 128,
+    seed: int = 0,
+    shift: float = 0.1,
+    architecture: str = "plain",
+    flip: bool = False,
+) -> tuple[Network | Residual, list[float]]:
     """Train on ``rest``; returns the average of weights of the best epoch by ``held_out``, and its accuracies.
 
     Adam with a one-cycle rate, label smoothing 0.05, an average of weights, and small shifts, turns and scales,
-    which keep digits upright.
+    which keep digits upright; ``flip`` mirrors every other image, which digits would not survive.
     """
     assert rest.labels is not None
     assert held_out.labels is not None
     torch.manual_seed(seed)
-    network = Network(rest.channels, len(rest.classes)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = ARCHITECTURES[architecture](rest.channels, len(rest.classes))
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(network).requires_grad_(False)
     n = len(rest)
     batch = min(batch, max(2, n // 4))
@@ -158,7 +206,7 @@ def fit(
     for _ in range(epochs):
         network.train()
         for rows in torch.randperm(n)[: per_epoch * batch].split(batch):
-            image = augment(rest.images[rows].float() / 255, shift)
+            image = augment(rest.images[rows].float() / 255, shift, flip=flip)
             logits, _ = network(image.contiguous(memory_format=torch.channels_last))
             loss = F.cross_entropy(logits, rest.labels[rows], label_smoothing=0.05)
             optimiser.zero_grad(set_to_none=True)
@@ -175,8 +223,8 @@ def fit(
     return kept.eval().requires_grad_(False), accuracies
 
 
-def augment(images: Tensor, shift: float) -> Tensor:
-    """Shift by up to ``shift`` of half the edge, turn by up to 10 degrees, scale by up to a tenth."""
+def augment(images: Tensor, shift: float, *, flip: bool = False) -> Tensor:
+    """Shift by up to ``shift`` of the edge, turn by up to 10 degrees, scale by up to a tenth, and mirror if asked."""
     n = len(images)
     angle = (torch.rand(n) * 2 - 1) * math.radians(10)
     scale = 1 + (torch.rand(n) * 2 - 1) * 0.1
@@ -184,6 +232,8 @@ def augment(images: Tensor, shift: float) -> Tensor:
     theta[:, 0, 0] = theta[:, 1, 1] = torch.cos(angle) * scale
     theta[:, 0, 1], theta[:, 1, 0] = -torch.sin(angle) * scale, torch.sin(angle) * scale
     theta[:, :, 2] = (torch.rand(n, 2) * 2 - 1) * 2 * shift
+    if flip:
+        theta[:, :, 0] *= torch.where(torch.rand(n, 1) < 0.5, -1.0, 1.0)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False, padding_mode="zeros")
 
@@ -193,6 +243,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.judge", description="Train a judge to be shipped.")
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--architecture", choices=ARCHITECTURES, default="plain")
+    parser.add_argument("--flip", action="store_true", help="mirror images too, where left and right do not matter")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path, help="training/judges/<data set>.safetensors by default")
@@ -205,8 +257,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     rest, held_out = split_held_out(train)
-    network, accuracies = fit(rest, held_out, epochs=options.epochs, seed=options.seed)
+    look = {"architecture": options.architecture, "flip": options.flip}
+    network, accuracies = fit(rest, held_out, epochs=options.epochs, seed=options.seed, **look)
     judge = Judge(network, "", train.classes)
+    command = f"python -m training.judge --dataset {Path(options.dataset).name} --epochs {options.epochs}"
+    if options.architecture != "plain":
+        command += f" --architecture {options.architecture}"
     report = {
         "test_accuracy": judge.accuracy(test),
         "held_out_accuracy": max(accuracies),
@@ -214,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "trained_on": len(rest),
         "epochs": options.epochs,
         "seed": options.seed,
-        "command": f"python -m training.judge --dataset {Path(options.dataset).name} --epochs {options.epochs}",
+        "command": command + " --flip" * options.flip,
     }
     out = options.out or SHIPPED / f"{Path(options.dataset).name}.safetensors"
     write(out, network, train, report)

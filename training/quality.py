@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from service.repository import ModelCard, Repository
 from training.export import open_session, run_session
 
 HERE = Path(__file__).parent.parent / "benchmarks"
-BATCH = 16
+BATCHES = (16, 64)
 SHOWN = (
     "label_accuracy",
     "frechet",
@@ -39,20 +41,35 @@ SHOWN = (
 )
 
 
-def images_per_second(card: ModelCard, content: bytes, rounds: int = 5, seconds: float = 0.5) -> float:
-    """The median rate of one single-threaded CPU session at batches of 16."""
-    session = open_session(content)
-    noise = latents(card.latent_recipe, consecutive(0, BATCH), card.z)
-    label = np.zeros((BATCH, 1), np.int64) if card.conditional else None
-    run_session(session, noise, label)
-    rates = []
-    for _ in range(rounds):
+def images_per_second(
+    card: ModelCard, content: bytes, lanes: int, batch: int, rounds: int = 5, seconds: float = 0.4
+) -> float:
+    """The median rate of ``lanes`` single-threaded CPU sessions side by side, which is how the service runs them."""
+    sessions = [open_session(content) for _ in range(lanes)]
+    noise = latents(card.latent_recipe, consecutive(0, batch), card.z)
+    label = np.zeros((batch, 1), np.int64) if card.conditional else None
+
+    def work(session: Any) -> float:
         started, runs = time.perf_counter(), 0
         while time.perf_counter() - started < seconds:
             run_session(session, noise, label)
             runs += 1
-        rates.append(runs * BATCH / (time.perf_counter() - started))
-    return statistics.median(rates)
+        return runs * batch / (time.perf_counter() - started)
+
+    for session in sessions:
+        run_session(session, noise, label)
+    with ThreadPoolExecutor(lanes) as pool:
+        return statistics.median(sum(pool.map(work, sessions)) for _ in range(rounds))
+
+
+def speed(card: ModelCard, content: bytes, rounds: int = 5, seconds: float = 0.4) -> dict[str, int]:
+    """Images a second of one thread, and the best of all cores, each at the better of two batch sizes."""
+    cores = os.cpu_count() or 1
+    rates = {
+        lanes: max(images_per_second(card, content, lanes, batch, rounds, seconds) for batch in BATCHES)
+        for lanes in {1, cores}
+    }
+    return {"images_per_second": round(rates[1]), "best_images_per_second": round(max(rates.values()))}
 
 
 def rows(repository: Repository) -> list[dict[str, Any]]:
@@ -71,7 +88,7 @@ def rows(repository: Repository) -> list[dict[str, Any]]:
                 "parameters": card.parameters,
                 "macs": card.macs,
                 "file_bytes": card.file_bytes,
-                "images_per_second": round(images_per_second(card, content)),
+                **speed(card, content),
                 "metrics": card.metrics,
             }
         )
@@ -80,16 +97,17 @@ def rows(repository: Repository) -> list[dict[str, Any]]:
 
 def table(found: list[dict[str, Any]]) -> str:
     """Markdown: the models, then what real images get in the same place."""
-    head = ["model", *SHOWN, "parameters", "multiply-adds", "file, KB", "images/s"]
+    head = ["model", *SHOWN, "parameters", "multiply-adds", "file, KB", "images/s, 1 thread", "images/s, best"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in found:
         shown = [_number(row["metrics"].get(name)) for name in SHOWN]
         size = [f"{row['parameters']:,}", f"{row['macs']:,}", f"{row['file_bytes'] / 1000:,.0f}"]
-        lines.append("| " + " | ".join([f"`{row['model']}`", *shown, *size, f"{row['images_per_second']:,}"]) + " |")
+        rates = [f"{row['images_per_second']:,}", f"{row['best_images_per_second']:,}"]
+        lines.append("| " + " | ".join([f"`{row['model']}`", *shown, *size, *rates]) + " |")
     for judge in sorted({row["metrics"]["judge"] for row in found if row["metrics"]}):
         floor = next(row["metrics"] for row in found if row["metrics"].get("judge") == judge)
         shown = ["1" if name == "frechet_ratio" else _number(floor.get(f"{name}_real")) for name in SHOWN]
-        lines.append("| " + " | ".join([f"real images ({floor['dataset']})", *shown, "", "", "", ""]) + " |")
+        lines.append("| " + " | ".join([f"real images ({floor['dataset']})", *shown, *[""] * 5]) + " |")
     return "\n".join(lines)
 
 
@@ -108,7 +126,8 @@ def write(repository: Repository) -> None:
         f"{judged.get('images', 'No')} generated images each, scored on the exported ONNX files against the "
         f"{judged.get('split', '')} split in the features of the shipped judge; the last row is a sample of training "
         "images in the place of generated ones. `frechet_ratio` is the Frechet distance over that of the last row. "
-        "Images/s: one single-threaded CPU session of onnxruntime, batches of 16, as measured when this table was "
+        "Images/s: single-threaded CPU sessions of onnxruntime at batches of 16 or 64, whichever is faster; one of "
+        f"them, and the better of one and {os.cpu_count()} side by side, one a core, as measured when this table was "
         "written. Made by `python -m training.quality` from the cards that `python -m training.evaluate` wrote.\n\n"
     )
     (HERE / "quality.md").write_text(text + table(found) + "\n", encoding="utf-8")

@@ -3,19 +3,28 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 
 from service.repository import Repository
 from tests.onnx_models import tiny_generator
 from tests.training.conftest import silent, small
-from training import cas, evaluate, export, judge, trainer
+from training import cas, evaluate, export, judge, metrics, trainer
 from training.data import DataError, Dataset, split_held_out
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GANSERVE_DATA", str(tmp_path_factory.getbasetemp() / "data"))
+
+
+def exported(classes: int | None) -> bytes:
+    """A tiny generator with the metadata that an export writes."""
+    model = onnx.load_from_string(tiny_generator(classes=classes))
+    names = [str(i) for i in range(classes or 0)]
+    onnx.helper.set_model_props(model, {"latent_recipe": "philox-normal/v1", "classes": json.dumps(names)})
+    return bytes(model.SerializeToString())
 
 
 def test_a_judge_learns_the_digits_and_is_the_same_when_read_again(digits: Dataset, tmp_path: Path) -> None:
@@ -55,6 +64,49 @@ def test_a_run_is_scored_on_its_exported_file_and_the_card_keeps_the_scores(
     assert json.loads(json.dumps(scores)) == scores
     assert evaluate.main([*asked, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == scores, "the same file has the same scores"
+
+
+def test_real_images_are_measured_once_for_all_models_of_a_data_set(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[object] = []
+    measure = metrics.measure
+    monkeypatch.setattr(metrics, "measure", lambda c: (measured.append(c), measure(c))[1])
+    model = exported(classes=10)
+    first = evaluate.evaluate_onnx(model, "digits", images=120)
+    before = len(measured)
+    again = evaluate.evaluate_onnx(model, "digits", images=120)
+    assert len(measured) == before + 1, "the generated images only"
+    assert again == first
+    evaluate.evaluate_onnx(model, "digits", images=100)
+    assert len(measured) == before + 3, "another number of images is another measurement"
+
+
+def test_a_model_without_classes_has_no_label_metrics_but_a_histogram_by_the_judge() -> None:
+    found = evaluate.evaluate_onnx(exported(classes=None), "digits", images=120, with_cas=True)
+    assert found["label_accuracy"] is None
+    assert "cas" not in found
+    assert sum(found["class_histogram"]) == 120
+    assert found["label_accuracy_real"] > 0.8
+    assert "frechet over real" in evaluate.table(found)
+
+
+def test_cas_learns_from_as_many_generated_images_as_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    learned_from: list[int] = []
+
+    def score(images: torch.Tensor, *more: object, seed: int) -> float:
+        learned_from.append(len(images))
+        return 0.5 + seed / 10
+
+    monkeypatch.setattr(cas, "score", score)
+    found = evaluate.evaluate_onnx(exported(classes=10), "digits", images=80, with_cas=True, cas_images=90)
+    assert learned_from == [90] * 4, "three seeds on generated images, one on real ones"
+    assert (found["cas"], found["cas_images"], found["cas_real"]) == (0.6, 90, 0.5)
+
+
+def test_a_model_of_other_classes_than_the_data_is_refused() -> None:
+    with pytest.raises(DataError, match="are not the data set's"):
+        evaluate.evaluate_onnx(exported(classes=3), "digits", images=80)
 
 
 def test_a_file_that_was_not_exported_here_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

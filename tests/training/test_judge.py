@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from training import judge
+from training.data import DataError, Dataset
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[Dataset]:
+    """Judges that have learned nothing, in no time, and the data sets they were asked for."""
+    asked: list[Dataset] = []
+
+    def fit(rest: Dataset, held_out: Dataset, **more: object) -> tuple[judge.Network, list[float]]:
+        asked.append(rest)
+        torch.manual_seed(len(asked))
+        return judge.Network(rest.channels, len(rest.classes)).eval(), [0.5]
+
+    monkeypatch.setattr(judge, "fit", fit)
+    return asked
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GANSERVE_DATA", str(tmp_path))
+    return tmp_path / "judges"
+
+
+def bars(n: int = 240, channels: int = 1, name: str = "bars") -> Dataset:
+    """Upright and lying bars in noise: two classes that any judge can tell apart."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 60, (n, channels, 12, 12), dtype=torch.uint8, generator=random)
+    labels = torch.arange(n) % 2
+    images[labels == 0, :, :, 5:7] = 255
+    images[labels == 1, :, 5:7, :] = 255
+    return Dataset(name, images, labels, ("upright", "lying"))
+
+
+def test_the_shipped_judge_is_the_file_its_json_names_and_as_good_as_was_asked() -> None:
+    told = json.loads((judge.SHIPPED / "mnist.json").read_text())
+    content = (judge.SHIPPED / "mnist.safetensors").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == told["sha256"]
+    assert told["test_accuracy"] >= 0.994
+    shipped = judge.read(judge.SHIPPED / "mnist.safetensors")
+    assert shipped.digest == told["sha256"]
+    assert shipped.classes == tuple("0123456789")
+
+
+def test_the_shipped_judge_still_answers_as_when_it_was_frozen() -> None:
+    shipped = judge.read(judge.SHIPPED / "mnist.safetensors")
+    upright = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    upright[:, :, 4:24, 13:16] = 255
+    ring = torch.zeros(1, 1, 28, 28)
+    y, x = torch.meshgrid(torch.arange(28) - 13.5, torch.arange(28) - 13.5, indexing="ij")
+    ring[0, 0] = 255 * torch.exp(-(((x / 6) ** 2 + (y / 9) ** 2).sqrt() - 1).square() * 30)
+    logits, features = shipped(torch.cat([upright, ring.to(torch.uint8)]))
+    assert logits.argmax(1).tolist() == [1, 0]
+    assert features.shape == (2, 96)
+
+
+def test_a_data_set_without_a_shipped_judge_gets_one_that_has_learned_it(cache: Path) -> None:
+    assert judge.for_dataset(bars()).accuracy(bars()) > 0.95
+
+
+def test_a_judge_is_trained_once_for_one_set_of_images_and_anew_for_another(cache: Path, fits: list[Dataset]) -> None:
+    first = judge.for_dataset(bars())
+    assert judge.for_dataset(bars()).digest == first.digest
+    assert len(fits) == 1
+    other = bars()
+    other.images[0] += 1
+    assert judge.for_dataset(other).digest != first.digest
+    assert len(fits) == 2
+
+
+@pytest.mark.parametrize("lost", [".json", ".safetensors"])
+def test_a_judge_left_half_written_is_trained_again(cache: Path, fits: list[Dataset], lost: str) -> None:
+    judge.for_dataset(bars())
+    (left,) = cache.glob(f"*{lost}")
+    left.unlink()
+    assert judge.for_dataset(bars()).classes == bars().classes
+    assert len(fits) == 2
+
+
+def test_a_damaged_cached_judge_is_trained_again(cache: Path, fits: list[Dataset]) -> None:
+    judge.for_dataset(bars())
+    (path,) = cache.glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\1")
+    with pytest.raises(DataError, match="another digest"):
+        judge.read(path)
+    again = judge.for_dataset(bars())
+    assert len(fits) == 2
+    assert judge.read(path).digest == again.digest
+
+
+def test_colour_images_of_a_set_that_is_called_as_a_shipped_one_get_a_judge_that_sees_colour(
+    cache: Path, fits: list[Dataset]
+) -> None:
+    digits = tuple("0123456789")
+    images = torch.randint(0, 256, (40, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    named = Dataset("mine/mnist", images, torch.arange(40) % 10, digits)
+    found = judge.for_dataset(named)
+    assert found.channels == 3
+    assert found(images)[0].shape == (40, 10)
+
+
+def test_a_judge_cannot_learn_without_labels(cache: Path) -> None:
+    with pytest.raises(DataError, match="no labels"):
+        judge.for_dataset(Dataset("bars", bars().images, None, ()))
+
+
+def test_the_residual_judge_learns_colour_and_comes_back_from_its_files(tmp_path: Path) -> None:
+    data = bars(channels=3)
+    rest, held_out = data.subset(torch.arange(200)), data.subset(torch.arange(200, 240))
+    network, accuracies = judge.fit(rest, held_out, epochs=6, batch=32, architecture="residual", flip=True)
+    assert max(accuracies) > 0.95
+    path = tmp_path / "bars.safetensors"
+    judge.write(path, network, data, {})
+    assert json.loads(path.with_suffix(".json").read_text())["architecture"] == "residual"
+    assert judge.read(path).accuracy(held_out) == max(accuracies)
+
+
+def test_flips_mirror_about_half_of_the_images_and_only_left_to_right() -> None:
+    torch.manual_seed(0)
+    images = torch.zeros(400, 1, 16, 16)
+    images[:, :, 2:5, 2:5] = 1
+    turned = judge.augment(images, 0.0, flip=True)
+    right = turned[:, :, :, 8:].sum((1, 2, 3)) > turned[:, :, :, :8].sum((1, 2, 3))
+    assert 0.4 < right.float().mean() < 0.6
+    assert (turned[:, :, :8].sum((1, 2, 3)) > turned[:, :, 8:].sum((1, 2, 3))).all()
+    assert not (judge.augment(images, 0.0)[:, :, :, 8:].sum((1, 2, 3)) > 4).any()

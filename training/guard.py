@@ -1,0 +1,147 @@
+"""Watching a generator while it trains: quick scores by the judge, and the guard that warns and then stops.
+
+    score = guard.JudgeScore(judge.for_dataset(rest), held_out)     # once a run
+    watch = guard.Guard()
+    scores = score(images, labels)                                  # at every snapshot, 2,000 images in seconds
+    for warning in watch.check(scores, logit_gap=gap): ...          # raises CollapseError with the reason
+
+The images to compare with are the held-out part of the training split, never the test split.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.data import Dataset
+from training.judge import Judge
+from training.metrics import METRICS, Comparison, Sample
+
+IMAGES = 2000
+QUICK = (
+    "frechet",
+    "coverage",
+    "precision",
+    "label_accuracy",
+    "class_histogram",
+    "class_kl",
+    "within_class_variance_ratio",
+)
+
+# A class is missing when it gets less than this share of what it has among the real images.
+MISSING = 0.1
+# Below the first a warning, below the second the end.
+WITHIN_CLASS = (0.25, 0.02)
+# Low coverage alone is poor quality, which a weak recipe may have to its honest end; of images that look real it is
+# a collapse: the same few, over and over.
+COVERAGE = (0.1, 0.02)
+LOOKS_REAL = 0.5
+# Logits of real images less those of generated ones: past this the discriminator is sure of everything.
+LOGIT_GAP = 20.0
+
+
+class CollapseError(RuntimeError):
+    """The generator makes the same few images, or none at all; the message says how that was seen."""
+
+
+def see(judge: Judge, images: Tensor, labels: Tensor | None) -> Sample:
+    """uint8 [n, c, h, w] as the judge sees them."""
+    logits, features = judge(images)
+    return Sample(features, logits, labels)
+
+
+def reference(judge: Judge, held_out: Dataset, limit: int = IMAGES) -> Sample:
+    """Real images to compare with: the first ``limit`` of the held-out part in a fixed, shuffled order."""
+    order = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(0))[:limit]
+    chosen = held_out.subset(order)
+    return see(judge, chosen.images, chosen.labels)
+
+
+def quick_scores(images: Tensor, labels: Tensor | None, judge: Judge, reference: Sample) -> dict[str, Any]:
+    """Scores of uint8 [n, c, h, w] with the labels int64 [n] that were asked for, or None.
+
+    ``score`` chooses snapshots, lower is better: the Frechet distance. ``class_shares`` are the shares of the
+    classes, each over its share among the real images.
+    """
+    fake = see(judge, images, labels)
+    comparison = Comparison(reference, fake, reference.features)
+    scores: dict[str, Any] = {name: METRICS[name](comparison) for name in QUICK}
+    classes = reference.logits.shape[1]
+    real = torch.bincount(reference.logits.argmax(1), minlength=classes) / len(reference.logits)
+    made = torch.tensor(scores["class_histogram"]) / len(images)
+    # A class that the reference lacks cannot be missed.
+    shares = torch.where(real > 0, made / real.clamp_min(1e-12), 1.0)
+    variance = fake.features.var(0).sum() / reference.features.var(0).sum()
+    return {
+        "score": scores["frechet"],
+        **scores,
+        "class_shares": [round(share, 4) for share in shares.tolist()],
+        "variance_ratio": float(variance),
+    }
+
+
+class JudgeScore:
+    """:func:`quick_scores` with its judge and reference bound, as the trainer's loop wants it."""
+
+    def __init__(self, judge: Judge, held_out: Dataset) -> None:
+        self.judge, self.reference = judge, reference(judge, held_out)
+
+    def __call__(self, images: Tensor, labels: Tensor | None) -> dict[str, Any]:
+        return quick_scores(images, labels, self.judge, self.reference)
+
+
+@dataclass
+class Guard:
+    """Warns at the first sign, and stops after ``patience`` snapshots on end that show a generator without hope.
+
+    A few missing classes only warn: several classic recipes drop some and are honest work all the same.
+    """
+
+    patience: int = 3
+    strikes: int = field(default=0)
+
+    def check(self, scores: Mapping[str, Any], *, logit_gap: float | None = None) -> list[str]:
+        """The warnings of one snapshot, in words.
+
+        Raises:
+            CollapseError: a score is not a number, or this is the last of ``patience`` hopeless snapshots on end.
+        """
+        lost = [name for name, value in {**scores, "logit_gap": logit_gap}.items() if _lost(value)]
+        if lost:
+            raise CollapseError(f"not a number: {', '.join(lost)}")
+        warnings, hopeless = _signs(scores, logit_gap)
+        self.strikes = self.strikes + 1 if hopeless else 0
+        if self.strikes >= self.patience:
+            raise CollapseError(f"{'; '.join(hopeless)} (for {self.strikes} snapshots on end)")
+        return hopeless + warnings
+
+
+def _signs(scores: Mapping[str, Any], logit_gap: float | None) -> tuple[list[str], list[str]]:
+    """Signs that warn, and signs of no hope."""
+    warnings: list[str] = []
+    hopeless: list[str] = []
+    shares = scores["class_shares"]
+    missing = [index for index, share in enumerate(shares) if share < MISSING]
+    if missing:
+        told = f"{len(missing)} of {len(shares)} classes are hardly ever made (by number: {missing})"
+        (hopeless if len(missing) > len(shares) / 2 else warnings).append(told)
+    within, covered = scores["within_class_variance_ratio"], scores["coverage"]
+    if within < WITHIN_CLASS[0]:
+        told = f"images of a class look alike: their variance is {within:.1%} of that of real images"
+        (hopeless if within < WITHIN_CLASS[1] else warnings).append(told)
+    if covered < COVERAGE[0]:
+        told = f"{covered:.1%} of the real images are covered, with a precision of {scores['precision']:.1%}"
+        same_few = covered < COVERAGE[1] and scores["precision"] > LOOKS_REAL
+        (hopeless if same_few else warnings).append(told)
+    if logit_gap is not None and abs(logit_gap) > LOGIT_GAP:
+        warnings.append(f"the discriminator is sure of everything: its logits are {logit_gap:.0f} apart")
+    return warnings, hopeless
+
+
+def _lost(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)

@@ -3,7 +3,8 @@
     python -m training.train --recipe cdcgan --dataset ylecun/mnist
     python -m training.train --recipe dcgan --dataset path/to/images --size 64 --run runs/faces
     python -m training.train --recipe cdcgan --dataset ylecun/mnist --resume
-    accelerate launch --cpu --num_processes 2 -m training.train --recipe dcgan --dataset digits
+    accelerate launch --multi_gpu --num_processes 2 -m training.train --recipe dcgan --dataset digits
+                                        # on a machine without GPUs: ACCELERATE_USE_CPU=true before it
 
 Exit status: 0 finished; 2 bad input; 3 the training failed (NaN, collapse); 75 stopped by SIGTERM or Ctrl-C, with
 a checkpoint from which ``--resume`` goes on.

@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
@@ -144,7 +144,7 @@ def train(
         Stopped: ``should_stop`` said so; a checkpoint was saved.
     """
     accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
-    saved = _open_run(run, config, resume, report)
+    saved = _open_together(accelerator, run, config, resume, report)
     rest, held_out = split_held_out(dataset)
     loop = Loop(config, rest, accelerator)
     if saved is not None:
@@ -619,6 +619,25 @@ class Renderer:
 def to_uint8(image: Tensor, low: float, high: float) -> Tensor:
     """The recipe's range scaled to 0..255, rounded and clipped."""
     return ((image.float() - low) * (255 / (high - low))).round().clamp(0, 255).to(torch.uint8)
+
+
+def _open_together(
+    accelerator: Accelerator, run: Path, config: RunConfig, resume: bool, report: Report
+) -> dict[str, Any] | None:
+    """The first process lays or checks the folder, and all hear how that went."""
+    saved, outcome = None, [""]
+    if accelerator.is_main_process:
+        try:
+            saved = _open_run(run, config, resume, report)
+        except TrainingError as error:
+            outcome = [str(error)]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(outcome)
+    if outcome[0]:
+        raise TrainingError(outcome[0])
+    if not accelerator.is_main_process and resume:
+        saved, _ = checkpoint.latest(run / "checkpoints")
+    return saved
 
 
 def _open_run(run: Path, config: RunConfig, resume: bool, report: Report) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -99,22 +100,23 @@ def test_killed_at_100_steps_and_resumed_to_200_equals_200_in_one_go_bit_for_bit
 
 
 def test_two_processes_train_one_network_together(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    command += [
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        "0",
-    ]
-    command += ["-m", "training.train", "--recipe", "cdcgan", "--dataset", "digits", "--images", "320"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "training.train", "--recipe", "cdcgan", "--dataset", "digits", "--images", "320"]
     command += ["--set", "batch=16", "--set", "width=0.125", "--run", str(tmp_path / "run"), "--threads", "1"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    # What a launcher (accelerate launch, torchrun) tells each process.
+    told = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **told, "RANK": rank, "LOCAL_RANK": rank, "ACCELERATE_USE_CPU": "true"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for rank in ("0", "1")
+    ]
+    assert [process.wait(timeout=240) for process in processes] == [0, 0]
     assert json.loads((tmp_path / "run" / "config.json").read_text())["processes"] == 2
     state, _ = checkpoint.latest(tmp_path / "run" / "checkpoints")
     assert state is not None

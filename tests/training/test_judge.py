@@ -124,6 +124,18 @@ def test_the_residual_judge_learns_colour_and_comes_back_from_its_files(tmp_path
     assert judge.read(path).accuracy(held_out) == max(accuracies)
 
 
+def test_noise_is_of_another_strength_in_each_image_and_stays_in_range() -> None:
+    torch.manual_seed(0)
+    grey = torch.full((200, 1, 16, 16), 0.5)
+    inside = judge.augment(grey, 0.0, noise=0.2)[:, :, 5:11, 5:11]
+    spread = inside.flatten(1).std(1)
+    assert spread.min() < 0.03
+    assert 0.15 < spread.max() < 0.3
+    assert torch.allclose(judge.augment(grey, 0.0)[:, :, 5:11, 5:11], grey[:, :, 5:11, 5:11], atol=1e-5)
+    bright = judge.augment(torch.ones(8, 1, 16, 16), 0.0, noise=0.5)
+    assert 0 <= bright.min() <= bright.max() <= 1
+
+
 def test_flips_mirror_about_half_of_the_images_and_only_left_to_right() -> None:
     torch.manual_seed(0)
     images = torch.zeros(400, 1, 16, 16)

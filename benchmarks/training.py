@@ -26,6 +26,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from training import data, networks, recipes, trainer
+from training.networks import cdcgan
+from training.networks.dropout import Dropout
 
 RECIPES = ("gan", "dcgan", "cdcgan")
 HERE = Path(__file__).parent
@@ -48,13 +50,35 @@ class PlainImages(TorchDataset[tuple[Tensor, int]]):
         return tensor.mul(self.high - self.low).add(self.low), self.labels[index]
 
 
+class PlainMaps(nn.Module):
+    """The conditional article's discriminator as it is written: the one-hot maps joined to every image."""
+
+    def __init__(self, discriminator: cdcgan.Discriminator) -> None:
+        super().__init__()
+        self.body, self.classes = discriminator.body, discriminator.classes
+
+    def forward(self, image: Tensor, label: Tensor) -> Tensor:
+        maps = nn.functional.one_hot(label, self.classes).to(image.dtype)[:, :, None, None]
+        logit: Tensor = self.body(torch.cat([image, maps.expand(-1, -1, *image.shape[2:])], 1)).squeeze(1)
+        return logit
+
+
+def plainly(network: nn.Module) -> nn.Module:
+    """The same network and parameters from PyTorch's own modules."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Dropout):
+                setattr(module, name, nn.Dropout(child.p))
+    return PlainMaps(network) if isinstance(network, cdcgan.Discriminator) else network
+
+
 class PlainLoop:
     """One step an article's way."""
 
     def __init__(self, config: trainer.RunConfig, dataset: data.Dataset) -> None:
         recipe = self.recipe = config.settings
         torch.manual_seed(0)
-        self.generator, self.discriminator = networks.build(recipe.family, config.shape, recipe.width)
+        self.generator, self.discriminator = map(plainly, networks.build(recipe.family, config.shape, recipe.width))
         self.classes = config.shape.classes
         chosen = recipe.optimiser
         self.opt_g = torch.optim.Adam(self.generator.parameters(), lr=chosen.lr_g, betas=chosen.betas)

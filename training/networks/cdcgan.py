@@ -57,9 +57,16 @@ class Discriminator(nn.Module):
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         assert label is not None
-        maps = F.one_hot(label, self.classes).to(image.dtype)[:, :, None, None]
-        joined = torch.cat([image, maps.expand(-1, -1, *image.shape[2:])], 1)
-        logit: Tensor = self.body(joined).squeeze(1)
+        first = self.body[0]
+        assert isinstance(first, nn.Conv2d)
+        pixels = image.shape[1]
+        # Convolution is linear and a class's map is one number everywhere: its share is computed once a class and
+        # looked up, instead of once an image over mostly empty maps.
+        maps = torch.eye(self.classes, device=image.device, dtype=image.dtype)[:, :, None, None]
+        maps = maps.expand(-1, -1, *image.shape[2:])
+        shares = F.conv2d(maps, first.weight[:, pixels:], first.bias, first.stride, first.padding)
+        x = F.conv2d(image, first.weight[:, :pixels], None, first.stride, first.padding) + shares[label]
+        logit: Tensor = self.body[1:](x).squeeze(1)
         return logit
 
 

@@ -10,6 +10,8 @@ import itertools
 
 from torch import Tensor, nn
 
+from training.networks.dropout import Dropout
+
 
 def base_and_doublings(size: int) -> tuple[int, int]:
     """The edge of the first feature map and the number of doublings that lead to ``size``."""
@@ -54,7 +56,7 @@ class Discriminator(nn.Module):
             after = int(nominal * width)
             layers += [
                 nn.Conv2d(before, after, kernel, stride, 1),
-                nn.Dropout(0.25),
+                Dropout(0.25),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
             before, edge = after, (edge + 2 - kernel) // stride + 1

@@ -1,6 +1,6 @@
 """Watching a generator while it trains: quick scores by the judge, and the guard that warns and then stops.
 
-    score = guard.JudgeScore(judge.for_dataset(rest), held_out)     # once a run
+    score = guard.scorer(held_out, rest)                            # once a run
     watch = guard.Guard()
     scores = score(images, labels)                                  # at every snapshot, 2,000 images in seconds
     for warning in watch.check(scores, logit_gap=gap): ...          # raises CollapseError with the reason
@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from training import selection
 from training.data import Dataset
-from training.judge import Judge
+from training.judge import Judge, shipped
 from training.metrics import METRICS, Comparison, Sample
 
 IMAGES = 2000
@@ -95,17 +96,24 @@ class JudgeScore:
         return quick_scores(images, labels, self.judge, self.reference)
 
 
+def scorer(held_out: Dataset, rest: Dataset) -> selection.Score:
+    """By the data set's shipped judge if there is one, else by pixels, which any data set has."""
+    referee = shipped(rest)
+    return selection.scorer(held_out, rest) if referee is None else JudgeScore(referee, held_out)
+
+
 @dataclass
 class Guard:
     """Warns at the first sign, and stops after ``patience`` snapshots on end that show a generator without hope.
 
-    A few missing classes only warn: several classic recipes drop some and are honest work all the same.
+    A few missing classes only warn: several classic recipes drop some and are honest work all the same. While it is
+    ``young`` a generator is only warned of, since one grey blur, or one digit, is where many of them begin.
     """
 
     patience: int = 3
     strikes: int = field(default=0)
 
-    def check(self, scores: Mapping[str, Any], *, logit_gap: float | None = None) -> list[str]:
+    def check(self, scores: Mapping[str, Any], *, logit_gap: float | None = None, young: bool = False) -> list[str]:
         """The warnings of one snapshot, in words.
 
         Raises:
@@ -115,7 +123,7 @@ class Guard:
         if lost:
             raise CollapseError(f"not a number: {', '.join(lost)}")
         warnings, hopeless = _signs(scores, logit_gap)
-        self.strikes = self.strikes + 1 if hopeless else 0
+        self.strikes = self.strikes + 1 if hopeless and not young else 0
         if self.strikes >= self.patience:
             raise CollapseError(f"{'; '.join(hopeless)} (for {self.strikes} snapshots on end)")
         return hopeless + warnings
@@ -125,6 +133,11 @@ def _signs(scores: Mapping[str, Any], logit_gap: float | None) -> tuple[list[str
     """Signs that warn, and signs of no hope."""
     warnings: list[str] = []
     hopeless: list[str] = []
+    if logit_gap is not None and abs(logit_gap) > LOGIT_GAP:
+        warnings.append(f"the discriminator is sure of everything: its logits are {logit_gap:.0f} apart")
+    if "class_shares" not in scores:
+        flat = selection.collapsed(scores)
+        return warnings, [flat] if flat else []
     shares = scores["class_shares"]
     missing = [index for index, share in enumerate(shares) if share < MISSING]
     if missing:
@@ -138,8 +151,6 @@ def _signs(scores: Mapping[str, Any], logit_gap: float | None) -> tuple[list[str
         told = f"{covered:.1%} of the real images are covered, with a precision of {scores['precision']:.1%}"
         same_few = covered < COVERAGE[1] and scores["precision"] > LOOKS_REAL
         (hopeless if same_few else warnings).append(told)
-    if logit_gap is not None and abs(logit_gap) > LOGIT_GAP:
-        warnings.append(f"the discriminator is sure of everything: its logits are {logit_gap:.0f} apart")
     return warnings, hopeless
 
 

@@ -112,17 +112,23 @@ class Judge:
         return float((self(dataset.images)[0].argmax(1) == dataset.labels).float().mean())
 
 
+def shipped(dataset: Dataset) -> Judge | None:
+    """The judge that comes with ganserve for a data set of this name, classes and channels, if one does."""
+    path = SHIPPED / f"{Path(dataset.name).name}.safetensors"
+    if not path.exists():
+        return None
+    judge = read(path)
+    return judge if judge.classes == dataset.classes and judge.channels == dataset.channels else None
+
+
 def for_dataset(dataset: Dataset) -> Judge:
     """The shipped judge of a data set, or one of its own, trained now if it is not yet there.
 
     Raises:
         DataError: the set has no labels to learn from.
     """
-    shipped = SHIPPED / f"{Path(dataset.name).name}.safetensors"
-    if shipped.exists():
-        judge = read(shipped)
-        if judge.classes == dataset.classes and judge.channels == dataset.channels:
-            return judge
+    if (judge := shipped(dataset)) is not None:
+        return judge
     if dataset.labels is None:
         raise DataError(f"data set {dataset.name!r} has no labels, and a judge can only learn from labelled images")
     cache = Path(os.environ.get("GANSERVE_DATA", "var")) / "judges"

@@ -7,7 +7,7 @@ need no trained network and so serve any data set.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -63,7 +63,7 @@ def frechet(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> flo
     return float((mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross)
 
 
-def collapsed(scores: dict[str, Any]) -> str | None:
+def collapsed(scores: Mapping[str, Any]) -> str | None:
     """The reason why a generator with these scores has collapsed, or None."""
     ratio = scores["variance_ratio"]
     if ratio < 0.02:

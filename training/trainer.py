@@ -32,12 +32,13 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from training import checkpoint, networks, pictures, recipes, selection
+from training import checkpoint, guard, networks, pictures, recipes, selection
 from training.data import Dataset, class_counts, split_held_out
 from training.losses import LOSSES, gradient_penalty, zero_centred_penalty
 
-# A young generator shows one grey blur; only one that still does after so many steps has collapsed.
-GRACE_STEPS = 500
+# A young generator shows one grey blur; only one that still does after so many steps, and after this share of its
+# run, has collapsed.
+GRACE_STEPS, GRACE_SHARE = 500, 0.2
 
 Event = dict[str, Any]
 Report = Callable[[Event], None]
@@ -151,7 +152,7 @@ def train(
         loop.load_state(saved)
     elif config.init:
         loop.warm_start(Path(config.init))
-    score = score or selection.scorer(held_out, rest)
+    score = score or guard.scorer(held_out, rest)
     files = RunFiles(run, config, loop, report, accelerator)
 
     files.status("running")
@@ -217,7 +218,8 @@ class Loop:
         self.loss = LOSSES[recipe.loss]
         self.step = 0
         self.best: dict[str, Any] | None = None
-        self.flat = 0
+        self.guard = guard.Guard()
+        self.logit_gap: float | None = None
         self.total_steps = max(1, math.ceil(config.images / (recipe.batch * recipe.d_steps)))
         self.epoch, self.order = -1, torch.empty(0, dtype=torch.int64)
         # Each process draws its own noise; weights above were drawn alike.
@@ -370,6 +372,7 @@ class Loop:
                 f"training broke at step {self.step}: {', '.join(broken)} is not finite; lower the learning "
                 "rate, or resume an earlier checkpoint with another recipe"
             )
+        self.logit_gap = measures["logit_gap"]
         return measures
 
     def snapshot(self) -> nn.Module:
@@ -386,7 +389,7 @@ class Loop:
             "config": self.config.as_dict(),
             "step": self.step,
             "best": self.best,
-            "flat": self.flat,
+            "strikes": self.guard.strikes,
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
@@ -398,7 +401,7 @@ class Loop:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`state`."""
-        self.step, self.best, self.flat = state["step"], state["best"], state["flat"]
+        self.step, self.best, self.guard.strikes = state["step"], state["best"], state["strikes"]
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
         if self.ema is not None:
@@ -568,13 +571,14 @@ class RunFiles:
         sheet = pictures.sample_sheets(self.run, loop.step, render, config.classes if loop.classes else ())
         pictures.curves(self.run)
         self.report({"event": "samples", "path": str(sheet.relative_to(self.run)), **line})
-        verdict = selection.collapsed(scores) if loop.step >= GRACE_STEPS else None
-        loop.flat = loop.flat + 1 if verdict else 0
-        if verdict:
-            self.report({"event": "warning", "reason": verdict})
-        if loop.flat >= 3:
-            raise TrainingError(f"the generator has collapsed: {verdict}")
-        if not verdict and (loop.best is None or scores["score"] <= loop.best["score"]):
+        young = loop.step < max(GRACE_STEPS, loop.total_steps * GRACE_SHARE)
+        try:
+            warnings = loop.guard.check(scores, logit_gap=loop.logit_gap, young=young)
+        except guard.CollapseError as error:
+            raise TrainingError(f"the generator has collapsed: {error}") from error
+        for warning in [] if young else warnings:
+            self.report({"event": "warning", "reason": warning, "step": loop.step})
+        if not loop.guard.strikes and (loop.best is None or scores["score"] <= loop.best["score"]):
             loop.best = line
             tensors = {k: v.contiguous().cpu() for k, v in net.state_dict().items()}
             checkpoint.write_atomically(self.run / "best.safetensors", to_safetensors(tensors))

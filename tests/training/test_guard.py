@@ -109,3 +109,24 @@ def test_a_class_that_the_reference_lacks_is_not_missed(parts: tuple[Dataset, gu
     few = rest.subset((seen < 5).nonzero().squeeze(1))
     narrow = guard.JudgeScore(score.judge, few)
     assert guard.Guard().check(narrow(few.images, few.labels)) == []
+
+
+def test_the_young_are_warned_of_but_not_stopped() -> None:
+    watch = guard.Guard()
+    for _ in range(watch.patience + 1):
+        assert watch.check(scores(class_shares=[10.0] + [0.0] * 9), young=True)
+    assert watch.strikes == 0
+
+
+def test_a_data_set_without_a_judge_is_watched_by_its_pixels(digits: Dataset) -> None:
+    rest, held_out = split_held_out(digits)
+    score = guard.scorer(held_out, rest)
+    assert "class_shares" not in score(rest.images, rest.labels)
+    assert guard.Guard().check(score(rest.images, rest.labels)) == []
+    assert "look alike" in last(guard.Guard(), score(torch.full_like(rest.images, 128), rest.labels))
+
+
+def test_mnist_is_watched_by_its_shipped_judge() -> None:
+    images = torch.randint(0, 256, (300, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    named = Dataset("ylecun/mnist", images, torch.arange(300) % 10, tuple("0123456789"))
+    assert isinstance(guard.scorer(named, named), guard.JudgeScore)

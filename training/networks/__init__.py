@@ -7,6 +7,7 @@ logits or critic scores ``float32 [batch]``; it never ends in a sigmoid, which t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -24,7 +25,7 @@ class Shape:
     size: int
 
 
-FAMILIES = {
+FAMILIES: Mapping[str, Callable[[int, int, int, int, float], tuple[nn.Module, nn.Module]]] = {
     "mlp": mlp.build,
     "mlp-bn": mlp.build_bn,
     "dcgan": dcgan.build,
@@ -32,6 +33,8 @@ FAMILIES = {
     "gap-critic": gap.build_critic,
     "cdcgan": cdcgan.build,
     "projection": projection.build,
+    "projection-fine": projection.build_fine,
+    "projection-deep": projection.build_deep,
 }
 
 

@@ -4,6 +4,8 @@ discriminator (Miyato et al. 2018, arXiv:1802.05957; Miyato and Koyama 2018, arX
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -52,19 +54,21 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Spectrally normalised convolutions, a sum over places, and a logit: linear plus <embedding(label), features>."""
+    """Spectrally normalised convolutions, a sum over places, and a logit: linear plus <embedding(label), features>.
 
-    def __init__(self, classes: int, channels: int, widths: tuple[int, ...]) -> None:
+    ``plan`` names (features, kernel, stride) of each convolution.
+    """
+
+    def __init__(self, classes: int, channels: int, plan: Sequence[tuple[int, int, int]]) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         before = channels
-        for after in widths[:-1]:
-            layers += [spectral_norm(nn.Conv2d(before, after, 4, 2, 1)), nn.LeakyReLU(0.1, inplace=True)]
+        for after, kernel, stride in plan:
+            layers += [spectral_norm(nn.Conv2d(before, after, kernel, stride, 1)), nn.LeakyReLU(0.1, inplace=True)]
             before = after
-        layers += [spectral_norm(nn.Conv2d(before, widths[-1], 3, 2, 1)), nn.LeakyReLU(0.1, inplace=True)]
         self.body = nn.Sequential(*layers)
-        self.linear = spectral_norm(nn.Linear(widths[-1], 1))
-        self.embed = spectral_norm(nn.Embedding(classes, widths[-1]))
+        self.linear = spectral_norm(nn.Linear(before, 1))
+        self.embed = spectral_norm(nn.Embedding(classes, before))
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         assert label is not None
@@ -73,12 +77,30 @@ class Discriminator(nn.Module):
         return logit
 
 
-def build(z: int, classes: int, channels: int, size: int, width: float) -> tuple[nn.Module, nn.Module]:
-    """Widths 64-32-16 against 32-64-128 at 28 pixels; one more stage on both sides from 32 pixels up."""
+def build(
+    z: int,
+    classes: int,
+    channels: int,
+    size: int,
+    width: float,
+    *,
+    tail: Sequence[tuple[int, int, int]] = ((128, 3, 2),),
+) -> tuple[nn.Module, nn.Module]:
+    """Widths 64-32-16 against 32-64-128 at 28 pixels; one more stage on both sides from 32 pixels up.
+
+    ``tail`` ends the discriminator, at an edge of 7 or 8 pixels.
+    """
     base, doublings = base_and_doublings(size)
     if base == 8:
         base, doublings = 4, doublings + 1
     nominal = {2: (64, 32, 16), 3: (128, 64, 32, 16), 4: (256, 128, 64, 32, 16)}[doublings]
     generator = Generator(z, classes, channels, tuple(int(w * width) for w in nominal), base)
-    widths = (32, 64, 128) if doublings == 2 else (32, 64, 128, 128)
-    return generator, Discriminator(classes, channels, tuple(int(w * width) for w in widths))
+    halvings = [(32, 4, 2), (64, 4, 2)] if doublings == 2 else [(32, 4, 2), (64, 4, 2), (128, 4, 2)]
+    plan = [(int(after * width), kernel, stride) for after, kernel, stride in (*halvings, *tail)]
+    return generator, Discriminator(classes, channels, plan)
+
+
+# Sees patches of 18 of 28 pixels on a grid twice as fine.
+build_fine = partial(build, tail=((128, 3, 1),))
+# Sees the whole image before it sums over places.
+build_deep = partial(build, tail=((128, 3, 2), (128, 3, 1)))

@@ -1,0 +1,100 @@
+"""Plain FastAPI with onnxruntime or with torch: what a developer writes in an afternoon.
+
+    uvicorn benchmarks.peers.plain:onnx --factory
+    uvicorn benchmarks.peers.plain:pytorch --factory
+
+MODEL names the ONNX file; the endpoint is a ``def``, so that requests run in the framework's thread pool.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, Response
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel
+
+Pixels = NDArray[np.uint8]
+
+
+class Ask(BaseModel):
+    """The part of ganserve's request that the benchmark uses."""
+
+    label: int
+    n: int
+    seed: int
+    format: str = "png"
+
+
+def _app(run: Callable[[NDArray[np.float32], NDArray[np.int64]], Pixels], z: int) -> FastAPI:
+    app = FastAPI()
+
+    @app.get("/health/ready")
+    def ready() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.post("/generate")
+    def generate(ask: Ask) -> Response:
+        noise = np.random.default_rng(ask.seed).standard_normal((ask.n, z), dtype=np.float32)
+        images = run(noise, np.full((ask.n, 1), ask.label, np.int64))
+        buffer = io.BytesIO()
+        if ask.format == "npz":
+            np.savez(buffer, images=images, labels=np.full(ask.n, ask.label))
+            return Response(buffer.getvalue(), media_type="application/x-npz")
+        columns = int(np.ceil(np.sqrt(ask.n)))
+        rows = -(-ask.n // columns)
+        height, width = images.shape[1] + 2, images.shape[2] + 2
+        sheet = np.zeros((rows * height + 2, columns * width + 2), np.uint8)
+        for index, image in enumerate(images):
+            row, column = divmod(index, columns)
+            sheet[row * height + 2 : (row + 1) * height, column * width + 2 : (column + 1) * width] = image[..., 0]
+        Image.fromarray(sheet).save(buffer, "PNG")
+        return Response(buffer.getvalue(), media_type="image/png")
+
+    return app
+
+
+def onnx() -> FastAPI:
+    """onnxruntime's session as it comes, shared by all threads."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(os.environ["MODEL"], providers=["CPUExecutionProvider"])
+    z = session.get_inputs()[0].shape[1]
+
+    def run(noise: NDArray[np.float32], label: NDArray[np.int64]) -> Pixels:
+        images: Any = session.run(None, {"latent": noise, "label": label})[0]
+        return images
+
+    return _app(run, z)
+
+
+def pytorch() -> FastAPI:
+    """The same network in torch with weights as they are drawn (which cost the same), channels last, inference mode,
+    one thread a request."""
+    import torch
+
+    from training import networks, recipes
+    from training.trainer import to_uint8
+
+    torch.set_num_threads(1)
+    card = json.loads(Path(os.environ["MODEL"]).with_name("card.json").read_text(encoding="utf-8"))
+    recipe = recipes.get(card["recipe"])
+    shape = networks.Shape(card["z"], len(card["classes"]), card["image"]["channels"], card["image"]["height"])
+    net, _ = networks.build(recipe.family, shape, recipe.width)
+    net = net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    low, high = recipe.image_range
+
+    @torch.inference_mode()
+    def run(noise: NDArray[np.float32], label: NDArray[np.int64]) -> Pixels:
+        images = net(torch.from_numpy(noise), torch.from_numpy(label[:, 0]))
+        pixels: Pixels = to_uint8(images, low, high).permute(0, 2, 3, 1).contiguous().numpy()
+        return pixels
+
+    return _app(run, recipe.z)

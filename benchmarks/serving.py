@@ -1,0 +1,309 @@
+"""Serving speed: ganserve beside the bare limit and its peers, in one run, on one machine, on one ONNX file.
+
+    python -m benchmarks.serving                                  # every side, every case
+    python -m benchmarks.serving --sides limit ganserve --cases n16c8 --rounds 3 --seconds 4
+    python -m benchmarks.serving --start                          # only start-up time and memory
+
+The client is wrk, every request has a seed of its own, the sides take turns, and the table gives medians over the
+rounds. The bare limit is what the cores can do without HTTP: one process a core, each turning seeds into latents,
+images (in batches of 32 at most), a grid and its PNG, or an NPZ. Measurements are added to ``serving.json``, from
+which ``serving.md`` is written, so that a table may come from several calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+RECORD = HERE / "serving.json"
+
+# name: images a request, connections, format
+CASES = {
+    "n1c32": (1, 32, "png"),
+    "n16c1": (16, 1, "png"),
+    "n16c8": (16, 8, "png"),
+    "n16c32": (16, 32, "png"),
+    "n256c2": (256, 2, "png"),
+    "n16c8-npz": (16, 8, "npz"),
+    "n256c2-npz": (256, 2, "npz"),
+}
+PEERS = {
+    "fastapi + onnxruntime": "benchmarks.peers.plain:onnx",
+    "fastapi + torch": "benchmarks.peers.plain:pytorch",
+}
+SIDES = ("limit", "ganserve", *PEERS)
+
+SCRIPT = """
+local seed = math.floor(os.time() * 1000) % 100000000
+request = function()
+  seed = seed + 1000
+  local body = string.format('{"label":3,"n":%d,"seed":%d,"format":"%s"}', N, seed, "FORMAT")
+  return wrk.format("POST", "/generate", {["Content-Type"]="application/json"}, body)
+end
+done = function(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format('RESULT {"requests":%d,"seconds":%.6f,"errors":%d,"p50":%.3f,"p95":%.3f,"p99":%.3f}\\n',
+    summary.requests, summary.duration / 1e6, e.connect + e.read + e.write + e.status + e.timeout,
+    latency:percentile(50) / 1000, latency:percentile(95) / 1000, latency:percentile(99) / 1000))
+end
+"""
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def memory_mb(process: int, field: str) -> float:
+    """VmRSS or VmHWM of a process and its children, in MB."""
+    total = 0.0
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            text = status.read_text()
+        except OSError:
+            continue
+        pid, parent = int(status.parent.name), int(re.search(r"PPid:\s+(\d+)", text)[1])  # type: ignore[index]
+        found = re.search(rf"{field}:\s+(\d+) kB", text)
+        if found and process in (pid, parent):
+            total += int(found[1]) / 1024
+    return total
+
+
+@contextmanager
+def served(side: str, model: Path) -> Iterator[tuple[int, int, float]]:
+    """A server process: (port, pid, seconds until it was ready)."""
+    port = free_port()
+    environment = {**os.environ, "MODEL": str(model), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "uvicorn", PEERS.get(side, ""), "--factory", "--port", str(port)]
+    command += ["--log-level", "warning", "--no-access-log", "--workers", str(os.cpu_count() or 1)]
+    with tempfile.TemporaryDirectory() as data:
+        if side == "ganserve":
+            command = [sys.executable, "-m", "service", "--port", str(port), "--models", str(model.parents[2])]
+            command += ["--data", data, "--default-model", model.parents[1].name]
+            environment["GANSERVE_ADMIN_TOKEN"] = "benchmark"
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            while True:
+                if process.poll() is not None:
+                    raise RuntimeError(f"{side} ended at once with status {process.returncode}: {' '.join(command)}")
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=1).close()
+                    break
+                except OSError:
+                    time.sleep(0.005)
+            yield port, process.pid, time.perf_counter() - started
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def load(port: int, case: str, seconds: float) -> dict[str, float]:
+    """One measurement by wrk: requests, seconds, errors, and percentiles of latency in ms."""
+    n, connections, form = CASES[case]
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(SCRIPT.replace("N,", f"{n},", 1).replace("FORMAT", form))
+        script.flush()
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s", "-s", script.name]
+        told = subprocess.run([*command, f"http://127.0.0.1:{port}/"], capture_output=True, text=True, check=True)
+    result: dict[str, float] = json.loads(re.search(r"RESULT (.*)", told.stdout)[1])  # type: ignore[index]
+    return result
+
+
+def _bare(model: str, n: int, form: str, seconds: float) -> tuple[int, list[float]]:
+    """One core's share of the limit: requests, and what each took in ms."""
+    import onnxruntime
+
+    from service import encode
+    from service.latents import consecutive, latents
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    recipe, z = session.get_modelmeta().custom_metadata_map["latent_recipe"], session.get_inputs()[0].shape[1]
+    label, took = np.full((n, 1), 3, np.int64), []
+    end = time.perf_counter() + seconds
+    while (begun := time.perf_counter()) < end:
+        seeds = consecutive(len(took) * 1000, n)
+        noise = latents(recipe, seeds, z)
+        parts = [
+            session.run(None, {"latent": noise[i : i + 32], "label": label[i : i + 32]})[0] for i in range(0, n, 32)
+        ]
+        images = np.concatenate(parts)
+        encode.npz(images, label[:, 0], seeds) if form == "npz" else encode.png(encode.grid(images))
+        took.append((time.perf_counter() - begun) * 1000)
+    return len(took), took
+
+
+def limit(model: Path, case: str, seconds: float) -> dict[str, float]:
+    """The cores without HTTP; one core where there is one connection, as one request cannot use more of a batch."""
+    n, _, form = CASES[case]
+    cores = os.cpu_count() or 1
+    with ProcessPoolExecutor(cores) as pool:
+        ends = [pool.submit(_bare, str(model), n, form, seconds) for _ in range(cores)]
+        told = [end.result() for end in ends]
+    took = np.array([ms for _, times in told for ms in times])
+    p50, p95, p99 = np.percentile(took, (50, 95, 99))
+    return {
+        "requests": sum(count for count, _ in told),
+        "seconds": seconds,
+        "errors": 0,
+        "p50": p50,
+        "p95": p95,
+        "p99": p99,
+    }
+
+
+def measure(sides: list[str], cases: list[str], model: Path, rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """Medians of every side in every case; sides take turns within each round."""
+    found: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for turn in range(rounds):
+        for side in sides:
+            for case in cases:
+                if side == "limit":
+                    result = limit(model, case, seconds)
+                else:
+                    with served(side, model) as (port, pid, _):
+                        load(port, case, min(1.0, seconds))
+                        result = load(port, case, seconds) | {"memory_mb": memory_mb(pid, "VmHWM")}
+                found.setdefault((side, case), []).append(result)
+                rate = result["requests"] / result["seconds"] * CASES[case][0]
+                print(f"round {turn + 1}: {side}, {case}: {rate:.0f} images/s, p50 {result['p50']:.2f} ms", flush=True)
+    rows = []
+    for (side, case), results in found.items():
+        middle = {key: statistics.median(r[key] for r in results) for key in results[0]}
+        per_second = statistics.median(r["requests"] / r["seconds"] for r in results)
+        errors = sum(r["errors"] for r in results)
+        rows.append({"side": side, "case": case, "requests_per_second": per_second, **middle, "errors": errors})
+    return rows
+
+
+def not_modified(model: Path, seconds: float) -> dict[str, Any]:
+    """Repeated seeded requests with ``If-None-Match`` on one process: answers 304 a second."""
+    with served("ganserve", model) as (port, _, _), tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        address = f"http://127.0.0.1:{port}/generate?label=3&n=16&seed=42"
+        with urllib.request.urlopen(address) as answer:
+            tag = answer.headers["ETag"]
+        tail = SCRIPT[SCRIPT.index("done =") :]
+        script.write(f"wrk.headers['If-None-Match'] = '{tag}'\nlocal other = 0\n")
+        script.write("response = function(status) if status ~= 304 then other = other + 1 end end\n" + tail)
+        script.flush()
+        command = ["wrk", "-t1", "-c16", f"-d{seconds:g}s", "-s", script.name, address]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    result = json.loads(re.search(r"RESULT (.*)", told)[1])  # type: ignore[index]
+    return {"requests_per_second": result["requests"] / result["seconds"], "errors": result["errors"]}
+
+
+def starts(model: Path, times: int) -> dict[str, Any]:
+    """From the process's start to the first 200 of ``/health/ready``, and its resident memory then."""
+    seconds, resident = [], []
+    for _ in range(times):
+        with served("ganserve", model) as (_, pid, took):
+            seconds.append(took)
+            resident.append(memory_mb(pid, "VmRSS"))
+    names = sorted(path.parent.name for path in model.parents[2].glob("*/live.json"))
+    return {
+        "seconds": statistics.median(seconds),
+        "slowest": max(seconds),
+        "resident_mb": statistics.median(resident),
+        "times": times,
+        "models": len(names),
+    }
+
+
+def table(record: dict[str, Any]) -> str:
+    """The record as Markdown."""
+    rows = record.get("rows", [])
+    best = {row["case"]: row["requests_per_second"] for row in rows if row["side"] == "limit"}
+    lines = []
+    if rows:
+        lines += [
+            "| case | side | requests/s | images/s | of the limit | p50 ms | p95 ms | p99 ms | errors | peak MB |",
+            "|---|---|---|---|---|---|---|---|---|---|",
+        ]
+    for case, (n, connections, form) in CASES.items():
+        for row in (row for row in rows if row["case"] == case):
+            rate = row["requests_per_second"]
+            share = f"{rate / best[case]:.2f}" if case in best else "-"
+            memory = f"{row['memory_mb']:.0f}" if "memory_mb" in row else "-"
+            lines.append(
+                f"| n = {n}, {connections} connections, {form} | {row['side']} | {rate:.0f} | {rate * n:.0f} | "
+                f"{share} | {row['p50']:.2f} | {row['p95']:.2f} | {row['p99']:.2f} | {row['errors']:.0f} | {memory} |"
+            )
+    if "not_modified" in record:
+        told = record["not_modified"]
+        lines.append(f"\n304 to `If-None-Match`, one process, 16 connections: {told['requests_per_second']:.0f}/s.")
+    if "start" in record:
+        told = record["start"]
+        lines.append(
+            f"\nStart to ready with {told['models']} models in the repository, median of {told['times']}: "
+            f"{told['seconds']:.2f} s (slowest {told['slowest']:.2f} s), {told['resident_mb']:.0f} MB resident."
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure, merge into the record, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=ROOT / "models" / "mnist-projgan" / "1" / "model.onnx")
+    parser.add_argument("--sides", nargs="*", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--start", action="store_true", help="only start-up time, memory and 304s")
+    options = parser.parse_args()
+    if shutil.which("wrk") is None:
+        print("error: wrk is not installed (apt-get install wrk, or brew install wrk)", file=sys.stderr)
+        return 2
+    record: dict[str, Any] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    model = options.model.resolve()
+    if not options.start:
+        new = measure(options.sides, options.cases, model, options.rounds, options.seconds)
+        named = {(row["side"], row["case"]) for row in new}
+        old = [row for row in record.get("rows", []) if (row["side"], row["case"]) not in named]
+        record["rows"] = sorted(old + new, key=lambda row: (list(CASES).index(row["case"]), SIDES.index(row["side"])))
+        record["how"] = f"{options.rounds} rounds of {options.seconds:g} s"
+    record["not_modified"] = not_modified(model, options.seconds)
+    record["start"] = starts(model, 7)
+    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    told = table(record)
+    print(told)
+    head = (
+        f"# Serving speed\n\n{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; "
+        f"{record.get('how', '')}; `{model.parents[1].name}` version {model.parent.name}. Peers run one process a "
+        "core, ganserve one process with a lane a core. Made by `python -m benchmarks.serving`.\n\n"
+    )
+    (HERE / "serving.md").write_text(head + told + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

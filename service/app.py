@@ -66,6 +66,8 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
                 app.state.phase = Phase.DRAINING
                 await catalogue.stop()
                 await asyncio.to_thread(app.state.batcher.close)
+                if jobs := getattr(app.state, "jobs", None):
+                    await asyncio.to_thread(jobs.close)
 
     app = FastAPI(
         title="ganserve",

@@ -2,6 +2,7 @@
 
     python -m training.job_tasks export '{"run": "...", "repository": "...", "model": "...", "job_id": "..."}'
     python -m training.job_tasks evaluate '{"onnx": "...", "dataset": "..."}'
+    python -m training.job_tasks recover '{"models": "...", "model": "...", "version": 1, "weights": "..."}'
 
 The last line on stdout is ``{"event": "result", ...}``. Exit status: 0 done; 2 it can never work, with the
 reason in ``{"event": "failed", "reason": ...}``; anything else may be tried again.
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.train import BAD_INPUT, FINISHED, _die_with_parent
+from training.train import BAD_INPUT, FINISHED, die_with_parent
 
 IMAGES = 2000
 
@@ -35,17 +36,29 @@ def evaluate(onnx: str, dataset: str) -> dict[str, Any]:
     return dict(evaluate_onnx(Path(onnx), dataset, images=IMAGES))
 
 
+def recover(models: str, model: str, version: int, weights: str) -> dict[str, Any]:
+    """Write the weights of a published version as a file that a training can begin from."""
+    from service.repository import Repository
+    from training.recover import recover as recover_weights
+
+    repository = Repository(Path(models))
+    card = repository.verify(model, version)
+    recover_weights(repository.model_path(model, version), card, Path(weights))
+    return {"weights": weights}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one task."""
     from training.data import DataError
     from training.export import ExportError
+    from training.recover import RecoverError
 
     name, arguments = argv or sys.argv[1:]
-    _die_with_parent()
-    tasks: dict[str, Callable[..., dict[str, Any]]] = {"export": export, "evaluate": evaluate}
+    die_with_parent()
+    tasks: dict[str, Callable[..., dict[str, Any]]] = {"export": export, "evaluate": evaluate, "recover": recover}
     try:
         result = tasks[name](**json.loads(arguments))
-    except (ExportError, DataError) as error:
+    except (ExportError, DataError, RecoverError) as error:
         print(json.dumps({"event": "failed", "reason": str(error)}), flush=True)
         return BAD_INPUT
     print(json.dumps({**result, "event": "result"}), flush=True)

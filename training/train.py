@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse, train, answer with the exit status of the module's text."""
     options = _parser().parse_args(argv)
     if options.die_with_parent:
-        _die_with_parent()
+        die_with_parent()
     if options.threads:
         torch.set_num_threads(options.threads)
     asked: list[int] = []
@@ -138,7 +138,7 @@ def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", Path(name).name.lower()).strip("-") or "data"
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask the kernel for a SIGKILL when the parent ends, so that no orphan goes on training."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)

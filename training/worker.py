@@ -232,6 +232,8 @@ class Worker:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # Where judges that were made for a data set are kept.
+            env={**os.environ, "GANSERVE_DATA": str(self.config.data)},
             start_new_session=True,
             limit=2**20,
         )
@@ -301,6 +303,8 @@ class _Progress:
         content = {key: value for key, value in event.items() if key != "event"}
         if kind == "progress":
             self.latest.update(_renamed(content))
+            if "images" in content and "images_total" in content:
+                self.latest["images_left"] = max(0, content["images_total"] - content["images"])
         elif kind == "samples":
             self.latest["metrics"] = {k: v for k, v in content.items() if k not in ("path", "step", "images")}
             self.latest["samples"] = content.get("path")
@@ -462,7 +466,7 @@ async def train(job_id: str, spec: dict[str, Any]) -> dict[str, Any]:
     if config.threads:
         command += ["--threads", str(config.threads)]
     if spec["init"] == "live":
-        command += ["--init", str(live_weights(worker, spec["model"]))]
+        command += ["--init", str(await init_weights(worker, job_id, spec))]
     for name, value in spec["overrides"].items():
         command += ["--set", f"{name}={value}"]
     tries = 0
@@ -480,19 +484,50 @@ async def train(job_id: str, spec: dict[str, Any]) -> dict[str, Any]:
         await asyncio.sleep(0.5 * 2**tries)
 
 
-def live_weights(worker: Worker, model: str) -> Path:
-    """The torch weights of the live version. Raises JobFailed where this data folder does not hold them."""
+async def init_weights(worker: Worker, job_id: str, spec: dict[str, Any]) -> Path:
+    """The weights that the job begins from: the live version's as it was when the job first asked.
+
+    Raises:
+        JobFailed: nothing is live, or it is of another recipe or cannot be rebuilt.
+    """
+    chosen = worker.config.data / "runs" / job_id / "init.safetensors"
+    if chosen.exists():
+        return chosen
+    card = live_card(worker.repository, spec["model"], spec["recipe"])
+    kept = _weights(worker.config.data, card)
+    if not kept.exists():
+        # Trained on another machine: the weights are in the published graph.
+        arguments = {"models": str(worker.repository.root), "model": card.name, "version": card.version}
+        await _task(job_id, "recover", {**arguments, "weights": str(kept)}, shown="train")
+    await asyncio.to_thread(_copy, kept, chosen)
+    return chosen
+
+
+def live_card(repository: Repository, model: str, recipe: str) -> ModelCard:
+    """The card of the live version, which must be of the recipe. Raises JobFailed."""
+    instead = 'ask for init "scratch"'
     try:
-        live = worker.repository.live(model)
+        live = repository.live(model)
         if live is None:
-            raise JobFailed(f'init: model {model!r} has no live version; ask for init "scratch"')
-        card = worker.repository.card(model, live)
+            raise JobFailed(f"init: model {model!r} has no live version; {instead}")
+        card = repository.card(model, live)
     except RepositoryError as error:
-        raise JobFailed(f'init: {error}; ask for init "scratch"') from error
-    path = _weights(worker.config.data, card)
-    if not path.exists():
-        raise JobFailed(f'init: the weights of {model} {live} are not in {path.parent}; ask for init "scratch"')
-    return path
+        raise JobFailed(f"init: {error}; {instead}") from error
+    if card.recipe != recipe:
+        wrong = f"init: {model} {live} is of recipe {card.recipe!r}, not {recipe!r}"
+        raise JobFailed(f"{wrong}; name that recipe, or {instead}")
+    return card
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A copy that is whole from the moment it has its name."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        shutil.copyfile(source, staging)
+        os.replace(staging, target)
+    finally:
+        staging.unlink(missing_ok=True)
 
 
 def _weights(data: Path, card: ModelCard) -> Path:
@@ -500,12 +535,12 @@ def _weights(data: Path, card: ModelCard) -> Path:
     return data / "weights" / f"{card.sha256}.safetensors"
 
 
-async def _task(job_id: str, step: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """One step in a child process that can be killed; started again if it dies."""
+async def _task(job_id: str, step: str, arguments: dict[str, Any], *, shown: str | None = None) -> dict[str, Any]:
+    """A task in a child process that can be killed, started again if it dies; ``shown`` is the step as it is told."""
     worker = _this()
     tries = 0
     while True:
-        ended = await worker.child([*worker.config.task, step, json.dumps(arguments)], step)
+        ended = await worker.child([*worker.config.task, step, json.dumps(arguments)], shown or step)
         if ended.code == 0:
             return ended.result
         tries += 1
@@ -547,10 +582,15 @@ async def evaluate(job_id: str, spec: dict[str, Any]) -> dict[str, Any]:
     metrics = await _task(job_id, "evaluate", {"onnx": candidate, "dataset": _dataset(worker, spec)})
     live = worker.repository.live(name) if name in worker.repository.names() else None
     live_metrics: dict[str, Any] | None = None
+    verdict: gate.Verdict | None = None
     if live is not None:
         onnx = str(worker.repository.model_path(name, live))
-        live_metrics = await _task(job_id, "evaluate", {"onnx": onnx, "dataset": _dataset(worker, spec)})
-    verdict = gate.compare(metrics, live_metrics)
+        try:
+            live_metrics = await _task(job_id, "evaluate", {"onnx": onnx, "dataset": _dataset(worker, spec)})
+        except JobFailed as error:
+            # Other classes, say. The training was not for nothing: its version is published, and an admin decides.
+            verdict = gate.Verdict(False, (f"not comparable: the live version, on this data: {error}",))
+    verdict = verdict or gate.compare(metrics, live_metrics)
     return {
         "metrics": metrics,
         "live_version": live,
@@ -588,11 +628,7 @@ def _keep_weights(worker: Worker, job_id: str, card: ModelCard) -> None:
     for run in reversed(attempts(worker.config.data / "runs" / job_id)):
         best = run / "best.safetensors"
         if best.exists():
-            target = _weights(worker.config.data, card)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            staging = target.with_suffix(f".{job_id}")
-            shutil.copy2(best, staging)
-            os.replace(staging, target)
+            _copy(best, _weights(worker.config.data, card))
             return
 
 

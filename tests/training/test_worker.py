@@ -1,5 +1,6 @@
 """The worker's parts that need no queue: attempts, progress, promotion. tests/faults has the rest."""
 
+import asyncio
 import json
 from collections import deque
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from training import worker
-from training.worker import _event, _Progress, _promote, _why, attempts, begin_attempt
+from training.worker import JobFailed, _event, _Progress, _promote, _why, attempts, begin_attempt, init_weights
 
 
 def test_the_first_attempt_is_empty_and_the_next_one_inherits_what_the_last_one_left(tmp_path: Path) -> None:
@@ -42,11 +43,13 @@ def test_progress_is_told_at_most_once_a_second_and_keeps_the_latest(monkeypatch
     progress, told = _Progress({"step": "train"}), []
     for step in range(1000):
         now += 0.01
-        if progress.take({"event": "progress", "step": step, "steps": 1000, "images": step * 64}):
+        seen = {"step": step, "steps": 1000, "images": step * 64, "images_total": 64_000}
+        if progress.take({"event": "progress", **seen}):
             told.append(progress.value())
     assert len(told) == 10
     assert told[-1]["step"] == "train"
     assert (told[-1]["training_step"], told[-1]["training_steps"]) == (900, 1000)
+    assert (told[-1]["images"], told[-1]["images_left"]) == (57_600, 6_400)
     assert progress.pending
     assert progress.value()["training_step"] == 999
 
@@ -122,3 +125,31 @@ def test_a_version_goes_live_by_its_owners_wish_and_the_gate(
     assert outcome["promoted"] is promoted
     assert words in outcome["promotion"]
     assert models.now == (3 if promoted else live)
+
+
+def _site(tmp_path: Path, recipe: str = "cgan", live: int | None = 1) -> Any:
+    card = SimpleNamespace(name="m", version=1, recipe=recipe, sha256="ab" * 32)
+    repository = SimpleNamespace(root=tmp_path / "models", live=lambda name: live, card=lambda name, version: card)
+    return SimpleNamespace(config=SimpleNamespace(data=tmp_path), repository=repository)
+
+
+def test_a_warm_start_begins_from_the_version_that_was_live_when_the_job_first_asked(tmp_path: Path) -> None:
+    site, spec = _site(tmp_path), {"model": "m", "recipe": "cgan"}
+    kept = tmp_path / "weights" / f"{'ab' * 32}.safetensors"
+    kept.parent.mkdir()
+    kept.write_bytes(b"first")
+    first = asyncio.run(init_weights(site, "job", spec))
+    kept.write_bytes(b"another version's")
+    assert asyncio.run(init_weights(site, "job", spec)) == first
+    assert first.read_bytes() == b"first"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "live", "words"),
+    [("dcgan", 1, "m 1 is of recipe 'dcgan', not 'cgan'"), ("cgan", None, "'m' has no live version")],
+)
+def test_a_warm_start_from_nothing_or_another_recipe_fails_with_its_reason(
+    tmp_path: Path, recipe: str, live: int | None, words: str
+) -> None:
+    with pytest.raises(JobFailed, match=f'{words}.*ask for init "scratch"'):
+        asyncio.run(init_weights(_site(tmp_path, recipe, live), "job", {"model": "m", "recipe": "cgan"}))

@@ -33,6 +33,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "base": {"family": "projection"},
     "fine": {"family": "projection-fine"},
     "deep": {"family": "projection-deep"},
+    "projected": {"family": "projected"},
     "base-r3": {"family": "projection", **_R3},
     "deep-r3": {"family": "projection-deep", **_R3},
     "deep-batch-128": {"family": "projection-deep", "batch": 128},

@@ -32,9 +32,10 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from training import checkpoint, guard, networks, pictures, recipes, selection
+from training import checkpoint, guard, networks, pictures, recipes, selection, teacher
 from training.data import Dataset, class_counts, split_held_out
 from training.losses import LOSSES, gradient_penalty, zero_centred_penalty
+from training.networks import projected
 
 # A young generator shows one grey blur; only one that still does after so many steps, and after this share of its
 # run, has collapsed.
@@ -150,8 +151,8 @@ def train(
     loop = Loop(config, rest, accelerator)
     if saved is not None:
         loop.load_state(saved)
-    elif config.init:
-        loop.warm_start(Path(config.init))
+    else:
+        loop.begin()
     score = score or guard.scorer(held_out, rest)
     files = RunFiles(run, config, loop, report, accelerator)
 
@@ -411,6 +412,14 @@ class Loop:
         torch.set_rng_state(state["rng"][self.rank])
         if state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"][self.rank])
+
+    def begin(self) -> None:
+        """What a new run does before its first step, and a resumed one finds in its checkpoint."""
+        if self.config.init:
+            self.warm_start(Path(self.config.init))
+        if isinstance(self.discriminator, projected.Discriminator):
+            assert self.labels is not None
+            teacher.teach(self.discriminator.features, self.images, self.labels, self.classes, seed=self.config.seed)
 
     def warm_start(self, weights: Path) -> None:
         """Begin from a generator's weights instead of random ones; the discriminator begins anew.

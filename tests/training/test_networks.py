@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 
-from training.networks import cdcgan
+from training import recipes, teacher, trainer
+from training.data import Dataset
+from training.networks import cdcgan, projected
 from training.networks.dropout import Dropout
 
 
@@ -45,3 +50,35 @@ def test_labels_looked_up_score_as_labels_joined_to_the_image_as_maps() -> None:
     maps = F.one_hot(label, 10).float()[:, :, None, None].expand(-1, -1, 28, 28)
     joined = network.body(torch.cat([image, maps], 1)).squeeze(1)
     assert torch.allclose(network(image, label), joined, atol=1e-5)
+
+
+def test_frozen_features_are_taught_once_and_no_step_moves_them(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher, "EPOCH_IMAGES", 3000)
+    recipe = dataclasses.replace(recipes.get("projgan"), name="trial", family="projected", width=0.25, batch=16)
+    monkeypatch.setitem(recipes.RECIPES, "trial", recipe)
+    loop = trainer.Loop(trainer.configure("trial", digits), digits, Accelerator(cpu=True))
+    assert isinstance(loop.discriminator, projected.Discriminator)
+    drawn = loop.discriminator.features.get_buffer("weight0").clone()
+    state = torch.get_rng_state()
+    loop.begin()
+    assert torch.equal(torch.get_rng_state(), state)
+    taught = {name: buffer.clone() for name, buffer in loop.discriminator.features.named_buffers()}
+    assert not torch.equal(taught["weight0"], drawn)
+    for _ in range(3):
+        loop.advance(measure=True)
+    for name, buffer in loop.discriminator.features.named_buffers():
+        assert torch.equal(buffer, taught[name])
+        assert f"features.{name}" in loop.state()["discriminator"]
+
+
+def test_taught_features_tell_the_classes_apart(digits: Dataset) -> None:
+    features = projected.Features(1)
+    assert digits.labels is not None
+    loss = teacher.teach(features, digits.images, digits.labels, 10, seed=0)
+    assert loss < 1.0, "guessing costs 2.3, label smoothing alone 0.5"
+    last = features(digits.images.float() / 127.5 - 1)[-1].mean((2, 3))
+    centres = torch.stack([last[digits.labels == c].mean(0) for c in range(10)])
+    nearest = torch.cdist(last, centres).argmin(1)
+    assert float((nearest == digits.labels).float().mean()) > 0.9

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from training.networks import cdcgan, dcgan, gap, mlp, projection
+from training.networks import cdcgan, dcgan, gap, mlp, projected, projection
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ FAMILIES: Mapping[str, Callable[[int, int, int, int, float], tuple[nn.Module, nn
     "projection": projection.build,
     "projection-fine": projection.build_fine,
     "projection-deep": projection.build_deep,
+    "projected": projected.build,
 }
 
 

@@ -46,6 +46,12 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where the generators run; cuda refuses to start without CUDA"
     )
+    engine: str = Field(
+        "onnxruntime",
+        pattern=r"^(onnxruntime|triton://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5})$",
+        description="onnxruntime, or triton://host:port: a Triton or other v2 server that runs the generators",
+    )
+    engine_token: SecretStr | None = Field(None, description="bearer token for that server")
     token: SecretStr | None = Field(None, description="bearer token for all but probes; unset: open")
     admin_token: SecretStr | None = Field(
         None, description="bearer token for admin calls; unset: made for this run and printed once"
@@ -57,6 +63,9 @@ class Settings(BaseSettings):
         None, description="unique and stable name of a training worker; unset: host name"
     )
     max_images: int = Field(1024, ge=1, le=65536, description="images a request may ask for")
+    max_dataset_images: int = Field(
+        1_000_000, ge=1, le=10**9, description="images of one answer of /datasets/synthetic"
+    )
     max_queued_images: int = Field(8192, ge=1, description="images that may wait for one model")
     max_queued_images_total: int | None = Field(
         None,
@@ -89,8 +98,15 @@ class Settings(BaseSettings):
     )
 
     @property
+    def upstream(self) -> str | None:
+        """The server that runs the generators; None: this process does."""
+        return None if self.engine == "onnxruntime" else self.engine
+
+    @property
     def lane_count(self) -> int:
-        """Lanes of one process: its share of the cores, unless set."""
+        """Lanes of one process, unless set: its share of the cores; of calls to another server, eight."""
+        if self.upstream is not None:
+            return self.lanes or 8
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return self.lanes or max(1, cores // self.workers)
 

@@ -31,6 +31,8 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"}
 # Names that name something else in this service.
 RESERVED = frozenset({"digits"})
+# Names that are calls: /datasets/synthetic streams a model's images.
+CALLS = frozenset({"synthetic"})
 LISTED_PROBLEMS = 100
 ABANDONED_SECONDS = 24 * 3600
 _CHUNK = 1 << 20
@@ -139,6 +141,8 @@ class Uploads:
                 f"data set name {name!r}: expected small letters, digits and hyphens, 63 at most, "
                 "beginning with a letter or a digit"
             )
+        if name in CALLS:
+            raise InvalidName(f"/datasets/{name} is a call of its own: choose another name")
         if name in RESERVED:
             raise InvalidName(f"data set name {name!r} is built in: choose another")
         if (self.root / name).exists():

@@ -21,7 +21,7 @@ class Phase(Enum):
 
 def include_routers(app: FastAPI) -> None:
     """Every resource, in the order in which the documentation shows them."""
-    from service.api import datasets, generate, health, images, jobs, models
+    from service.api import datasets, generate, health, images, jobs, models, morph, synthetic, v2
 
     # The hot calls take the whole request and check it themselves, so they skip the framework's dispatch, which
     # costs as much again as they do; included below as well, where the documentation finds them.
@@ -29,8 +29,10 @@ def include_routers(app: FastAPI) -> None:
         Direct("/generate", generate.get, methods=["GET"]),
         Direct("/generate", generate.post, methods=["POST"]),
     ]
-    for module in (generate, images, models, jobs, datasets, health):
+    # Before the uploads, whose names it would be one of.
+    for module in (generate, images, morph, synthetic, models, jobs, datasets, health):
         app.include_router(module.router)
+    app.include_router(v2.router)
 
 
 class Direct(Route):

@@ -114,19 +114,12 @@ class Plan:
     def headers(self, *, private: bool = False) -> dict[str, str]:
         """What every answer tells of its making; ``private`` where an answer is for those with a token only."""
         seeds = self._seeds()
-        told = {
-            "X-Model": self.card.name,
-            "X-Model-Version": str(self.card.version),
-            "X-Latent-Recipe": self.card.latent_recipe,
-            "Cache-Control": "no-store",
-            "Vary": "Accept",
-        }
+        told = describe(
+            self.card, self.etag if self.seeded else None, versioned=self.versioned, private=private
+        )
+        told["Vary"] = "Accept"
         if len(seeds) <= LONGEST_SEED_HEADER:
             told["X-Seed"] = seeds
-        if self.seeded:
-            told["ETag"] = self.etag
-            scope = "private" if private else "public"
-            told["Cache-Control"] = f"{scope}, {IMMUTABLE}" if self.versioned else "no-cache"
         return told
 
     def _seeds(self) -> str:
@@ -164,6 +157,21 @@ class Plan:
             "X-Seed": self._seeds(),
             "X-Latent-Recipe": self.card.latent_recipe,
         }
+
+
+def describe(card: ModelCard, etag: str | None, *, versioned: bool, private: bool) -> dict[str, str]:
+    """Headers that tell what made an answer, and how long a cache may keep it; no entity tag: not at all."""
+    told = {
+        "X-Model": card.name,
+        "X-Model-Version": str(card.version),
+        "X-Latent-Recipe": card.latent_recipe,
+        "Cache-Control": "no-store",
+    }
+    if etag is not None:
+        told["ETag"] = etag
+        scope = "private" if private else "public"
+        told["Cache-Control"] = f"{scope}, {IMMUTABLE}" if versioned else "no-cache"
+    return told
 
 
 def _rows(asked: GenerateRequest, card: ModelCard, settings: Settings) -> tuple[Any, Any, bool]:
@@ -273,7 +281,7 @@ async def render(request: Request, plan: Plan, finish: Callable[[Images], bytes]
     """The answer to a plan: 304 if the client has it, else the body that ``finish`` makes of the images."""
     state = request.app.state
     headers = plan.headers(private=state.auth.user is not None)
-    if plan.seeded and _matches(request.headers.get("if-none-match"), headers["ETag"]):
+    if plan.seeded and matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     card = plan.card
     engine = await state.catalogue.engine(card.name, card.version)
@@ -311,7 +319,8 @@ def _check_pixels(plan: Plan, settings: Settings) -> None:
         )
 
 
-def _matches(told: str | None, etag: str) -> bool:
+def matches(told: str | None, etag: str) -> bool:
+    """Whether ``If-None-Match`` names the entity tag."""
     if told is None:
         return False
     return told.strip() == "*" or etag in {tag.strip().removeprefix("W/") for tag in told.split(",")}

@@ -6,13 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
+from service.api import Phase
 from service.auth import require_admin
 from service.errors import Conflict, Invalid, NotFound, Overloaded, Problem, Unavailable
 from service.jobs import (
@@ -56,6 +57,26 @@ def job_store(request: Request) -> JobStore:
         state.jobs = JobStore(settings.jobs_url, check_dataset=dataset_check(uploads))
     found: JobStore = state.jobs
     return found
+
+
+def queue_counts(request: Request) -> tuple[dict[str, int] | None, int | None]:
+    """Jobs by state and how many workers live; None for what cannot be told just now. At most one look a second."""
+    state = request.app.state
+    looked, found = getattr(state, "queue_counts", (0.0, (None, None)))
+    if time.monotonic() - looked < 1:
+        known: tuple[dict[str, int] | None, int | None] = found
+        return known
+    settings = state.settings
+    if settings.jobs_db is None and not (settings.data / "jobs.sqlite").exists():
+        # Nothing was ever asked for, and looking shall not make the file.
+        return dict.fromkeys(get_args(State), 0), 0
+    try:
+        store = job_store(request)
+        counts: tuple[dict[str, int] | None, int | None] = (store.counts(), len(store.workers()))
+    except JobsError:
+        counts = (None, None)
+    state.queue_counts = (time.monotonic(), counts)
+    return counts
 
 
 def dataset_check(uploads: Uploads) -> Any:
@@ -167,10 +188,10 @@ async def events(job_id: str, store: Store, request: Request) -> StreamingRespon
     except JobsError as error:
         raise as_problem(error) from error
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_watch(first, store), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_watch(first, store, request.app), media_type="text/event-stream", headers=headers)
 
 
-async def _watch(job: Job, store: JobStore) -> AsyncIterator[str]:
+async def _watch(job: Job, store: JobStore, app: FastAPI) -> AsyncIterator[str]:
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
     told, at = "", time.monotonic()
     while True:
@@ -181,7 +202,8 @@ async def _watch(job: Job, store: JobStore) -> AsyncIterator[str]:
         elif time.monotonic() - at > KEEP_ALIVE_SECONDS:
             at = time.monotonic()
             yield ": still here\n\n"
-        if job.finished:
+        # A server that is told to stop must not wait for the job's end; the client asks again, where one is.
+        if job.finished or getattr(app.state, "phase", None) is Phase.DRAINING:
             return
         await asyncio.sleep(POLL_SECONDS)
         try:

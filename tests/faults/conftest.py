@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from service.jobs import Job, JobRequest, JobStore
@@ -33,6 +34,7 @@ class Site:
         self.store = JobStore(database, bounds=BOUNDS, queue_limit=50)
         self.repository = Repository(data / "models")
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.clients: list[httpx.Client] = []
         (data / "models").mkdir()
 
     def behave(self, **seconds: float) -> None:
@@ -50,6 +52,14 @@ class Site:
             )
         self.processes.append(process)
         return process
+
+    def service(self) -> Service:
+        """A running ``python -m service`` of this site."""
+        service = Service(self)
+        self.processes.append(service.process)
+        self.clients.append(service.client)
+        self.until(service.answers, 60)
+        return service
 
     def submit(self, dataset: str = "digits", images: int = 200, key: str | None = None, **more: Any) -> Job:
         request = JobRequest(model="m", recipe="stub", dataset=dataset, images=images, seed=7, **more)
@@ -96,7 +106,51 @@ class Site:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
             process.wait()
+        for client in self.clients:
+            client.close()
         self.store.close()
+
+
+class Service:
+    """``python -m service`` and a client with its admin token."""
+
+    def __init__(self, site: Site) -> None:
+        port = free_port()
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(HERE.parent.parent),
+            "GANSERVE_DATA": str(site.data),
+            "GANSERVE_MODELS": str(site.data / "models"),
+            "GANSERVE_JOBS_DB": site.database,
+            "GANSERVE_ADMIN_TOKEN": "admin",
+            "GANSERVE_PORT": str(port),
+            "GANSERVE_LANES": "1",
+        }
+        with (site.data / "service.log").open("ab") as log:
+            command = [sys.executable, "-m", "service"]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        self.client = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", headers={"Authorization": "Bearer admin"}, timeout=30
+        )
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None, "the service ended"
+        try:
+            return self.client.get("/health/live").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def post(self, key: str, images: int = 200) -> str:
+        """Ask for a job; its id."""
+        body = {"model": "m", "recipe": "cgan", "dataset": "digits", "images": images, "seed": 7}
+        answer = self.client.post("/jobs", json=body, headers={"Idempotency-Key": key})
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def end(self, number: int) -> int:
+        """Send a signal; the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(60)
 
 
 def undisturbed(images: int, seed: int = 7) -> str:

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from service import errors
-from service.api import jobs
+from service.api import Phase, jobs
 from service.auth import Auth
 from service.jobs import JobStore
 
@@ -152,6 +152,14 @@ def test_events_tell_the_whole_job_at_each_change_and_end_with_it(client: TestCl
                 app.state.jobs.cancel(job)
     assert told[-1]["state"] == "cancelled"
     assert told[-1]["id"] == job
+
+
+def test_a_watch_ends_when_the_server_is_told_to_stop(client: TestClient, app: FastAPI) -> None:
+    job = post(client).json()["id"]
+    app.state.phase = Phase.DRAINING
+    told = client.get(f"/jobs/{job}/events", headers=ADMIN).text
+    assert told.startswith("retry: ")
+    assert told.count("event: job") == 1
 
 
 def test_the_latest_sample_sheet_is_the_one_with_the_highest_step(client: TestClient, tmp_path: Path) -> None:

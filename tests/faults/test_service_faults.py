@@ -1,0 +1,122 @@
+"""The service may die at any time, alone or with its worker: no job is lost, none runs twice. Real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from service.jobs import JobRequest, QueueFull
+
+Site = Any
+Weights = Callable[[int], str]
+pytestmark = pytest.mark.slow
+
+
+def served(site: Site, service: Any, job: str, expected: str) -> dict[str, Any]:
+    """The job succeeded with the expected weights; the service tells so and serves its one version."""
+    site.end(site.store.get(job), 90)
+    ended = service.client.get(f"/jobs/{job}").json()
+    assert ended["state"] == "succeeded", ended
+    assert ended["result"]["promoted"] is True
+    assert site.repository.versions("m") == [1]
+    assert site.weights() == expected
+
+    def image() -> bool:
+        answer = service.client.post("/generate", json={"model": "m", "n": 1, "seed": 3})
+        return answer.status_code == 200 and answer.headers["X-Model-Version"] == "1"
+
+    site.until(image)
+    found: dict[str, Any] = ended
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_service_that_ends_while_a_job_runs_finds_it_again(
+    site: Site, expected_weights: Weights, number: signal.Signals
+) -> None:
+    site.behave(step_seconds=0.05)
+    service = site.service()
+    site.worker()
+    job = service.post("key", images=600)
+    site.reached("train")
+    with service.client.stream("GET", f"/jobs/{job}/events") as watched:
+        assert next(line for line in watched.iter_lines() if line.startswith("data: "))
+        begun = time.monotonic()
+        assert service.end(number) == -number
+    assert time.monotonic() - begun < 20, "an open watch does not hold the service up"
+    again = site.service()
+    assert again.post("key", images=600) == job, "a repeated post is the same job"
+    assert served(site, again, job, expected_weights(600))["attempts"] == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_service_and_worker_that_end_together_go_on_together(
+    site: Site, expected_weights: Weights, number: signal.Signals
+) -> None:
+    site.behave(step_seconds=0.05)
+    service, worker = site.service(), site.worker()
+    job = service.post("key", images=400)
+    site.reached("train")
+    for process in (service.process, worker):
+        os.kill(process.pid, number)
+    # The server ends gracefully and then by the signal itself; the worker with status 0 once its checkpoint is saved.
+    assert [service.process.wait(60), worker.wait(60)] == [-number, -number if number == signal.SIGKILL else 0]
+    service = site.service()
+    assert service.client.get(f"/jobs/{job}").json()["state"] in ("queued", "running")
+    site.worker()
+    served(site, service, job, expected_weights(400))
+
+
+def test_a_job_that_was_accepted_survives_kill_minus_nine_of_the_service_at_once(
+    site: Site, expected_weights: Weights
+) -> None:
+    service = site.service()
+    job = service.post("key")
+    assert service.end(signal.SIGKILL) == -signal.SIGKILL
+    site.worker()
+    site.end(site.store.get(job))
+    served(site, site.service(), job, expected_weights(200))
+
+
+def test_the_watch_tells_everything_there_is_to_know_of_a_running_job(site: Site) -> None:
+    site.behave(step_seconds=0.05)
+    service = site.service()
+    site.worker()
+    job = service.post("key", images=1500)
+    told: list[dict[str, Any]] = []
+    with service.client.stream("GET", f"/jobs/{job}/events", timeout=90) as watched:
+        told = [json.loads(line[6:]) for line in watched.iter_lines() if line.startswith("data: ")]
+    assert told[-1]["state"] == "succeeded"
+    progress = [job["progress"] for job in told if "metrics" in job.get("progress", {})]
+    expected = {"images", "images_left", "images_total", "images_per_second", "seconds_left", "loss_d", "loss_g"}
+    assert expected | {"step", "training_step"} <= progress[0].keys()
+    assert service.client.get(f"/jobs/{job}/samples.png").content.startswith(b"\x89PNG")
+
+
+def test_ten_clients_with_one_key_make_one_job(site: Site) -> None:
+    request = JobRequest(model="m", recipe="stub", dataset="digits", images=50, seed=7)
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: site.store.submit(request, "key"), range(10)))
+    assert len({job.id for job, _ in answers}) == 1
+    assert sum(made for _, made in answers) == 1
+
+
+def test_a_thousand_posts_never_pass_the_bound(site: Site) -> None:
+    def post(number: int) -> bool:
+        try:
+            site.submit(images=50, key=f"key {number}")
+        except QueueFull:
+            return False
+        return True
+
+    with ThreadPoolExecutor(5) as pool:
+        accepted = sum(pool.map(post, range(1000)))
+    assert accepted == site.store.queue_limit
+    assert len(site.store.page(state="queued", limit=1000)) == accepted

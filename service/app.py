@@ -8,16 +8,14 @@ import signal
 import threading
 from collections.abc import AsyncIterator
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.staticfiles import StaticFiles
 
 from service import errors
-from service.api import Phase, include_routers
+from service.api import Phase, include_routers, page
 from service.auth import Auth
 from service.batching import Batcher
 from service.catalogue import Catalogue, Opener
@@ -25,8 +23,6 @@ from service.engine import CPU
 from service.middleware import BodyLimit, Observe
 from service.repository import Repository
 from service.settings import Settings, load
-
-PAGE = Path(__file__).parent / "page"
 
 
 def create_app(settings: Settings | None = None, *, open_engine: Opener | None = None) -> FastAPI:
@@ -83,8 +79,7 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
     app.state.phase = Phase.STARTING
     errors.install(app)
     include_routers(app)
-    if PAGE.is_dir():
-        app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    app.include_router(page.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, exempt=("/datasets/",))
     app.add_middleware(Observe, access_log=settings.access_log)

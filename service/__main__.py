@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         settings = load(sys.argv[1:] if arguments is None else arguments)
-        providers(settings.device)
+        if settings.upstream is None:
+            providers(settings.device)
     except (SettingsError, DeviceUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_SETTINGS

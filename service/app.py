@@ -21,6 +21,7 @@ from service.batching import Batcher
 from service.catalogue import Catalogue, Opener
 from service.engine import CPU
 from service.middleware import BodyLimit, Observe
+from service.remote import RemoteEngine, Upstream
 from service.repository import Repository
 from service.settings import Settings, load
 
@@ -33,22 +34,27 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
         DeviceUnavailable: CUDA was asked for and is not there.
     """
     settings = settings or load()
+    upstream: Upstream | None = None
+    if settings.upstream is not None:
+        token = settings.engine_token.get_secret_value() if settings.engine_token else None
+        upstream = Upstream(settings.upstream, timeout=settings.request_timeout, token=token)
     catalogue = Catalogue(
         Repository(settings.models),
         default=settings.default_model,
-        device=settings.device,
+        device="cpu" if upstream else settings.device,
         max_rows=settings.batch_rows,
         threads=settings.threads,
         max_loaded=settings.max_loaded_models,
         watch_interval=settings.watch_interval,
-        open_engine=open_engine,
+        open_engine=open_engine or (_remote(upstream, settings) if upstream else None),
+        upstream=upstream,
     )
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.batcher = Batcher(
-            # A GPU takes one run at a time; a CPU takes one on each lane.
-            lanes=settings.lane_count if catalogue.provider == CPU else 1,
+            # A GPU takes one run at a time; a CPU, or another server, takes one on each lane.
+            lanes=settings.lane_count if upstream or catalogue.provider == CPU else 1,
             limit=settings.max_queued_images,
             total=settings.queue_limit,
             delay=settings.batch_delay_ms / 1000,
@@ -62,6 +68,8 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
                 app.state.phase = Phase.DRAINING
                 await catalogue.stop()
                 await asyncio.to_thread(app.state.batcher.close)
+                if upstream is not None:
+                    upstream.close()
                 if jobs := getattr(app.state, "jobs", None):
                     await asyncio.to_thread(jobs.close)
 
@@ -71,7 +79,7 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
         version=_version(),
         lifespan=lifespan,
         redoc_url=None,
-        openapi_tags=[{"name": name} for name in ("images", "models", "jobs", "datasets", "health")],
+        openapi_tags=[{"name": name} for name in ("images", "models", "jobs", "datasets", "v2", "health")],
     )
     app.state.settings = settings
     app.state.auth = Auth.of(settings.token, settings.admin_token)
@@ -84,6 +92,11 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, exempt=("/datasets/",))
     app.add_middleware(Observe, access_log=settings.access_log)
     return app
+
+
+def _remote(upstream: Upstream, settings: Settings) -> Opener:
+    # The file was compared with its card all the same; the other server reads its own copy.
+    return lambda card, content: RemoteEngine(card, upstream, settings.batch_rows)
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ from service import metrics
 from service.engine import Engine
 from service.errors import ClientGone, DeadlineExceeded, Overloaded, Problem, Unavailable
 from service.latents import latents
+from service.statistics import Statistics
 
 T = TypeVar("T")
 
@@ -101,6 +102,7 @@ class _Job(Generic[T]):
     taken: int = 0
     done: int = 0
     dead: bool = False
+    started: float = 0.0
     images: NDArray[np.uint8] | None = None
 
 
@@ -133,6 +135,7 @@ class Batcher:
     def __init__(self, *, lanes: int, limit: int, total: int, delay: float = 0.0) -> None:
         self.lanes, self.limit, self.total, self.delay = lanes, limit, total, delay
         self.queued = 0
+        self.statistics = Statistics()
         self._queues: OrderedDict[Engine, _Queue] = OrderedDict()
         self._wake = threading.Condition(threading.Lock())
         self._idle = 0
@@ -168,12 +171,17 @@ class Batcher:
         loop = asyncio.get_running_loop()
         job: _Job[T] = _Job(engine, rows, len(rows), finish, loop.create_future(), loop)
         self._admit(job, timeout)
+        began, answered = time.perf_counter(), False
         timer = loop.call_later(timeout, self._expire, job, timeout)
         watch = loop.call_later(WATCH_AFTER_SECONDS, self._watch, job, disconnected) if disconnected else None
         try:
-            return await job.future
+            result = await job.future
+            answered = True
+            return result
         finally:
             timer.cancel()
+            ended = time.perf_counter()
+            self.statistics.request(engine.card, answered, ended - began, (job.started or ended) - began)
             if watch is not None:
                 watch.cancel()
             if job.future.cancelled():
@@ -307,6 +315,7 @@ class Batcher:
         while room > total and queue.jobs:
             job = next(iter(queue.jobs))
             start, stop = job.taken, min(job.n, job.taken + room - total)
+            job.started = job.started or time.perf_counter()
             job.taken = stop
             total += stop - start
             pieces.append(_Piece(job, start, stop))
@@ -353,6 +362,14 @@ class Batcher:
         began = time.perf_counter()
         try:
             images = _run(engine, pieces)
+        except Problem as error:
+            # Nothing that a request brought: the engine's own state, so none of them is worth another run.
+            metrics.RUN_FAILURES.labels(name).inc()
+            log.warning("a run of %s version %d failed: %s", name, engine.card.version, error.detail)
+            for piece in pieces:
+                self._drop(piece.job, "failed")
+                _settle(piece.job, error=error)
+            return
         except Exception as error:
             metrics.RUN_FAILURES.labels(name).inc()
             if len(pieces) > 1:
@@ -370,6 +387,7 @@ class Batcher:
         metrics.RUNS.labels(name).observe(rows)
         metrics.RUN_SECONDS.labels(name).inc(seconds)
         metrics.IMAGES.labels(name, str(engine.card.version)).inc(rows)
+        self.statistics.run(engine.card, rows, seconds)
         offset = 0
         for piece in pieces:
             size = piece.stop - piece.start

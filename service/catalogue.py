@@ -15,6 +15,7 @@ from typing import Protocol
 
 from service import metrics
 from service.engine import Device, Engine, OnnxEngine, providers
+from service.remote import Upstream
 from service.repository import (
     LivePointer,
     ModelCard,
@@ -47,6 +48,7 @@ class Catalogue:
     Args:
         default: the model of requests that name none; None: the preferred one, else the first by name.
         open_engine: how engines are made; tests put their own here.
+        upstream: the server that runs the networks in place of this process.
 
     Raises:
         DeviceUnavailable: ``device`` is cuda and cannot be had.
@@ -63,14 +65,17 @@ class Catalogue:
         max_loaded: int = 16,
         watch_interval: float = 0.5,
         open_engine: Opener | None = None,
+        upstream: Upstream | None = None,
     ) -> None:
         self.repository = repository
         self.max_loaded, self.watch_interval = max_loaded, watch_interval
-        self.provider = providers(device)[1]
+        self.upstream = upstream
+        self.provider = upstream.address if upstream else providers(device)[1]
         self.live: dict[str, int] = {}
         self.pointers: dict[str, LivePointer] = {}
         self.cards: dict[Key, ModelCard] = {}
         self.left_out: dict[str, str] = {}
+        self.withdrawn: set[str] = set()
         self._default = default
         self._open = open_engine or (
             lambda card, content: OnnxEngine.open(
@@ -142,6 +147,10 @@ class Catalogue:
             ModelCorrupt: it is left out, and why.
         """
         wanted = name or self.default
+        if wanted in self.withdrawn:
+            raise ModelNotFound(
+                f"model {wanted} is unloaded: POST /v2/repository/models/{wanted}/load loads it again"
+            )
         if wanted is not None:
             chosen = version or self.live.get(wanted)
             if chosen is not None and (card := self.cards.get((wanted, chosen))) is not None:
@@ -212,6 +221,32 @@ class Catalogue:
         for key in [key for key in self._engines if key[0] == name and version in (None, key[1])]:
             del self._engines[key]
         metrics.LOADED.set(len(self._engines))
+
+    def withdraw(self, name: str) -> None:
+        """Serve no version of a model until :meth:`load`."""
+        self.withdrawn.add(name)
+        self.unload(name)
+
+    async def load(self, name: str) -> None:
+        """Serve a model again, its live version read anew; raises as :meth:`card`."""
+        self.withdrawn.discard(name)
+        await self.refresh()
+        await self.engine(name)
+
+    @property
+    def servable(self) -> set[str]:
+        """Models whose live version can be served."""
+        return self.live.keys() - self.left_out.keys() - self.withdrawn
+
+    async def unreachable(self) -> str | None:
+        """Why the server that runs the networks cannot, just now; None if it can, or this process runs them."""
+        return await asyncio.to_thread(self.upstream.unreachable) if self.upstream else None
+
+    def unservable(self, name: str, version: int) -> str | None:
+        """Why a version cannot be served; None if nothing is known against it."""
+        if name in self.withdrawn:
+            return "unloaded"
+        return self.left_out.get(self._place((name, version)))
 
     # -- following the repository
 

@@ -29,7 +29,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 
 from service.repository import ModelCorrupt, ModelNotFound, RepositoryError, VersionNotFound
@@ -145,6 +145,24 @@ def response(
     )
 
 
+# The Open Inference Protocol knows fewer kinds of errors; these are the codes that Triton gives them.
+V2_STATUS = {406: 400, 409: 400, 412: 400, 422: 400, 429: 503, 504: 503}
+
+
+def answer(
+    path: str,
+    status: int,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    members: Mapping[str, Any] | None = None,
+) -> Response:
+    """An error as the callers of ``path`` expect it: ``/v2`` has a form of its own."""
+    if path == "/v2" or path.startswith("/v2/"):
+        told = {"Cache-Control": "no-store", **(headers or {})}
+        return JSONResponse({"error": detail}, V2_STATUS.get(status, status), told)
+    return response(status, detail, headers, members)
+
+
 def invalid(error: ValidationError | RequestValidationError, *, fields: Iterable[str] = ()) -> Invalid:
     """A pydantic error as a problem that names each field; ``fields`` are those that would be right."""
     known = sorted(fields)
@@ -174,21 +192,21 @@ def install(app: FastAPI) -> None:
 
     async def problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
-        return response(error.status, error.detail, error.headers, error.members)
+        return answer(request.url.path, error.status, error.detail, error.headers, error.members)
 
     async def repository(request: Request, error: Exception) -> Response:
         if isinstance(error, ModelNotFound | VersionNotFound):
-            return response(404, str(error))
+            return answer(request.url.path, 404, str(error))
         if isinstance(error, ModelCorrupt):
             # Nothing is wrong with the request: the file is, until someone mends it.
-            return response(503, str(error), {"Retry-After": "60"})
+            return answer(request.url.path, 503, str(error), {"Retry-After": "60"})
         log.error("model repository: %s", error)
-        return response(500, str(error))
+        return answer(request.url.path, 500, str(error))
 
     async def validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         made = invalid(error)
-        return response(made.status, made.detail, made.headers, made.members)
+        return answer(request.url.path, made.status, made.detail, made.headers, made.members)
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -200,7 +218,7 @@ def install(app: FastAPI) -> None:
             allowed = ", ".join(sorted(_methods(request))) or headers.pop("Allow", "")
             headers["Allow"] = allowed
             detail = f"{request.method} is not possible here; {allowed} is"
-        return response(error.status_code, detail, headers)
+        return answer(request.url.path, error.status_code, detail, headers)
 
     app.add_exception_handler(Problem, problem)
     app.add_exception_handler(RepositoryError, repository)

@@ -58,8 +58,11 @@ class BodyLimit:
                 await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = errors.response(
-            413, f"the body is too large: at most {self.limit} bytes", {"Connection": "close"}
+        answer = errors.answer(
+            scope["path"],
+            413,
+            f"the body is too large: at most {self.limit} bytes",
+            {"Connection": "close"},
         )
         await answer(scope, receive, send)
 
@@ -102,7 +105,7 @@ class Observe:
             if begun:
                 raise
             detail = f"the server failed at this; its log knows more under {request_id.decode()}"
-            await errors.response(500, detail)(scope, receive, watched)
+            await errors.answer(scope["path"], 500, detail)(scope, receive, watched)
         finally:
             seconds = time.perf_counter() - started
             found = scope.get("route")

@@ -24,8 +24,11 @@ async def ready(request: Request) -> JSONResponse:
     state = request.app.state
     catalogue: Catalogue = state.catalogue
     status = state.phase.value
-    if state.phase is Phase.READY and not catalogue.live.keys() - catalogue.left_out.keys():
-        status = "no model can be served"
+    if state.phase is Phase.READY:
+        if not catalogue.servable:
+            status = "no model can be served"
+        elif (reason := await catalogue.unreachable()) is not None:
+            status = reason
     body = {
         "status": status,
         "provider": catalogue.provider,

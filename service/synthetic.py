@@ -154,9 +154,8 @@ class TarWriter:
             meta["address"] = f"/images/{card.name}/{card.version}/{where}/{seed}.png"
             members.append(("json", json.dumps(meta, ensure_ascii=False).encode()))
             for suffix, content in members:
-                info = tarfile.TarInfo(f"{key}.{suffix}")
-                info.size = len(content)
-                parts += [info.tobuf(tarfile.USTAR_FORMAT), content, bytes(-len(content) % tarfile.BLOCKSIZE)]
+                header = _tar_header(f"{key}.{suffix}".encode(), len(content))
+                parts += [header, content, bytes(-len(content) % tarfile.BLOCKSIZE)]
         return b"".join(parts)
 
     def add(self, prepared: bytes) -> bytes:
@@ -166,6 +165,19 @@ class TarWriter:
     def tail(self) -> Iterator[bytes]:
         """Two empty blocks."""
         yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+_EMPTY_HEADER = tarfile.TarInfo("").tobuf(tarfile.USTAR_FORMAT)
+
+
+def _tar_header(name: bytes, size: int) -> bytes:
+    """What ``tarfile.TarInfo.tobuf`` gives, ten times as fast: of three members a row it would cost twice the PNG."""
+    header = bytearray(_EMPTY_HEADER)
+    header[: len(name)] = name
+    header[124:136] = b"%011o\0" % size
+    header[148:156] = b" " * 8
+    header[148:155] = b"%06o\0" % sum(header)
+    return bytes(header)
 
 
 class ParquetWriter:

@@ -224,6 +224,18 @@ def test_a_tar_that_broke_off_goes_on_from_its_whole_samples(client: TestClient)
     assert broken[:end] + fetch(client, f"n={100 - kept}&offset={kept}&format=tar") == whole
 
 
+def test_a_tar_is_the_one_that_tarfile_would_write(client: TestClient) -> None:
+    content = fetch(client, "n=3&format=tar")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, file in members(content).items():
+            info = tarfile.TarInfo(name)
+            info.size = len(file)
+            archive.addfile(info, io.BytesIO(file))
+    # tarfile fills up the last record.
+    assert buffer.getvalue()[: len(content)] == content
+
+
 def test_classes_are_balanced_in_turn_or_drawn_from_each_seed(client: TestClient) -> None:
     in_turn = arrays(client, "n=100")["labels"]
     drawn = arrays(client, "n=600&balanced=false")

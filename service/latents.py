@@ -16,6 +16,9 @@ _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (np.uint32(0x9E3779B9), np.uint32(0xBB67AE85))
 _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
+_FACTORS = np.array(_MULTIPLIERS, np.uint64)[:, None, None]
+# What is added to the key in each of the ten rounds: [10, 2, 1].
+_KEYS = (np.arange(10, dtype=np.uint64)[:, None] * np.array(_WEYL, np.uint64))[..., None]
 
 
 def philox4x32_10(counter: NDArray[np.uint32], key: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -31,6 +34,27 @@ def philox4x32_10(counter: NDArray[np.uint32], key: NDArray[np.uint32]) -> NDArr
             x0, x1, x2, x3 = high1 ^ x1 ^ k0, low1, high0 ^ x3 ^ k1, low0
             k0, k1 = k0 + _WEYL[0], k1 + _WEYL[1]
     return np.stack(np.broadcast_arrays(x0, x1, x2, x3), axis=-1)
+
+
+def _words(seeds: NDArray[np.uint64], blocks: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """What :func:`philox4x32_10` gives for counters 0 to ``blocks`` under each seed, both halves in one array.
+
+    Small batches cost as many microseconds as there are numpy calls, so there are few of them here.
+
+    Returns:
+        Words x0 and x2, and words x1 and x3: uint64 [2, n, blocks] each.
+    """
+    keys = ((np.stack([seeds & _LOW, seeds >> _SHIFT]) + _KEYS) & _LOW)[..., None]
+    even = np.zeros((2, len(seeds), blocks), np.uint64)
+    even[0] = np.arange(blocks, dtype=np.uint64)
+    odd = np.zeros_like(even)
+    for key in keys:
+        product = even * _FACTORS
+        even = (product >> _SHIFT)[::-1] ^ odd
+        even ^= key
+        product &= _LOW
+        odd = product[::-1]
+    return even, odd
 
 
 def consecutive(seed: int, n: int) -> NDArray[np.uint64]:
@@ -63,15 +87,16 @@ def latents(recipe: str, seeds: ArrayLike, z: int) -> NDArray[np.float32]:
         raise ValueError(f"unknown latent recipe {recipe!r}: expected one of {', '.join(RECIPES)}")
     chosen = _whole(seeds)
     blocks = -(-z // 4)
-    key = np.stack([chosen & _LOW, chosen >> _SHIFT], axis=-1).astype(np.uint32)
-    counter = np.zeros((blocks, 4), np.uint32)
-    counter[:, 0] = np.arange(blocks, dtype=np.uint32)
-    words = philox4x32_10(counter[None], key[:, None])
-    uniform = (words.astype(np.float64) + 0.5) / 2.0**32
+    even, odd = _words(chosen, blocks)
+    first, second = (even + 0.5) / 2.0**32, (odd + 0.5) / 2.0**32
+    values = np.empty((len(chosen), blocks, 2, 2), np.float32)
+    # even holds x0 and x2 along its first axis, odd x1 and x3; in values each pair stands side by side.
     if recipe == "philox-uniform/v1":
-        values = 2.0 * uniform - 1.0
+        values[..., 0] = np.moveaxis(2.0 * first - 1.0, 0, -1)
+        values[..., 1] = np.moveaxis(2.0 * second - 1.0, 0, -1)
     else:
-        radius = np.sqrt(-2.0 * np.log(uniform[..., 0::2]))
-        angle = 2.0 * np.pi * uniform[..., 1::2]
-        values = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
-    return np.ascontiguousarray(values.reshape(len(chosen), blocks * 4)[:, :z].astype(np.float32))
+        radius = np.sqrt(-2.0 * np.log(first))
+        angle = 2.0 * np.pi * second
+        values[..., 0] = np.moveaxis(radius * np.cos(angle), 0, -1)
+        values[..., 1] = np.moveaxis(radius * np.sin(angle), 0, -1)
+    return np.ascontiguousarray(values.reshape(len(chosen), blocks * 4)[:, :z])

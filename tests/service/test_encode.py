@@ -110,3 +110,18 @@ def test_equal_input_gives_equal_bytes() -> None:
         lambda: encode.json_document(GREY, None, range(5), [], META),
     ):
         assert make() == make()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 5, 3), (9, 1, 3), (4, 4, 2), (3, 4, 4), (300, 280, 1)])
+def test_png_of_any_shape_is_read_back_without_complaint(shape: tuple[int, int, int]) -> None:
+    image = RANDOM.integers(0, 256, shape, dtype=np.uint8)
+    content = encode.png(image, {"a": "b"})
+    Image.open(io.BytesIO(content)).verify()
+    assert np.array_equal(pixels(content), image)
+
+
+def test_a_grid_with_an_unfinished_row_of_colour_tiles_keeps_each_in_its_place() -> None:
+    sheet = encode.grid(COLOUR, columns=2, padding=1)
+    assert sheet.shape == (19, 19, 3)
+    assert np.array_equal(sheet[10:18, 1:9], COLOUR[2])
+    assert not sheet[10:, 10:].any()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from service.latents import MAX_SEED
 from service.repository import Repository
-from tests.service.conftest import CLASSES, SIDE, Dummies, Serve, publish
+from tests.service.conftest import ADMIN, CLASSES, SIDE, Dummies, Serve, publish
 
 
 def tiles(content: bytes, columns: int, n: int, padding: int = 2, scale: int = 1) -> list[np.ndarray]:
@@ -225,3 +225,14 @@ def test_class_names_and_indices_name_the_same(client: TestClient) -> None:
     for index, name in enumerate(CLASSES):
         by_index, by_name = arrays(client, label=index, seed=1), arrays(client, label=name, seed=1)
         assert np.array_equal(by_index["images"], by_name["images"])
+
+
+def test_a_remembered_304_ends_with_the_version_that_it_told_of(client: TestClient, repository: Repository) -> None:
+    query = "/generate?model=digits&label=1&n=2&seed=4"
+    tag = client.get(query).headers["etag"]
+    for _ in range(3):
+        same = client.get(query, headers={"If-None-Match": tag})
+        assert (same.status_code, same.headers["etag"], same.content) == (304, tag, b"")
+    publish(repository, "digits", seed=5, live=False)
+    assert client.put("/models/digits/live", json={"version": 2}, headers=ADMIN).status_code == 200
+    assert client.get(query, headers={"If-None-Match": tag}).status_code == 200

@@ -7,12 +7,19 @@ from schemathesis.checks import not_a_server_error
 
 from tests.service.conftest import ADMIN, Serve
 
-PATHS = ["/generate", "/images/{model}/{version}/{label}/{seed}.png", "/models/{name}", "/models/{name}/live"]
+PATHS = [
+    "/generate",
+    "/images/{model}/{version}/{label}/{seed}.png",
+    "/morph",
+    "/datasets/synthetic",
+    "/models/{name}",
+    "/models/{name}/live",
+]
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_no_input_makes_the_server_fail(serve: Serve, path: str) -> None:
-    schema = schemathesis.openapi.from_asgi("/openapi.json", serve(max_images=16).app)
+    schema = schemathesis.openapi.from_asgi("/openapi.json", serve(max_images=16, max_dataset_images=64).app)
     operations = [found.ok() for found in schema.include(path=path).get_all_operations()]
     assert operations
     for operation in operations:

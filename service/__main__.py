@@ -6,7 +6,7 @@ python -m service --port 9000 --models /srv/models
 
 from __future__ import annotations
 
-import logging
+import logging.config
 import os
 import secrets
 import sys
@@ -17,6 +17,7 @@ from typing import Any
 import uvicorn
 from pydantic import SecretStr
 
+from service import logs, tracing
 from service.engine import DeviceUnavailable, providers
 from service.settings import Settings, SettingsError, load
 
@@ -25,14 +26,15 @@ BAD_SETTINGS = 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or Ctrl-C; exit status 2 for settings that cannot be."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         settings = load(sys.argv[1:] if arguments is None else arguments)
+        tracing.check(settings.otlp_endpoint)
         if settings.upstream is None:
             providers(settings.device)
     except (SettingsError, DeviceUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_SETTINGS
+    logging.config.dictConfig(logs.config(settings.log_format))
     if settings.admin_token is None:
         made = secrets.token_urlsafe(24)
         settings = settings.model_copy(update={"admin_token": SecretStr(made)})
@@ -66,6 +68,8 @@ def _options(settings: Settings) -> dict[str, Any]:
         "access_log": False,
         "server_header": False,
         "log_level": "info",
+        # Each process applies it for itself.
+        "log_config": logs.config(settings.log_format),
         "timeout_graceful_shutdown": round(settings.drain_timeout),
     }
 

@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from service import errors
+from service import errors, tracing
 from service.api import Phase, include_routers, page
 from service.auth import Auth
 from service.batching import Batcher
@@ -34,6 +34,7 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
         DeviceUnavailable: CUDA was asked for and is not there.
     """
     settings = settings or load()
+    telemetry = tracing.telemetry(settings.otlp_endpoint, _version())
     upstream: Upstream | None = None
     if settings.upstream is not None:
         token = settings.engine_token.get_secret_value() if settings.engine_token else None
@@ -72,6 +73,8 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
                     upstream.close()
                 if jobs := getattr(app.state, "jobs", None):
                     await asyncio.to_thread(jobs.close)
+                if telemetry is not None:
+                    await asyncio.to_thread(telemetry.close)
 
     app = FastAPI(
         title="ganserve",
@@ -82,6 +85,7 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
         openapi_tags=[{"name": name} for name in ("images", "models", "jobs", "datasets", "v2", "health")],
     )
     app.state.settings = settings
+    app.state.telemetry = telemetry
     app.state.auth = Auth.of(settings.token, settings.admin_token)
     app.state.catalogue = catalogue
     app.state.phase = Phase.STARTING
@@ -90,7 +94,7 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
     app.include_router(page.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, exempt=("/datasets/",))
-    app.add_middleware(Observe, access_log=settings.access_log)
+    app.add_middleware(Observe, access_log=settings.access_log, telemetry=telemetry)
     return app
 
 

@@ -28,7 +28,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from service import metrics
+from service import metrics, tracing
 from service.engine import Engine
 from service.errors import ClientGone, DeadlineExceeded, Overloaded, Problem, Unavailable
 from service.latents import latents
@@ -102,7 +102,9 @@ class _Job(Generic[T]):
     taken: int = 0
     done: int = 0
     dead: bool = False
+    asked: float = field(default_factory=time.perf_counter)
     started: float = 0.0
+    trace: tracing.Trace | None = field(default_factory=tracing.current)
     images: NDArray[np.uint8] | None = None
 
 
@@ -180,6 +182,12 @@ class Batcher:
             return result
         finally:
             timer.cancel()
+            told: dict[str, str | int] = {
+                "ganserve.model": engine.card.name,
+                "ganserve.version": engine.card.version,
+                "ganserve.images": job.n,
+            }
+            tracing.generated(job.trace, told, job.asked, job.started)
             ended = time.perf_counter()
             self.statistics.request(engine.card, answered, ended - began, (job.started or ended) - began)
             if watch is not None:
@@ -315,7 +323,9 @@ class Batcher:
         while room > total and queue.jobs:
             job = next(iter(queue.jobs))
             start, stop = job.taken, min(job.n, job.taken + room - total)
-            job.started = job.started or time.perf_counter()
+            if not job.started:
+                job.started = time.perf_counter()
+                metrics.WAIT.labels(engine.card.name).observe(job.started - job.asked)
             job.taken = stop
             total += stop - start
             pieces.append(_Piece(job, start, stop))
@@ -345,12 +355,15 @@ class Batcher:
                     self._wake.wait(chunk)
                     self._idle -= 1
             engine, pieces = chunk
+            # What the run logs, and asks of other servers, goes by the first of its requests.
+            tracing.carry(pieces[0].job.trace)
             try:
                 self._serve(engine, pieces)
             except BaseException as error:  # the lane must outlive whatever a request does to it
                 log.exception("a chunk of %s failed outside its run", engine.card.name)
                 for piece in pieces:
                     _settle(piece.job, error=error)
+            tracing.carry(None)
             # A lane that sleeps shall not keep a swapped model, or a request's images, in memory.
             del chunk, engine, pieces
 
@@ -425,8 +438,10 @@ def _run(engine: Engine, pieces: list[_Piece]) -> NDArray[np.uint8]:
 
 
 def _finish(job: _Job[Any], images: NDArray[np.uint8]) -> None:
+    tracing.carry(job.trace)
     try:
-        result = job.finish(images)
+        with metrics.ENCODE.time():
+            result = job.finish(images)
     except BaseException as error:
         if not isinstance(error, Problem):
             log.exception("encoding failed")

@@ -114,7 +114,10 @@ class Catalogue:
             try:
                 engine = await self.engine(self.default)
                 # A graph's nodes may fall back to another provider than the one that was chosen.
-                self.provider = engine.provider
+                if engine.provider != self.provider:
+                    metrics.PROVIDER.labels(self.provider).set(0)
+                    self.provider = engine.provider
+                    metrics.PROVIDER.labels(self.provider).set(1)
             except RepositoryError as error:
                 log.error("the default model cannot be served: %s", error)
         self._watcher.start()
@@ -261,6 +264,7 @@ class Catalogue:
             # What cannot be read any more, but was served, stays so: its engine or card is in memory.
             for name in self.live.keys() - pointers.keys() - faults.keys():
                 del self.live[name], self.pointers[name]
+                metrics.LIVE.labels(name).set(0)
                 self.unload(name)
             for name in self.left_out.keys() - faults.keys():
                 if "/" not in name and name not in pointers:

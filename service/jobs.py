@@ -360,6 +360,19 @@ class JobStore:
                 client.cancel_workflow(job_id)
             return self._read(client, job_id)[0]
 
+    def counts(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        with self._open() as (_, engine), engine.connect() as connection:
+            table = "workflow_status" if engine.dialect.name == "sqlite" else "dbos.workflow_status"
+            rows = connection.execute(
+                sa.text(f"SELECT status, count(*) FROM {table} WHERE name = :name GROUP BY status"),
+                {"name": WORKFLOW},
+            ).all()
+        counts = dict.fromkeys(_STATES.values(), 0)
+        for status, count in rows:
+            counts[_STATES[status]] += count
+        return {str(state): count for state, count in counts.items()}
+
     def workers(self) -> list[str]:
         """Ids of the workers that were heard of lately."""
         with self._open() as (_, engine), engine.connect() as connection:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -13,7 +15,9 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -23,7 +27,12 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 REQUESTS = Counter("ganserve_requests_total", "Requests answered", ["route", "method", "status"])
 SECONDS = Histogram("ganserve_request_seconds", "Time to the whole answer", ["route"], buckets=_SECONDS)
+REJECTIONS = Counter("ganserve_rejections_total", "Requests refused or given up", ["reason"])
 IMAGES = Counter("ganserve_images_total", "Images generated", ["model", "version"])
+WAIT = Histogram(
+    "ganserve_queue_seconds", "Wait of a request's first image for its run", ["model"], buckets=_SECONDS
+)
+ENCODE = Histogram("ganserve_encode_seconds", "Time to encode an answer", buckets=_SECONDS)
 RUNS = Histogram("ganserve_run_rows", "Images in one run", ["model"], buckets=_ROWS)
 RUN_SECONDS = Counter("ganserve_run_seconds_total", "Time in runs, over all lanes", ["model"])
 RUN_FAILURES = Counter("ganserve_run_failures_total", "Runs that failed", ["model"])
@@ -38,10 +47,61 @@ PROVIDER = Gauge(
 )
 
 
-def exposition() -> bytes:
-    """Everything, of all processes."""
+# What a refusal is counted as, by its status.
+_REASONS = {
+    400: "malformed",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    409: "conflict",
+    413: "too_large",
+    422: "invalid",
+    429: "overload",
+    499: "client_gone",
+    500: "failed",
+    503: "unavailable",
+    504: "deadline",
+}
+
+
+def answered(route: str, method: str, status: int, seconds: float) -> None:
+    """Count a request."""
+    REQUESTS.labels(route, method, str(status)).inc()
+    SECONDS.labels(route).observe(seconds)
+    if status >= 400:
+        REJECTIONS.labels(_REASONS.get(status, "other")).inc()
+
+
+def exposition(jobs: Mapping[str, int] | None = None, workers: int | None = None) -> bytes:
+    """Everything, of all processes; with the queue of jobs, which they share, where it could be read."""
     registry = REGISTRY
-    if MULTIPROCESS_VARIABLE in os.environ:
+    if folder := os.environ.get(MULTIPROCESS_VARIABLE):
+        _forget_the_dead(Path(folder))
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    shared = CollectorRegistry()
+    shared.register(_Jobs(jobs, workers))
+    return generate_latest(registry) + generate_latest(shared)
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """Drop the gauges of processes that were killed: only those of the living add up. Counters stay."""
+    for pid in {path.stem.rpartition("_")[2] for path in folder.glob("gauge_live*.db")}:
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            mark_process_dead(int(pid))  # type: ignore[no-untyped-call]
+
+
+class _Jobs(Collector):
+    def __init__(self, jobs: Mapping[str, int] | None, workers: int | None) -> None:
+        self.jobs, self.workers = jobs, workers
+
+    def collect(self) -> Iterable[Metric]:
+        if self.jobs is not None:
+            states = GaugeMetricFamily("ganserve_jobs", "Retraining jobs, by state", labels=["state"])
+            for state, count in self.jobs.items():
+                states.add_metric([state], count)
+            yield states
+        if self.workers is not None:
+            yield GaugeMetricFamily("ganserve_workers", "Training workers heard of lately", self.workers)

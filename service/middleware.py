@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-import secrets
 import time
 from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import errors
-from service.metrics import REQUESTS, SECONDS
+from service import errors, metrics, tracing
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("ganserve.access")
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class BodyLimit:
@@ -72,13 +67,15 @@ class _TooLarge(Exception):  # noqa: N818  never leaves this module
 
 
 class Observe:
-    """Request id (the caller's, or its traceparent's, or a new one), counters, a JSON line if asked for.
+    """Request id (the caller's, or its traceparent's, or a new one), trace, counters, a JSON line if asked for.
 
     Also the last resort: what nothing else caught is logged with its request id and answered with 500.
     """
 
-    def __init__(self, app: ASGIApp, access_log: bool) -> None:
-        self.app, self.access_log = app, access_log
+    def __init__(
+        self, app: ASGIApp, access_log: bool, telemetry: tracing.Telemetry | None = None
+    ) -> None:
+        self.app, self.access_log, self.telemetry = app, access_log, telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on with a watched ``send``."""
@@ -86,7 +83,8 @@ class Observe:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        request_id = _identify(scope)
+        trace = tracing.begin(scope["headers"], scope["method"], self.telemetry)
+        request_id = trace.request_id.encode()
         status = 500
         begun = False
 
@@ -101,34 +99,26 @@ class Observe:
         try:
             await self.app(scope, receive, watched)
         except Exception:
-            log.exception("request %s failed", request_id.decode())
+            log.exception("request %s failed", trace.request_id)
             if begun:
                 raise
-            detail = f"the server failed at this; its log knows more under {request_id.decode()}"
+            detail = f"the server failed at this; its log knows more under {trace.request_id}"
             await errors.answer(scope["path"], 500, detail)(scope, receive, watched)
         finally:
             seconds = time.perf_counter() - started
             found = scope.get("route")
             # The template, not the path: a label for each address would never end.
             route = getattr(found, "path", "other")
-            REQUESTS.labels(route, scope["method"], str(status)).inc()
-            SECONDS.labels(route).observe(seconds)
+            metrics.answered(route, scope["method"], status, seconds)
+            tracing.end(trace, route, scope["method"], scope["path"], status)
             if self.access_log:
                 line = {
                     "method": scope["method"],
                     "path": scope["path"],
                     "status": status,
                     "milliseconds": round(seconds * 1000, 3),
-                    "request_id": request_id.decode(),
+                    "request_id": trace.request_id,
+                    "trace_id": trace.trace_id,
+                    "span_id": trace.span_id,
                 }
-                access.info(json.dumps(line))
-
-
-def _identify(scope: Scope) -> bytes:
-    trace = None
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return bytes(value)
-        if name == b"traceparent":
-            trace = _TRACEPARENT.fullmatch(value)
-    return bytes(trace[1]) if trace else secrets.token_hex(16).encode()
+                access.info(json.dumps(line), extra={"fields": line})

@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from service import tracing
 from service.errors import DeadlineExceeded, Unavailable
 from service.repository import MAX_BATCH_SIZE, ModelCard
 
@@ -89,7 +90,7 @@ class Upstream:
         """
         for attempt in (1, 2):
             try:
-                answer = self.client.post(path, content=content, headers=headers)
+                answer = self.client.post(path, content=content, headers=tracing.outgoing() | headers)
                 break
             except httpx.TimeoutException as error:
                 if isinstance(error, httpx.ConnectTimeout):

@@ -92,6 +92,12 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(1 << 20, ge=1024, description="largest request body, uploads apart")
     max_pixels: int = Field(1 << 26, ge=1, description="pixels of one grid")
     watch_interval: float = Field(0.5, gt=0, le=60, description="seconds between looks at the live pointers")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="logs as lines for people, or as a JSON object a line"
+    )
+    otlp_endpoint: str | None = Field(
+        None, description="OpenTelemetry collector, http://host:4318, that traces are sent to; needs the extra otel"
+    )
     access_log: bool = Field(False, description="a JSON line for each request on standard error")
     max_loaded_models: int = Field(
         16, ge=1, description="model versions kept in memory, the least used go first"

@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse
 
 from service import metrics
 from service.api import Phase
+from service.api.jobs import queue_counts
 from service.catalogue import Catalogue
 
 router = APIRouter(tags=["health"])
@@ -41,6 +42,7 @@ async def ready(request: Request) -> JSONResponse:
 
 
 @router.get("/metrics", summary="For Prometheus", response_class=Response)
-def prometheus() -> Response:
+def prometheus(request: Request) -> Response:
     """Prometheus' text format, of all processes."""
-    return Response(metrics.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})
+    jobs, workers = queue_counts(request)
+    return Response(metrics.exposition(jobs, workers), headers={"Content-Type": metrics.CONTENT_TYPE})

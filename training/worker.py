@@ -53,6 +53,13 @@ from service.settings import SettingsError
 from service.settings import load as load_settings
 from training import gate
 
+if __name__ == "__main__":
+    # Before anything is defined: DBOS registers the workflow by its module's name, once.
+    from training.worker import main as run_worker
+
+    run_worker()
+    sys.exit()
+
 BEAT_SECONDS = 2.0
 # A child that fails is started again from its checkpoint; so often without a new one in between, and the job
 # fails.
@@ -691,10 +698,3 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _without_password(url: str) -> str:
     return sa.make_url(url).render_as_string(hide_password=True)
-
-
-if __name__ == "__main__":
-    # Under its own name, so that DBOS registers the workflow once however this module is started.
-    from training import worker
-
-    worker.main()

@@ -9,6 +9,7 @@ import { go, here, link } from "./route.js";
 const LOOK_AGAIN = 4000;
 const MOST_POINTS = 1500;
 const ENDED = ["succeeded", "failed", "cancelled"];
+const NO_WORKER = "No worker is running: jobs wait until one starts (make worker).";
 const STEPS = ["train", "export", "evaluate", "publish", "promote"];
 
 let refuse;
@@ -16,6 +17,7 @@ let watching; // {id, stop}
 let timer;
 let recipes;
 let pictures;
+let workers = [];
 
 export function begin(onProblem) {
   refuse = onProblem;
@@ -98,7 +100,10 @@ async function list() {
   const page = await read("jobs?limit=50");
   const { view, parameters } = here();
   if (view !== "jobs") return;
-  $("workers").textContent = page.workers.length ? `Working: ${page.workers.join(", ")}.` : "No worker is running: jobs wait until one starts (make worker).";
+  const changed = workers.length !== page.workers.length;
+  workers = page.workers;
+  if (changed) watching?.redraw?.();
+  $("workers").textContent = page.workers.length ? `Working: ${page.workers.join(", ")}.` : NO_WORKER;
   const items = page.jobs.map((job) =>
     h("li", {}, h("a", { href: link("jobs", { id: job.id }), "aria-current": job.id === parameters.id ? "true" : undefined },
       h("b", {}, job.request.model), h("span", { class: "hint" }, ` ${job.request.recipe} on ${job.request.dataset}`), badge(job.state),
@@ -134,7 +139,8 @@ async function watch(id) {
       for await (const job of events(`jobs/${encodeURIComponent(id)}/events`, stop.signal)) {
         if (watching !== mine) return;
         take(points, job.progress, id);
-        draw(parts, job, points);
+        mine.redraw = () => draw(parts, job, points);
+        mine.redraw();
         if (last && last !== job.state) {
           say(`The job is ${job.state}.`);
           list().catch(refuse);
@@ -187,7 +193,7 @@ function draw(parts, job, points) {
   parts.bar.replaceChildren(...bar(job));
   parts.note.replaceChildren(
     ...(job.error ? [h("p", { class: "notice problem" }, job.error)] : []),
-    ...(job.note ? [h("p", { class: "notice" }, sentence(job.note))] : []),
+    ...(job.state === "queued" && !workers.length ? [h("p", { class: "notice" }, NO_WORKER)] : []),
     ...(progress?.warnings ?? []).map((text) => h("p", { class: "notice" }, String(text))),
   );
   if (progress || points.length) parts.chart.replaceChildren(curves(points, ["loss_d", "loss_g"]));

@@ -47,7 +47,7 @@ def _catalogue(request: Request) -> Catalogue:
 
 def _summary(catalogue: Catalogue, name: str) -> ModelSummary:
     repository = catalogue.repository
-    reason = catalogue.left_out.get(name)
+    reason = "unloaded" if name in catalogue.withdrawn else catalogue.left_out.get(name)
     pointer = catalogue.pointers.get(name)
     card = None
     if pointer is not None:

@@ -24,7 +24,7 @@ from service.api import Phase, check_ready
 from service.auth import require_admin, require_user
 from service.batching import Batcher, Rows
 from service.catalogue import Catalogue
-from service.errors import BadRequest, BodyTooLarge, Problem, Unavailable, UnsupportedMedia
+from service.errors import BadRequest, BodyTooLarge, Unavailable, UnsupportedMedia
 from service.repository import ModelCard, ModelCorrupt, ModelNotFound, RepositoryError
 from service.settings import Settings
 
@@ -246,8 +246,8 @@ async def load(request: Request, name: str) -> Response:
     check_ready(request)
     parameters = _parameters(_object(await request.body() or b"{}"), "the request")
     if parameters:
-        raise Problem501(
-            f"parameters {', '.join(sorted(parameters))}: a model is loaded as it was published, without any"
+        raise BadRequest(
+            f"parameters {', '.join(sorted(parameters))[:200]} are not supported: a model is loaded as it was published"
         )
     try:
         await _catalogue(request).load(name)
@@ -276,12 +276,6 @@ async def unload(request: Request, name: str) -> Response:
     await asyncio.to_thread(catalogue.repository.versions, name)
     catalogue.withdraw(name)
     return Response(status_code=200)
-
-
-class Problem501(Problem):
-    """Triton's UNSUPPORTED."""
-
-    status = 501
 
 
 def _versions(catalogue: Catalogue) -> list[tuple[str, int]]:

@@ -14,6 +14,10 @@ PATHS = [
     "/datasets/synthetic",
     "/models/{name}",
     "/models/{name}/live",
+    "/v2/models/{name}/infer",
+    "/v2/models/{name}/versions/{version}",
+    "/v2/repository/index",
+    "/v2/repository/models/{name}/load",
 ]
 
 

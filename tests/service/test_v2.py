@@ -148,6 +148,7 @@ def test_tritons_client_loads_unloads_and_reads_index_and_statistics(client_of_t
     client.unload_model("digits", headers=ADMIN)
     assert not client.is_model_ready("digits")
     assert httpx.get(f"http://{address}/generate?model=digits").status_code == 404
+    assert httpx.get(f"http://{address}/models/digits").json()["left_out"] == "unloaded"
     assert httpx.get(f"http://{address}/images/digits/1/0/1.png").status_code == 404
     with pytest.raises(InferenceServerException, match="unloaded") as refused:
         client.infer("digits", inputs(), model_version="1")
@@ -177,7 +178,7 @@ def test_loading_what_is_not_there_or_cannot_be_served_says_why(
         return answer.status_code, answer.json()["error"]
 
     assert load("nothing")[0] == 404
-    assert load("digits", {"parameters": {"config": "{}"}})[0] == 501
+    assert load("digits", {"parameters": {"config": "{}"}})[0] == 400
     publish(repository, "broken", seed=7)
     repository.model_path("broken", 1).write_bytes(b"no network")
     status, error = load("broken")

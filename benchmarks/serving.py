@@ -2,12 +2,14 @@
 
     python -m benchmarks.serving                                  # every side, every case
     python -m benchmarks.serving --sides limit ganserve --cases n16c8 --rounds 3 --seconds 4
-    python -m benchmarks.serving --start                          # only start-up time and memory
+    python -m benchmarks.serving --start                          # start-up time, memory and 304s, and nothing else
+    PEERS=/path/to/environments python -m benchmarks.serving      # where peers/<name>.txt is installed in <name>
 
 The client is wrk, every request has a seed of its own, the sides take turns, and the table gives medians over the
 rounds. The bare limit is what the cores can do without HTTP: one process a core, each turning seeds into latents,
 images (in batches of 32 at most), a grid and its PNG, or an NPZ. Measurements are added to ``serving.json``, from
-which ``serving.md`` is written, so that a table may come from several calls.
+which ``serving.md`` is written, so that a table may come from several calls. Each row tells how many cores other work
+on the machine took meanwhile: what is well above 0 there spoils the row.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -27,7 +30,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +54,17 @@ PEERS = {
     "fastapi + onnxruntime": "benchmarks.peers.plain:onnx",
     "fastapi + torch": "benchmarks.peers.plain:pytorch",
 }
-SIDES = ("limit", "ganserve", *PEERS)
+# Peers with requirements of their own (benchmarks/peers/*.txt): the environment each is installed in is looked for at
+# $PEERS/<name>, and the command is run from its bin folder.
+FRAMEWORKS = {
+    "litserve": ("litserve", ["python", "-m", "benchmarks.peers.lit"]),
+    "bentoml": (
+        "bentoml",
+        ["bentoml", "serve", "benchmarks.peers.bento:Front", "--host", "127.0.0.1", "--port", "{port}"],
+    ),
+    "ray serve": ("ray", ["python", "-m", "benchmarks.peers.rayserve"]),
+}
+SIDES = ("limit", "ganserve", *PEERS, *FRAMEWORKS)
 
 SCRIPT = """
 local seed = math.floor(os.time() * 1000) % 100000000
@@ -77,18 +90,49 @@ def free_port() -> int:
 
 
 def memory_mb(process: int, field: str) -> float:
-    """VmRSS or VmHWM of a process and its children, in MB."""
-    total = 0.0
+    """VmRSS or VmHWM of a process and all below it, in MB."""
+    sizes, parents = {}, {}
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             text = status.read_text()
         except OSError:
             continue
-        pid, parent = int(status.parent.name), int(re.search(r"PPid:\s+(\d+)", text)[1])  # type: ignore[index]
         found = re.search(rf"{field}:\s+(\d+) kB", text)
-        if found and process in (pid, parent):
-            total += int(found[1]) / 1024
+        pid = int(status.parent.name)
+        parents[pid] = int(re.search(r"PPid:\s+(\d+)", text)[1])  # type: ignore[index]
+        sizes[pid] = int(found[1]) / 1024 if found else 0.0
+    total = 0.0
+    for pid, size in sizes.items():
+        above = pid
+        while above in parents and above != process:
+            above = parents[above]
+        total += size if above == process else 0.0
     return total
+
+
+def busy_seconds() -> float:
+    """CPU seconds that the whole machine has spent so far."""
+    user, nice, system, _, _, irq, soft = map(int, Path("/proc/stat").read_text().split(maxsplit=8)[1:8])
+    return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK")
+
+
+def group_seconds(process: int) -> float:
+    """CPU seconds that a process group has spent so far."""
+    total = 0.0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == process:
+            total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def own_seconds() -> float:
+    """CPU seconds of this process and of those children of it that have ended, the client among them."""
+    told = os.times()
+    return told.user + told.system + told.children_user + told.children_system
 
 
 @contextmanager
@@ -103,12 +147,25 @@ def served(side: str, model: Path) -> Iterator[tuple[int, int, float]]:
             command = [sys.executable, "-m", "service", "--port", str(port), "--models", str(model.parents[2])]
             command += ["--data", data, "--default-model", model.parents[1].name]
             environment["GANSERVE_ADMIN_TOKEN"] = "benchmark"
+        elif side in FRAMEWORKS:
+            folder, (program, *arguments) = FRAMEWORKS[side]
+            place = Path(os.environ.get("PEERS", "peers")).resolve() / folder / "bin"
+            command = [str(place / program), *(part.format(port=port) for part in arguments)]
+            environment |= {"PORT": str(port), "PATH": f"{place}:{os.environ['PATH']}", "BENTOML_DO_NOT_TRACK": "1"}
+            environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
         started = time.perf_counter()
         process = subprocess.Popen(
-            command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command,
+            env=environment,
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         try:
             while True:
+                if time.perf_counter() - started > 120:
+                    raise RuntimeError(f"{side} was not ready within 120 s")
                 if process.poll() is not None:
                     raise RuntimeError(f"{side} ended at once with status {process.returncode}: {' '.join(command)}")
                 try:
@@ -124,6 +181,9 @@ def served(side: str, model: Path) -> Iterator[tuple[int, int, float]]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            # What a framework left behind in its own session would disturb the next measurement.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def load(port: int, case: str, seconds: float) -> dict[str, float]:
@@ -188,12 +248,18 @@ def measure(sides: list[str], cases: list[str], model: Path, rounds: int, second
     for turn in range(rounds):
         for side in sides:
             for case in cases:
+                begun, mine = busy_seconds(), own_seconds()
                 if side == "limit":
                     result = limit(model, case, seconds)
                 else:
                     with served(side, model) as (port, pid, _):
                         load(port, case, min(1.0, seconds))
-                        result = load(port, case, seconds) | {"memory_mb": memory_mb(pid, "VmHWM")}
+                        begun, mine = busy_seconds(), own_seconds() + group_seconds(pid)
+                        result: dict[str, float] = load(port, case, seconds) | {"memory_mb": memory_mb(pid, "VmHWM")}
+                        mine -= own_seconds() + group_seconds(pid)
+                        result["elsewhere"] = max(0.0, busy_seconds() - begun + mine) / seconds
+                if side == "limit":
+                    result["elsewhere"] = max(0.0, busy_seconds() - begun - (own_seconds() - mine)) / seconds
                 found.setdefault((side, case), []).append(result)
                 rate = result["requests"] / result["seconds"] * CASES[case][0]
                 print(f"round {turn + 1}: {side}, {case}: {rate:.0f} images/s, p50 {result['p50']:.2f} ms", flush=True)
@@ -246,8 +312,8 @@ def table(record: dict[str, Any]) -> str:
     lines = []
     if rows:
         lines += [
-            "| case | side | requests/s | images/s | of the limit | p50 ms | p95 ms | p99 ms | errors | peak MB |",
-            "|---|---|---|---|---|---|---|---|---|---|",
+            "| case | side | requests/s | images/s | of the limit | p50 ms | p95 ms | p99 ms | errors | peak MB | cores lost to others |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
     for case, (n, connections, form) in CASES.items():
         for row in (row for row in rows if row["case"] == case):
@@ -256,7 +322,7 @@ def table(record: dict[str, Any]) -> str:
             memory = f"{row['memory_mb']:.0f}" if "memory_mb" in row else "-"
             lines.append(
                 f"| n = {n}, {connections} connections, {form} | {row['side']} | {rate:.0f} | {rate * n:.0f} | "
-                f"{share} | {row['p50']:.2f} | {row['p95']:.2f} | {row['p99']:.2f} | {row['errors']:.0f} | {memory} |"
+                f"{share} | {row['p50']:.2f} | {row['p95']:.2f} | {row['p99']:.2f} | {row['errors']:.0f} | {memory} | {row.get('elsewhere', 0):.2f} |"
             )
     if "not_modified" in record:
         told = record["not_modified"]
@@ -278,7 +344,7 @@ def main() -> int:
     parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--start", action="store_true", help="only start-up time, memory and 304s")
+    parser.add_argument("--start", action="store_true", help="start-up time, memory and 304s, and nothing else")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         print("error: wrk is not installed (apt-get install wrk, or brew install wrk)", file=sys.stderr)
@@ -291,8 +357,9 @@ def main() -> int:
         old = [row for row in record.get("rows", []) if (row["side"], row["case"]) not in named]
         record["rows"] = sorted(old + new, key=lambda row: (list(CASES).index(row["case"]), SIDES.index(row["side"])))
         record["how"] = f"{options.rounds} rounds of {options.seconds:g} s"
-    record["not_modified"] = not_modified(model, options.seconds)
-    record["start"] = starts(model, 7)
+    if options.start:
+        record["not_modified"] = not_modified(model, options.seconds)
+        record["start"] = starts(model, 5)
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
     told = table(record)
     print(told)

@@ -65,11 +65,11 @@ class Site:
         request = JobRequest(model="m", recipe="stub", dataset=dataset, images=images, seed=7, **more)
         return self.store.submit(request, key)[0]
 
-    def end(self, job: Job, seconds: float = 45.0) -> Job:
+    def end(self, job: Job, seconds: float = 120.0) -> Job:
         """The job when it has ended."""
         return self.until(lambda: found if (found := self.store.get(job.id)).finished else None, seconds)
 
-    def until(self, condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+    def until(self, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
         """Wait until it is true; its value."""
         limit = time.monotonic() + seconds
         while time.monotonic() < limit:

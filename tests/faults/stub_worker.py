@@ -29,6 +29,8 @@ def slowed(name: str, function: Callable[..., Any], data: Path) -> Callable[...,
 
 def main() -> None:
     data, database, name = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    file = data / "behaviour.json"
+    behaviour = json.loads(file.read_text()) if file.exists() else {}
     stub = (sys.executable, str(Path(__file__).with_name("stub_training.py")), str(data))
     worker._publish = slowed("publish", worker._publish, data)  # type: ignore[assignment]
     worker._promote = slowed("promote", worker._promote, data)  # type: ignore[assignment]
@@ -40,7 +42,8 @@ def main() -> None:
             models=data / "models",
             worker_id=name,
             threads=1,
-            no_progress_seconds=3.0,
+            # Long, since a busy machine is slow to start a process; a test of it asks for less.
+            no_progress_seconds=behaviour.get("no_progress_seconds", 30.0),
             dead_after_seconds=5.0,
             train=(*stub, "train"),
             task=stub,

@@ -90,7 +90,7 @@ def test_the_training_child_dies_with_its_worker(site: Site) -> None:
     child = site.child(worker)
     worker.kill()
     worker.wait()
-    site.until(lambda: not alive(child), 5)
+    site.until(lambda: not alive(child), 20)
 
 
 def test_a_killed_training_child_is_started_again_from_its_checkpoint(
@@ -112,7 +112,7 @@ def test_sigterm_saves_a_checkpoint_and_another_worker_goes_on_at_once(
     job = site.submit(images=500)
     site.reached("train")
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(timeout=10) == 0
+    assert worker.wait(timeout=60) == 0
     assert site.store.workers() == []
     site.worker("w2")
     assert succeeded_once(site, job, expected_weights(500)).worker == "w2"
@@ -182,12 +182,14 @@ def test_a_damaged_checkpoint_costs_only_the_time_since_the_one_before(
         ("collapse", "training: the generator has collapsed: all images look alike"),
         pytest.param("bad", "training: data set 'bad' is empty", marks=slow),
         ("poison", "training failed 3 times without a new checkpoint; last: killed by SIGKILL"),
-        pytest.param("hang", "no progress in 3 s", marks=slow),
+        pytest.param("hang", "no progress in 12 s", marks=slow),
     ],
 )
 def test_a_job_that_cannot_succeed_fails_with_its_reason_and_the_queue_goes_on(
     site: Site, dataset: str, reason: str
 ) -> None:
+    if dataset == "hang":
+        site.behave(no_progress_seconds=12.0)
     site.worker()
     job, healthy = site.submit(dataset), site.submit()
     ended = site.end(job)
@@ -215,8 +217,8 @@ def test_cancel_ends_a_job_in_any_step_and_the_queue_goes_on(site: Site, step: s
     asked = time.monotonic()
     assert site.store.cancel(job.id).state == "cancelled"
     if child is not None:
-        site.until(lambda: not alive(child), 5)
-        assert time.monotonic() - asked < 2.5
+        site.until(lambda: not alive(child), 20)
+        assert time.monotonic() - asked < 5
     assert site.store.cancel(job.id).state == "cancelled", "cancelling twice is no mistake"
     site.behave()
     assert site.end(site.submit(images=50)).state == "succeeded"

@@ -312,7 +312,7 @@ def table(record: dict[str, Any]) -> str:
     lines = []
     if rows:
         lines += [
-            "| case | side | requests/s | images/s | of the limit | p50 ms | p95 ms | p99 ms | errors | peak MB | cores lost to others |",
+            "| case | side | requests/s | images/s | of the limit | p50 ms | p95 ms | p99 ms | errors | peak MB | lost |",
             "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
     for case, (n, connections, form) in CASES.items():
@@ -322,7 +322,8 @@ def table(record: dict[str, Any]) -> str:
             memory = f"{row['memory_mb']:.0f}" if "memory_mb" in row else "-"
             lines.append(
                 f"| n = {n}, {connections} connections, {form} | {row['side']} | {rate:.0f} | {rate * n:.0f} | "
-                f"{share} | {row['p50']:.2f} | {row['p95']:.2f} | {row['p99']:.2f} | {row['errors']:.0f} | {memory} | {row.get('elsewhere', 0):.2f} |"
+                f"{share} | {row['p50']:.2f} | {row['p95']:.2f} | {row['p99']:.2f} | "
+                f"{row['errors']:.0f} | {memory} | {row.get('elsewhere', 0):.2f} |"
             )
     if "not_modified" in record:
         told = record["not_modified"]
@@ -366,7 +367,8 @@ def main() -> int:
     head = (
         f"# Serving speed\n\n{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; "
         f"{record.get('how', '')}; `{model.parents[1].name}` version {model.parent.name}. Peers run one process a "
-        "core, ganserve one process with a lane a core. Made by `python -m benchmarks.serving`.\n\n"
+        "core, ganserve one process with a lane a core. Made by `python -m benchmarks.serving`. Lost: cores that "
+        "other work took meanwhile.\n\n"
     )
     (HERE / "serving.md").write_text(head + told + "\n")
     return 0

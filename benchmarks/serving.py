@@ -312,7 +312,7 @@ def table(record: dict[str, Any]) -> str:
     lines = []
     if rows:
         lines += [
-            "| case | side | requests/s | images/s | of the limit | p50 ms | p95 ms | p99 ms | errors | peak MB | lost |",
+            "| case | side | requests/s | images/s | of limit | p50 ms | p95 ms | p99 ms | errors | peak MB | lost |",
             "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
     for case, (n, connections, form) in CASES.items():

@@ -127,8 +127,8 @@ def main() -> int:
                 times.append((time.thread_time() - begun) / 3)
             cells.append(f"{statistics.median(times) * 1e6:.0f} us, {len(encoder(sheet))} B")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += ["", "Ours is runs without a filter for grey, up for colour. isal would be faster by 0.1 ms at 16 digits (of"]
-    lines += ["some 5 ms in the network) and needs a compiled package more, so it is not used."]
+    lines += ["", "Ours is runs without a filter for grey, up for colour. isal would be faster by 0.1 ms at 16"]
+    lines += ["digits (of some 5 ms in the network) and needs a compiled package more, so it is not used."]
     lines += ["", "Made by `python -m benchmarks.png`."]
     (HERE / "png.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

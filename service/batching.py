@@ -43,6 +43,10 @@ INLINE_BYTES = 1 << 18
 # Most answers are ready by then, and are spared a task that watches the connection.
 WATCH_AFTER_SECONDS = 0.05
 
+# Waiting may be expected to take this share of a request's time. What is admitted closer to its deadline misses it,
+# as runs slow down, answers are encoded, and the event loop has its own queue.
+ADMITTED_SHARE = 0.5
+
 log = logging.getLogger(__name__)
 
 
@@ -231,9 +235,9 @@ class Batcher:
                 reason = f"{waiting} images wait for {name} already, and at most {self.limit} may"
             elif self.queued + job.n > self.total:
                 reason = f"{self.queued} images wait already, and at most {self.total} may"
-            elif wait > timeout:
+            elif wait > ADMITTED_SHARE * timeout:
                 reason = (
-                    f"{self.queued} images wait already, longer than the {timeout:g} s a request may take"
+                    f"{self.queued} images wait already, too long for the {timeout:g} s a request may take"
                 )
             else:
                 if queue is None:

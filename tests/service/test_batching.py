@@ -195,7 +195,7 @@ def test_retry_after_is_what_the_waiting_rows_will_take_at_the_measured_rate(eng
             with pytest.raises(Overloaded) as refused:
                 await batcher.generate(engine, rows(0, 1), keep, timeout=50)
             assert refused.value.headers["Retry-After"] == "10"
-            with pytest.raises(Overloaded, match="longer than the 5 s"):
+            with pytest.raises(Overloaded, match="too long for the 5 s"):
                 await batcher.generate(DummyEngine(card("x")), rows(0, 1), keep, timeout=5)
             engine.gate.set()
             await asyncio.gather(held, waiting)
@@ -363,5 +363,22 @@ def test_the_queues_are_empty_after_a_storm_of_cancellations(engine: DummyEngine
                     assert len(answer) == 1 + index % 20
             await until(lambda: batcher.queued == 0)
             assert not batcher._queues
+
+    run(check)
+
+
+def test_what_would_start_late_in_its_time_is_refused_at_once(engine: DummyEngine) -> None:
+    async def check() -> None:
+        async with batching() as batcher:
+            held = await hold(batcher, engine)
+            waiting = asyncio.create_task(batcher.generate(engine, rows(0, 100), keep, timeout=50))
+            await until(lambda: batcher.queued == 100)
+            batcher._cost["m"] = 0.1
+            with pytest.raises(Overloaded):
+                await batcher.generate(engine, rows(0, 1), keep, timeout=15)
+            admitted = asyncio.create_task(batcher.generate(engine, rows(0, 1), keep, timeout=30))
+            await until(lambda: batcher.queued == 101)
+            engine.gate.set()
+            await asyncio.gather(held, waiting, admitted)
 
     run(check)

@@ -113,15 +113,45 @@ def test_a_judge_cannot_learn_without_labels(cache: Path) -> None:
         judge.for_dataset(Dataset("bars", bars().images, None, ()))
 
 
-def test_the_residual_judge_learns_colour_and_comes_back_from_its_files(tmp_path: Path) -> None:
+def test_the_whitened_judge_learns_colour_and_comes_back_from_its_files(tmp_path: Path) -> None:
     data = bars(channels=3)
     rest, held_out = data.subset(torch.arange(200)), data.subset(torch.arange(200, 240))
-    network, accuracies = judge.fit(rest, held_out, epochs=6, batch=32, architecture="residual", flip=True)
+    network, accuracies = judge.fit_whitened(rest, held_out, epochs=6, batch=32)
     assert max(accuracies) > 0.95
     path = tmp_path / "bars.safetensors"
     judge.write(path, network, data, {})
-    assert json.loads(path.with_suffix(".json").read_text())["architecture"] == "residual"
+    assert json.loads(path.with_suffix(".json").read_text())["architecture"] == "whitened"
     assert judge.read(path).accuracy(held_out) == max(accuracies)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_frozen_first_convolution_whitens_patches_and_is_not_trained(channels: int) -> None:
+    images = bars(channels=channels).images[:100].float() / 255
+    network = judge.Whitened(channels, 2)
+    network.see(images)
+    frozen = network.whiten.weight.clone()
+    patches = torch.nn.functional.unfold(images - 0.5, 4, stride=3).transpose(1, 2).flatten(0, 1)
+    seen = patches @ frozen.flatten(1).T
+    # Filters come in pairs of opposite sign; what they see is of one strength, and no two of a kind correlate.
+    half = int(frozen.flatten(1).any(1).sum()) // 2
+    assert half == 16
+    assert torch.equal(frozen[half : 2 * half], -frozen[:half])
+    together = seen[:, :half].T @ seen[:, :half] / len(seen)
+    assert torch.allclose(together, torch.diag(together.diagonal()), atol=1e-2)
+    assert 0.5 < together.diagonal().min() <= together.diagonal().max() < 1.01
+    assert not network.whiten.weight.requires_grad
+    logits, features = network(images)
+    assert logits.shape == (100, 2)
+    assert features.shape == (100, 160)
+    logits.sum().backward()
+    assert network.whiten.weight.grad is None
+    assert torch.equal(network.whiten.weight, frozen)
+
+
+def test_what_is_for_the_plain_judge_is_refused_for_the_whitened_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        judge.main(["--dataset", "digits", "--architecture", "whitened", "--flip"])
+    assert "always mirrors" in capsys.readouterr().err
 
 
 def test_noise_is_of_another_strength_in_each_image_and_stays_in_range() -> None:

@@ -37,8 +37,8 @@ def sheet(images: torch.Tensor) -> bytes:
 
 
 def curves(run: Path) -> None:
-    """Draw ``curves.png`` from the run's logs: losses, D's answers, and the held-out score."""
-    log, snapshots = _lines(run / "log.jsonl"), _lines(run / "snapshots.jsonl")
+    """Draw ``curves.png`` from the run's logs: losses, D's answers, an epoch's means, and the held-out score."""
+    log, epochs, snapshots = (_lines(run / f"{name}.jsonl") for name in ("log", "epochs", "snapshots"))
     if not log:
         return
     import matplotlib
@@ -46,10 +46,11 @@ def curves(run: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 3, figsize=(15, 4), layout="constrained")
+    figure, axes = pyplot.subplots(1, 4, figsize=(20, 4), layout="constrained")
     _plot(axes[0], log, ("loss_d", "loss_g", "wasserstein"), "losses")
     _plot(axes[1], log, ("d_real", "d_fake_before", "d_fake_after"), "D(x), D(G(z)) before and after G's step")
-    _plot(axes[2], snapshots, ("score",), "held-out Frechet distance")
+    _plot(axes[2], epochs, ("loss_d", "loss_g"), "mean losses of each epoch")
+    _plot(axes[3], snapshots, ("score",), "held-out Frechet distance")
     figure.savefig(run / "curves.png", dpi=80)
     pyplot.close(figure)
 

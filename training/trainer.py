@@ -5,11 +5,13 @@ A run lives in one folder::
     config.json        what was asked for, in full
     status.json        {"state": "running" | "finished" | "stopped" | "failed", ...}
     log.jsonl          one line a log interval: losses, D(x), D(G(z)), images/s
+    epochs.jsonl       one line an epoch: mean losses over its steps
     snapshots.jsonl    one line a snapshot: held-out scores
     checkpoints/       everything that is needed to go on, bit for bit
     best.safetensors   the generator (its EMA, if the recipe keeps one) of the best snapshot
     samples/           fresh noise for each class, and the same noise across all classes
     curves.png
+    report.html        all of it in one self-contained file
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from training import checkpoint, guard, networks, pictures, recipes, selection, teacher
+from training import report as html
 from training.data import Dataset, class_counts, split_held_out
 from training.losses import LOSSES, gradient_penalty, zero_centred_penalty
 from training.networks import projected
@@ -165,6 +168,7 @@ def train(
             measures = loop.advance(measure=logs)
             if logs:
                 files.log(measures, clock)
+            files.epoch()
             if loop.step % snapshot_every == 0 or loop.step == loop.total_steps:
                 files.snapshot(score)
             by_steps = intervals.checkpoint_steps and loop.step % intervals.checkpoint_steps == 0
@@ -182,6 +186,8 @@ def train(
         report({"event": "failed", "reason": str(error)})
         raise
     status = files.status("finished", seconds=round(clock.seconds, 1))
+    if accelerator.is_main_process:
+        html.write(run)
     report({"event": "finished", **status})
     return status
 
@@ -223,6 +229,7 @@ class Loop:
         self.logit_gap: float | None = None
         self.total_steps = max(1, math.ceil(config.images / (recipe.batch * recipe.d_steps)))
         self.epoch, self.order = -1, torch.empty(0, dtype=torch.int64)
+        self.losses = MeanLosses(self.device)
         # Each process draws its own noise; weights above were drawn alike.
         torch.manual_seed(config.seed * 1_000_003 + 1 + self.rank)
 
@@ -245,11 +252,20 @@ class Loop:
                 fake = self._fake(fake_label)
             self._step_generator(fake, fake_label, real, label)
         self.step += 1
+        self.losses.add(self._last_loss_d, self._last_loss_g)
         if self.ema is not None:
             self._update_ema()
         if not measure:
             return {}
         return self._measure(fake_label)
+
+    def epoch_means(self) -> dict[str, float] | None:
+        """Mean losses of the epoch that this step ended, or None while one is under way."""
+        per_epoch = len(self.images) // self.recipe.batch
+        draws = self.step * self.recipe.d_steps
+        if draws // per_epoch == (draws - self.recipe.d_steps) // per_epoch:
+            return None
+        return {"epoch": draws // per_epoch, **self.losses.take()}
 
     def _schedule(self) -> None:
         start = self.recipe.decay_from
@@ -391,6 +407,7 @@ class Loop:
             "step": self.step,
             "best": self.best,
             "strikes": self.guard.strikes,
+            "losses": self.losses.state(),
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
@@ -403,6 +420,8 @@ class Loop:
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`state`."""
         self.step, self.best, self.guard.strikes = state["step"], state["best"], state["strikes"]
+        if "losses" in state:  # checkpoints of earlier versions lack it
+            self.losses.load_state(state["losses"])
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
         if self.ema is not None:
@@ -433,6 +452,35 @@ class Loop:
             raise TrainingError(f"cannot start from {weights.name}: {error}") from error
         if self.ema is not None:
             self.ema.load_state_dict(self.generator.state_dict())
+
+
+class MeanLosses:
+    """Sums of both sides' losses since the last :meth:`take`, kept on the device so that no step waits for them."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums, self.steps = torch.zeros(2, dtype=torch.float64, device=device), 0
+
+    def add(self, loss_d: Tensor, loss_g: Tensor) -> None:
+        """One step's losses, scalars."""
+        self.sums[0] += loss_d
+        self.sums[1] += loss_g
+        self.steps += 1
+
+    def take(self) -> dict[str, float]:
+        """Their means; counting begins anew."""
+        mean_d, mean_g = (self.sums / max(1, self.steps)).tolist()
+        self.sums.zero_()
+        self.steps = 0
+        return {"loss_d": mean_d, "loss_g": mean_g}
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"sums": self.sums.tolist(), "steps": self.steps}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state`."""
+        self.sums.copy_(torch.tensor(state["sums"], dtype=torch.float64))
+        self.steps = state["steps"]
 
 
 def draw_latents(recipe: recipes.Recipe, rows: int, device: torch.device) -> Tensor:
@@ -562,6 +610,13 @@ class RunFiles:
             }
         )
 
+    def epoch(self) -> None:
+        """One line in ``epochs.jsonl`` where a step ends an epoch."""
+        means = self.loop.epoch_means()
+        if means is not None and self.main:
+            line = {name: round(value, 5) for name, value in means.items()}
+            append_json(self.run / "epochs.jsonl", {"step": self.loop.step, "images": self.loop.images_seen, **line})
+
     def snapshot(self, score: selection.Score) -> None:
         """Score the generator as it stands, keep it if it is the best so far, draw its samples.
 
@@ -591,6 +646,7 @@ class RunFiles:
             loop.best = line
             tensors = {k: v.contiguous().cpu() for k, v in net.state_dict().items()}
             checkpoint.write_atomically(self.run / "best.safetensors", to_safetensors(tensors))
+        html.write(self.run)
 
     def checkpoint(self) -> None:
         """Save everything; all processes take part, the first one writes."""
@@ -675,7 +731,7 @@ def _open_run(run: Path, config: RunConfig, resume: bool, report: Report) -> dic
 
 def _trim(run: Path, step: int) -> None:
     """Drop what was logged after the checkpoint, so that a resumed run reads like an undisturbed one."""
-    for name in ("log.jsonl", "snapshots.jsonl"):
+    for name in ("log.jsonl", "epochs.jsonl", "snapshots.jsonl"):
         file = run / name
         if file.exists():
             lines = [json.loads(line) for line in _whole_lines(file)]

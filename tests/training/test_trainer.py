@@ -43,6 +43,7 @@ def test_every_recipe_trains_and_leaves_pictures_logs_and_weights(recipe: str, d
     assert ("wasserstein" in lines[0]) == recipe.startswith("wgan")
     assert (run / "best.safetensors").exists()
     assert (run / "curves.png").exists()
+    assert "finished" in (run / "report.html").read_text(encoding="utf-8")
     kinds = {path.name.rsplit("-", 1)[0] for path in (run / "samples").iterdir()}
     assert kinds == ({"fresh", "same-noise"} if recipes.get(recipe).conditional else {"fresh"})
 
@@ -97,6 +98,25 @@ def test_killed_at_100_steps_and_resumed_to_200_equals_200_in_one_go_bit_for_bit
         for n in ("whole", "parts")
     )
     assert whole == parts
+    epochs = [(tmp_path / name / "epochs.jsonl").read_text() for name in ("whole", "parts")]
+    assert epochs[0] == epochs[1]
+    assert len(epochs[0].splitlines()) == 1, "200 steps are two epochs less a few"
+
+
+def test_an_epochs_mean_losses_are_those_of_its_steps(digits: Dataset, tmp_path: Path) -> None:
+    few = digits.subset(torch.arange(100))
+    intervals = trainer.Intervals(log_steps=1, snapshots=1)
+    trainer.train(small("gan-bn", few, images=16 * 12), few, tmp_path / "run", report=silent, intervals=intervals)
+    steps, epochs = (
+        [json.loads(line) for line in (tmp_path / "run" / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("log", "epochs")
+    )
+    length = epochs[0]["step"]
+    assert [line["epoch"] for line in epochs] == list(range(1, 12 // length + 1))
+    for number, epoch in enumerate(epochs):
+        own = steps[number * length : (number + 1) * length]
+        for name in ("loss_d", "loss_g"):
+            assert epoch[name] == pytest.approx(sum(line[name] for line in own) / length, abs=1e-4)
 
 
 def test_two_processes_train_one_network_together(tmp_path: Path) -> None:

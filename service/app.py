@@ -20,7 +20,7 @@ from service.auth import Auth
 from service.batching import Batcher
 from service.catalogue import Catalogue, Opener
 from service.engine import CPU
-from service.middleware import BodyLimit, Observe
+from service.middleware import BodyLimit, Head, Observe
 from service.remote import RemoteEngine, Upstream
 from service.repository import Repository
 from service.settings import Settings, load
@@ -54,8 +54,9 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.batcher = Batcher(
-            # A GPU takes one run at a time; a CPU, or another server, takes one on each lane.
-            lanes=settings.lane_count if upstream or catalogue.provider == CPU else 1,
+            # A CPU, or another server, takes a run on each lane. A GPU takes one at a time: a second lane prepares
+            # the next and encodes the last one meanwhile.
+            lanes=settings.lane_count if upstream or catalogue.provider == CPU else 2,
             limit=settings.max_queued_images,
             total=settings.queue_limit,
             delay=settings.batch_delay_ms / 1000,
@@ -94,6 +95,7 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
     app.include_router(page.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, exempt=("/datasets/",))
+    app.add_middleware(Head)
     app.add_middleware(Observe, access_log=settings.access_log, telemetry=telemetry)
     return app
 

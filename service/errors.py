@@ -234,4 +234,5 @@ def _methods(request: Request) -> set[str]:
         for route in [entry] if router is None else router.routes:
             if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
                 found |= route.methods or set()
-    return found
+    # See service.middleware.Head.
+    return found | {"HEAD"} if "GET" in found else found

@@ -1,4 +1,4 @@
-"""Pure ASGI middleware: the limit on bodies, and what is observed of every request."""
+"""Pure ASGI middleware: HEAD wherever there is GET, the limit on bodies, and what is observed of every request."""
 
 from __future__ import annotations
 
@@ -13,6 +13,42 @@ from service import errors, metrics, tracing
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("ganserve.access")
+
+
+class Head:
+    """Answer HEAD as GET would be answered, without the body.
+
+    The answer is made all the same, so that its length is the true one; a stream is ended before its first part.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass HEAD on as GET; send what starts the answer and nothing else."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+        # A copy: the server and the metrics shall go on to see HEAD.
+        inner = {**scope, "method": "GET"}
+
+        async def headers_only(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+            else:
+                raise _HeadersSent
+
+        try:
+            await self.app(inner, receive, headers_only)
+        except _HeadersSent:
+            await send({"type": "http.response.body"})
+        finally:
+            if "route" in inner:
+                scope["route"] = inner["route"]
+
+
+class _HeadersSent(Exception):  # noqa: N818  never leaves this module
+    pass
 
 
 class BodyLimit:

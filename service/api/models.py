@@ -7,9 +7,9 @@ import hashlib
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
-from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.api.generate import matches
 from service.auth import require_admin, require_user
 from service.catalogue import Catalogue
 from service.errors import Conflict, NotFound, PreconditionFailed
@@ -67,8 +67,11 @@ def _summary(catalogue: Catalogue, name: str) -> ModelSummary:
 
 
 def _pointer_tag(pointer: LivePointer | None) -> str:
-    told = pointer.model_dump_json() if pointer else "none"
-    return f'"{hashlib.blake2b(told.encode(), digest_size=16).hexdigest()}"'
+    return _tag((pointer.model_dump_json() if pointer else "none").encode())
+
+
+def _tag(content: bytes) -> str:
+    return f'"{hashlib.blake2b(content, digest_size=16).hexdigest()}"'
 
 
 # Plain functions: they read the disk, so they belong on a thread.
@@ -98,14 +101,18 @@ def version(request: Request, name: str, version: Version) -> ModelCard:
     "/{name}/{version}/samples.png",
     summary="Samples of one version",
     dependencies=[Depends(require_user)],
-    response_class=FileResponse,
+    response_class=Response,
 )
-def samples(request: Request, name: str, version: Version) -> FileResponse:
+def samples(request: Request, name: str, version: Version) -> Response:
     """One row a class, fixed seeds."""
-    path = _catalogue(request).repository.samples_path(name, version)
-    if not path.is_file():
-        raise NotFound(f"{name} version {version} has no samples.png")
-    return FileResponse(path, media_type="image/png", headers={"Cache-Control": "max-age=86400"})
+    try:
+        content = _catalogue(request).repository.samples_path(name, version).read_bytes()
+    except FileNotFoundError:
+        raise NotFound(f"{name} version {version} has no samples.png") from None
+    headers = {"Cache-Control": "max-age=86400", "ETag": _tag(content)}
+    if matches(request.headers.get("if-none-match"), headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers=headers, media_type="image/png")
 
 
 @router.put("/{name}/live", summary="Promote or roll back", dependencies=[Depends(require_admin)])

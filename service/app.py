@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service import errors, tracing
-from service.api import Phase, include_routers, page
+from service.api import Phase, include_routers, page, reference
 from service.auth import Auth
 from service.batching import Batcher
 from service.catalogue import Catalogue, Opener
@@ -139,11 +139,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             routes=app.routes,
             tags=app.openapi_tags,
         )
-        schema.setdefault("components", {})["securitySchemes"] = {
-            "token": {"type": "http", "scheme": "bearer"}
-        }
-        schema["security"] = [{}, {"token": []}]
-        app.openapi_schema = schema
+        app.openapi_schema = reference.complete(schema)
     return app.openapi_schema
 
 

@@ -334,22 +334,6 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         "description": "The images",
         "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA.values()},
     },
-    304: {"description": "The client has it already"},
-    **{
-        code: {"description": text, "content": {"application/problem+json": {"schema": {"type": "object"}}}}
-        for code, text in {
-            400: "Broken JSON",
-            401: "A token is needed",
-            404: "No such model or version",
-            406: "Nothing that Accept takes",
-            413: "Body too large",
-            415: "Not JSON",
-            422: "Wrong field or value",
-            429: "Too many images wait; see Retry-After",
-            503: "Starting, stopping, or the model is left out",
-            504: "The deadline passed",
-        }.items()
-    },
 }
 
 

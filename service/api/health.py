@@ -19,7 +19,11 @@ async def live() -> dict[str, str]:
     return {"status": "live"}
 
 
-@router.get("/health/ready", summary="Requests can be served", responses={503: {"description": "Not now"}})
+@router.get(
+    "/health/ready",
+    summary="Requests can be served",
+    responses={503: {"description": "Not now; `status` says why", "content": {"application/json": {}}}},
+)
 async def ready(request: Request) -> JSONResponse:
     """200 when some model can be served, else 503; names the provider, what is loaded, and what is left out and why."""
     state = request.app.state
@@ -41,7 +45,12 @@ async def ready(request: Request) -> JSONResponse:
     return JSONResponse(body, 200 if status == "ready" else 503, {"Cache-Control": "no-store"})
 
 
-@router.get("/metrics", summary="For Prometheus", response_class=Response)
+@router.get(
+    "/metrics",
+    summary="For Prometheus",
+    response_class=Response,
+    responses={200: {"description": "Metrics", "content": {"text/plain": {}}}},
+)
 def prometheus(request: Request) -> Response:
     """Prometheus' text format, of all processes."""
     jobs, workers = queue_counts(request)

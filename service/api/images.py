@@ -21,7 +21,7 @@ router = APIRouter(tags=["images"])
     "/images/{model}/{version}/{label}/{seed}.png",
     summary="One image at its address",
     response_class=Response,
-    responses={200: {"content": {"image/png": {}}}, 304: {"description": "The client has it already"}},
+    responses={200: {"description": "The image", "content": {"image/png": {}}}},
 )
 async def image(
     request: Request,

@@ -102,6 +102,7 @@ def version(request: Request, name: str, version: Version) -> ModelCard:
     summary="Samples of one version",
     dependencies=[Depends(require_user)],
     response_class=Response,
+    responses={200: {"description": "The sheet", "content": {"image/png": {}}}},
 )
 def samples(request: Request, name: str, version: Version) -> Response:
     """One row a class, fixed seeds."""

@@ -55,8 +55,7 @@ class MorphQuery(BaseModel):
         200: {
             "description": "An animation that loops",
             "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA.values()},
-        },
-        304: {"description": "The client has it already"},
+        }
     },
 )
 async def morph(request: Request, asked: Annotated[MorphQuery, Query()]) -> Response:

@@ -102,9 +102,7 @@ class Stream(StreamingResponse):
         200: {
             "description": "Rows offset to offset + n, as they are made",
             "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA.values()},
-        },
-        304: {"description": "The client has it already"},
-        501: {"description": "parquet needs the extra ganserve[parquet]"},
+        }
     },
 )
 async def synthetic(request: Request, asked: Annotated[SyntheticQuery, Query()]) -> Response:

@@ -52,12 +52,6 @@ _INFER: dict[str, Any] = {
         "content": {
             "application/json": {
                 "schema": {"type": "object", "required": ["inputs"]},
-                "example": {
-                    "inputs": [
-                        {"name": "latent", "shape": [1, 4], "datatype": "FP32", "data": [0.1, -1.2, 0.7, 0.3]},
-                        {"name": "label", "shape": [1, 1], "datatype": "INT64", "data": [3]},
-                    ]
-                },
             },
             BINARY: {"schema": {"type": "string", "format": "binary"}},
         },
@@ -71,6 +65,15 @@ _INFER: dict[str, Any] = {
             "description": "bytes of the JSON part where tensors follow it; 0: the body is the only input's tensor",
         }
     ],
+}
+_INFERRED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The images; with `binary_data` as bytes behind the JSON part",
+        "content": {
+            "application/json": {"schema": {"type": "object"}},
+            BINARY: {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
 }
 
 
@@ -94,7 +97,7 @@ async def live() -> dict[str, bool]:
     return {"live": True}
 
 
-@router.get("/health/ready", summary="Some model can be served", responses={400: {"description": "Not now"}})
+@router.get("/health/ready", summary="Some model can be served")
 async def ready(request: Request) -> dict[str, bool]:
     """200, or the 400 that Triton answers."""
     catalogue = _catalogue(request)
@@ -342,6 +345,7 @@ class Inference:
     summary="Images of latent vectors",
     dependencies=_user,
     response_class=Response,
+    responses=_INFERRED,
     openapi_extra=_INFER,
 )
 async def infer(request: Request, name: str) -> Response:
@@ -354,6 +358,7 @@ async def infer(request: Request, name: str) -> Response:
     summary="Images of latent vectors, by one version",
     dependencies=_user,
     response_class=Response,
+    responses=_INFERRED,
     openapi_extra=_INFER,
 )
 async def version_infer(request: Request, name: str, version: Version) -> Response:

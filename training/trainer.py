@@ -43,6 +43,10 @@ from training.networks import projected
 # A young generator shows one grey blur; only one that still does after so many steps, and after this share of its
 # run, has collapsed.
 GRACE_STEPS, GRACE_SHARE = 500, 0.2
+# Scoring a snapshot takes about as long as training on a tenth of so many images; short runs have fewer of them.
+SNAPSHOT_IMAGES = 10_000
+# Drawing curves.png takes a second, and report.html has the same curves at each snapshot.
+CURVES_SECONDS = 60.0
 
 Event = dict[str, Any]
 Report = Callable[[Event], None]
@@ -98,9 +102,15 @@ class Intervals:
     """How often a run logs (steps), and checkpoints and takes snapshots (times in a whole run)."""
 
     log_steps: int = 100
-    snapshots: int = 20
+    snapshots: int | None = None  # 20, but no closer than SNAPSHOT_IMAGES
     checkpoint_seconds: float = 60.0
     checkpoint_steps: int | None = None
+
+    def snapshot_steps(self, total: int, images_per_step: int) -> int:
+        """Steps between snapshots, which decide the best one: counted, not timed, so that every run has the same."""
+        if self.snapshots is not None:
+            return max(1, total // self.snapshots)
+        return max(total // 20, math.ceil(SNAPSHOT_IMAGES / images_per_step))
 
 
 def configure(
@@ -161,7 +171,7 @@ def train(
 
     files.status("running")
     clock = Clock(loop.images_seen)
-    snapshot_every = max(1, loop.total_steps // intervals.snapshots)
+    snapshot_every = intervals.snapshot_steps(loop.total_steps, loop.recipe.batch * loop.recipe.d_steps)
     try:
         while loop.step < loop.total_steps:
             logs = (loop.step + 1) % intervals.log_steps == 0 or loop.step + 1 == loop.total_steps
@@ -183,11 +193,11 @@ def train(
         files.checkpoint()
     except TrainingError as error:
         files.status("failed", reason=str(error))
+        files.draw()
         report({"event": "failed", "reason": str(error)})
         raise
     status = files.status("finished", seconds=round(clock.seconds, 1))
-    if accelerator.is_main_process:
-        html.write(run)
+    files.draw()
     report({"event": "finished", **status})
     return status
 
@@ -568,6 +578,7 @@ class RunFiles:
         self.run, self.config, self.loop = run, config, loop
         self.main = accelerator.is_main_process
         self.report: Report = report if self.main else (lambda event: None)
+        self.drawn = time.monotonic()
 
     def status(self, state: str, **more: Any) -> dict[str, Any]:
         """Replace ``status.json``."""
@@ -617,6 +628,13 @@ class RunFiles:
             line = {name: round(value, 5) for name, value in means.items()}
             append_json(self.run / "epochs.jsonl", {"step": self.loop.step, "images": self.loop.images_seen, **line})
 
+    def draw(self) -> None:
+        """Bring ``curves.png`` and ``report.html`` up to date."""
+        if self.main:
+            pictures.curves(self.run)
+            html.write(self.run)
+            self.drawn = time.monotonic()
+
     def snapshot(self, score: selection.Score) -> None:
         """Score the generator as it stands, keep it if it is the best so far, draw its samples.
 
@@ -633,7 +651,8 @@ class RunFiles:
         line = {"step": loop.step, "images": loop.images_seen, **scores}
         append_json(self.run / "snapshots.jsonl", line)
         sheet = pictures.sample_sheets(self.run, loop.step, render, config.classes if loop.classes else ())
-        pictures.curves(self.run)
+        if time.monotonic() - self.drawn > CURVES_SECONDS:
+            self.draw()
         self.report({"event": "samples", "path": str(sheet.relative_to(self.run)), **line})
         young = loop.step < max(GRACE_STEPS, loop.total_steps * GRACE_SHARE)
         try:

@@ -263,3 +263,11 @@ def test_a_warm_start_from_another_shape_is_refused(digits: Dataset, tmp_path: P
     config = small("cgan", digits, init=str(tmp_path / "first" / "best.safetensors"))
     with pytest.raises(trainer.TrainingError, match="cannot start from"):
         trainer.train(config, digits, tmp_path / "second", report=silent)
+
+
+@pytest.mark.parametrize(
+    ("snapshots", "steps", "apart"),
+    [(None, 100_000, 5000), (None, 400, 157), (None, 10, 157), (20, 400, 20), (4, 2, 1)],
+)
+def test_short_runs_have_fewer_snapshots_unless_told_how_many(snapshots: int | None, steps: int, apart: int) -> None:
+    assert trainer.Intervals(snapshots=snapshots).snapshot_steps(steps, 64) == apart

@@ -12,7 +12,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /srv/ganserve
 COPY pyproject.toml constraints.txt README.md ./
 # Without the sources there is nothing to build but the list of needs: this layer lasts until a version changes.
-RUN pip install --constraint constraints.txt '.[otel]' && rm -rf build ganserve.egg-info
+RUN pip install --constraint constraints.txt '.[otel,parquet]' && rm -rf build ganserve.egg-info
 RUN useradd --uid 10001 --no-create-home --home-dir /srv/ganserve/var --shell /usr/sbin/nologin ganserve \
     && install --directory --owner ganserve --group ganserve models var
 ENV GANSERVE_HOST=0.0.0.0 GANSERVE_PORT=8000 GANSERVE_MODELS=/srv/ganserve/models GANSERVE_DATA=/srv/ganserve/var

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator
 from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
@@ -13,6 +14,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.types import Receive, Scope, Send
 
 from service import errors, tracing
 from service.api import Phase, include_routers, page, reference
@@ -23,7 +25,27 @@ from service.engine import CPU
 from service.middleware import BodyLimit, Head, Observe
 from service.remote import RemoteEngine, Upstream
 from service.repository import Repository
+from service.revalidation import Revalidation
 from service.settings import Settings, load
+
+
+class Service(FastAPI):
+    """The application, and before it the answers that need none of it."""
+
+    # Unset where every request is traced or logged.
+    remembered: Revalidation | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 304 from memory, or as every application."""
+        if self.remembered is not None and scope["type"] == "http" and scope["method"] == "GET":
+            began = time.perf_counter()
+            if (found := self.remembered.find(scope)) is not None:
+                messages, counter = found
+                for message in messages:
+                    await send(message)
+                counter.count(time.perf_counter() - began)
+                return
+        await super().__call__(scope, receive, send)
 
 
 def create_app(settings: Settings | None = None, *, open_engine: Opener | None = None) -> FastAPI:
@@ -77,7 +99,7 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
                 if telemetry is not None:
                     await asyncio.to_thread(telemetry.close)
 
-    app = FastAPI(
+    app = Service(
         title="ganserve",
         summary="Labelled, reproducible images from small GANs",
         version=_version(),
@@ -90,6 +112,9 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
     app.state.auth = Auth.of(settings.token, settings.admin_token)
     app.state.catalogue = catalogue
     app.state.phase = Phase.STARTING
+    app.state.revalidation = Revalidation(app.state)
+    if telemetry is None and not settings.access_log:
+        app.remembered = app.state.revalidation
     errors.install(app)
     include_routers(app)
     app.include_router(page.router)

@@ -149,16 +149,22 @@ class Catalogue:
             ModelNotFound, VersionNotFound: each says what there is.
             ModelCorrupt: it is left out, and why.
         """
+        if (card := self.known(name, version)) is not None:
+            return card
         wanted = name or self.default
         if wanted in self.withdrawn:
             raise ModelNotFound(
                 f"model {wanted} is unloaded: POST /v2/repository/models/{wanted}/load loads it again"
             )
-        if wanted is not None:
-            chosen = version or self.live.get(wanted)
-            if chosen is not None and (card := self.cards.get((wanted, chosen))) is not None:
-                return card
         return await self._find(wanted, version)
+
+    def known(self, name: str | None = None, version: int | None = None) -> ModelCard | None:
+        """The same without a look on the disk; None: that is needed, or the model is withdrawn."""
+        wanted = name or self.default
+        if wanted is None or wanted in self.withdrawn:
+            return None
+        chosen = version or self.live.get(wanted)
+        return None if chosen is None else self.cards.get((wanted, chosen))
 
     async def engine(self, name: str, version: int | None = None) -> Engine:
         """The engine of a version, loaded now if need be; raises as :meth:`card`."""

@@ -74,6 +74,11 @@ def outgoing() -> dict[str, str]:
     return told
 
 
+def is_request_id(told: bytes) -> bool:
+    """Whether a caller's request id is taken as it is."""
+    return _REQUEST_ID.fullmatch(told) is not None
+
+
 def begin(headers: Iterable[tuple[bytes, bytes]], method: str, telemetry: Telemetry | None = None) -> Trace:
     """Open the trace of a request, or take the caller's further, and work on it from here on."""
     request_id: str | None = None

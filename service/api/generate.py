@@ -7,7 +7,7 @@ import json
 import re
 import secrets
 import zlib
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal
@@ -47,8 +47,6 @@ MEDIA: dict[Format, str] = {
 ENCODERS = f"2|{PIL.__version__}|{zlib.ZLIB_RUNTIME_VERSION}|{features.version_module('webp')}"
 IMMUTABLE = "max-age=31536000, immutable"
 LONGEST_SEED_HEADER = 1024
-# Longer questions are not remembered, so that what is remembered is bounded.
-LONGEST_KNOWN = 1024
 WEBP_SIDE = 16383
 
 Seed = Annotated[int, Field(strict=True, ge=0, lt=MAX_SEED)]
@@ -400,39 +398,6 @@ def _parameters() -> list[dict[str, Any]]:
     return found
 
 
-class _Known:
-    """Answers 304 of this process: what a repeated question costs when the client has the answer already.
-
-    An entry holds the card that it was made from. It counts only while the same card, provider and role would
-    answer, so a swapped version is asked anew.
-    """
-
-    most = 4096
-
-    def __init__(self) -> None:
-        self._entries: dict[Hashable, tuple[ModelCard, str, Response]] = {}
-
-    def find(self, key: Hashable, card: ModelCard | None, provider: str) -> Response | None:
-        found = self._entries.get(key)
-        if found is None or found[0] is not card or found[1] != provider:
-            return None
-        return found[2]
-
-    def keep(self, key: Hashable, card: ModelCard, provider: str, answer: Response) -> None:
-        if len(self._entries) >= self.most:
-            # The oldest goes: Python keeps the order of insertion.
-            self._entries.pop(next(iter(self._entries)), None)
-        self._entries[key] = (card, provider, answer)
-
-
-def _known(request: Request) -> _Known:
-    state = request.app.state
-    found = getattr(state, "not_modified", None)
-    if not isinstance(found, _Known):
-        found = state.not_modified = _Known()
-    return found
-
-
 @router.get(
     "/generate",
     summary="Generate images (for a browser, an <img>, a cache)",
@@ -443,23 +408,12 @@ def _known(request: Request) -> _Known:
 async def get(request: Request) -> Response:
     """The same as POST; lists are repeated parameters or comma-separated."""
     admit(request)
-    query = request.scope["query_string"]
-    asked = parse_query(query)
-    told = request.headers.get("if-none-match")
-    if told is None:
-        return await answer(request, asked)
-    accept = request.headers.get("accept", "*/*")
-    key = (query, accept, told)
-    if len(query) + len(accept) + len(told) > LONGEST_KNOWN:
-        return await answer(request, asked)
-    catalogue: Catalogue = request.app.state.catalogue
-    card = await catalogue.card(asked.model, asked.version)
-    known = _known(request)
-    if (same := known.find(key, card, catalogue.provider)) is not None:
-        return same
+    asked = parse_query(request.scope["query_string"])
     made = await answer(request, asked)
     if made.status_code == 304:
-        known.keep(key, card, catalogue.provider, made)
+        state = request.app.state
+        card = await state.catalogue.card(asked.model, asked.version)
+        state.revalidation.keep(request, made, card, asked.model, asked.version)
     return made
 
 

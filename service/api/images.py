@@ -58,4 +58,7 @@ async def image(
     def finish(images: Images) -> bytes:
         return encode.png(images[0], {**plan.text(), "X-Label": label})
 
-    return await render(request, plan, finish)
+    made = await render(request, plan, finish)
+    if made.status_code == 304:
+        request.app.state.revalidation.keep(request, made, card, model, version)
+    return made

@@ -2,19 +2,22 @@
 
     python -m benchmarks.serving                                  # every side, every case
     python -m benchmarks.serving --sides limit ganserve --cases n16c8 --rounds 3 --seconds 4
-    python -m benchmarks.serving --start                          # start-up time, memory and 304s, and nothing else
+    python -m benchmarks.serving --start                          # start-up time and memory, and nothing else
+    python -m benchmarks.serving --cached                         # answers 304 a second, and nothing else
     PEERS=/path/to/environments python -m benchmarks.serving      # where peers/<name>.txt is installed in <name>
 
 The client is wrk, every request has a seed of its own, the sides take turns, and the table gives medians over the
-rounds. The bare limit is what the cores can do without HTTP: one process a core, each turning seeds into latents,
-images (in batches of 32 at most), a grid and its PNG, or an NPZ. Measurements are added to ``serving.json``, from
-which ``serving.md`` is written, so that a table may come from several calls. Each row tells how many cores other work
-on the machine took meanwhile: what is well above 0 there spoils the row.
+rounds; in each round each side is started once, shows that it answers rightly, and takes every case. The bare limit is
+what the cores can do without HTTP: one process a core, each turning seeds into latents, images (in batches of 32 at
+most), a grid and its PNG, or an NPZ. Measurements are added to ``serving.json``, from which ``serving.md`` is written,
+so that a table may come from several calls. Each row tells how many cores other work on the machine took meanwhile:
+what is well above 0 there spoils the row.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import platform
@@ -35,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -42,13 +46,9 @@ RECORD = HERE / "serving.json"
 
 # name: images a request, connections, format
 CASES = {
-    "n1c32": (1, 32, "png"),
-    "n16c1": (16, 1, "png"),
-    "n16c8": (16, 8, "png"),
-    "n16c32": (16, 32, "png"),
-    "n256c2": (256, 2, "png"),
-    "n16c8-npz": (16, 8, "npz"),
-    "n256c2-npz": (256, 2, "npz"),
+    f"n{n}c{connections}" + ("" if form == "png" else f"-{form}"): (n, connections, form)
+    for form in ("png", "npz")
+    for n, connections in ((1, 32), (16, 1), (16, 8), (16, 32), (256, 2))
 }
 PEERS = {
     "fastapi + onnxruntime": "benchmarks.peers.plain:onnx",
@@ -65,6 +65,7 @@ FRAMEWORKS = {
     "ray serve": ("ray", ["python", "-m", "benchmarks.peers.rayserve"]),
 }
 SIDES = ("limit", "ganserve", *PEERS, *FRAMEWORKS)
+HELLO = "uvicorn alone"
 
 SCRIPT = """
 local seed = math.floor(os.time() * 1000) % 100000000
@@ -78,6 +79,20 @@ done = function(summary, latency, requests)
   io.write(string.format('RESULT {"requests":%d,"seconds":%.6f,"errors":%d,"p50":%.3f,"p95":%.3f,"p99":%.3f}\\n',
     summary.requests, summary.duration / 1e6, e.connect + e.read + e.write + e.status + e.timeout,
     latency:percentile(50) / 1000, latency:percentile(95) / 1000, latency:percentile(99) / 1000))
+end
+"""
+
+# Statuses are counted in the client's thread; done() runs in another, and reads them there.
+COUNT_OTHERS = """
+local threads = {}
+function setup(thread) table.insert(threads, thread) end
+other = 0
+function response(status) if status ~= 304 then other = other + 1 end end
+function done(summary)
+  local sum = 0
+  for _, thread in ipairs(threads) do sum = sum + thread:get("other") end
+  io.write(string.format('RESULT {"requests":%d,"seconds":%.6f,"others":%d}\\n',
+    summary.requests, summary.duration / 1e6, sum))
 end
 """
 
@@ -135,13 +150,48 @@ def own_seconds() -> float:
     return told.user + told.system + told.children_user + told.children_system
 
 
+def on_core(core: int | None) -> list[str]:
+    """What a command begins with to stay on one core; nothing where that cannot be had."""
+    if core is None or core >= (os.cpu_count() or 1) or shutil.which("taskset") is None:
+        return []
+    return ["taskset", "-c", str(core)]
+
+
+def forget_peak(process: int) -> None:
+    """Let VmHWM of a process and its children start again from what they hold now."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError):
+            if int(status.read_text().rpartition(")")[2].split()[2]) == process:
+                status.with_name("clear_refs").write_text("5")
+
+
+def check(port: int) -> None:
+    """Raises RuntimeError for a server whose answers are not what is asked for."""
+    for form in ("png", "npz"):
+        body = json.dumps({"label": 3, "n": 16, "seed": 5, "format": form}).encode()
+        asked = urllib.request.Request(f"http://127.0.0.1:{port}/generate", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            content = answer.read()
+        if form == "npz":
+            with np.load(io.BytesIO(content)) as arrays:
+                right = len(arrays["images"]) == 16
+        else:
+            with Image.open(io.BytesIO(content)) as sheet:
+                right = sheet.size[0] == sheet.size[1] > 4 * 28
+        if not right:
+            raise RuntimeError(f"the {form} that was answered is not of 16 images")
+
+
 @contextmanager
-def served(side: str, model: Path) -> Iterator[tuple[int, int, float]]:
-    """A server process: (port, pid, seconds until it was ready)."""
+def served(side: str, model: Path, core: int | None = None) -> Iterator[tuple[int, int, float]]:
+    """A server process, on one core if it is named: (port, pid, seconds until it was ready)."""
     port = free_port()
     environment = {**os.environ, "MODEL": str(model), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "uvicorn", PEERS.get(side, ""), "--factory", "--port", str(port)]
-    command += ["--log-level", "warning", "--no-access-log", "--workers", str(os.cpu_count() or 1)]
+    command = [sys.executable, "-m", "uvicorn", "--port", str(port), "--log-level", "warning", "--no-access-log"]
+    if side == HELLO:
+        command += ["benchmarks.peers.hello:app", "--loop", "uvloop", "--http", "httptools"]
+    else:
+        command += [PEERS.get(side, ""), "--factory", "--workers", str(os.cpu_count() or 1)]
     with tempfile.TemporaryDirectory() as data:
         if side == "ganserve":
             command = [sys.executable, "-m", "service", "--port", str(port), "--models", str(model.parents[2])]
@@ -153,6 +203,7 @@ def served(side: str, model: Path) -> Iterator[tuple[int, int, float]]:
             command = [str(place / program), *(part.format(port=port) for part in arguments)]
             environment |= {"PORT": str(port), "PATH": f"{place}:{os.environ['PATH']}", "BENTOML_DO_NOT_TRACK": "1"}
             environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+        command = [*on_core(core), *command]
         started = time.perf_counter()
         process = subprocess.Popen(
             command,
@@ -164,8 +215,8 @@ def served(side: str, model: Path) -> Iterator[tuple[int, int, float]]:
         )
         try:
             while True:
-                if time.perf_counter() - started > 120:
-                    raise RuntimeError(f"{side} was not ready within 120 s")
+                if time.perf_counter() - started > 180:
+                    raise RuntimeError(f"{side} was not ready within 180 s")
                 if process.poll() is not None:
                     raise RuntimeError(f"{side} ended at once with status {process.returncode}: {' '.join(command)}")
                 try:
@@ -242,50 +293,82 @@ def limit(model: Path, case: str, seconds: float) -> dict[str, float]:
     }
 
 
-def measure(sides: list[str], cases: list[str], model: Path, rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """Medians of every side in every case; sides take turns within each round."""
+def _turn(side: str, cases: list[str], model: Path, seconds: float) -> Iterator[tuple[str, dict[str, float]]]:
+    """One measurement of a side in every case."""
+    if side == "limit":
+        for case in cases:
+            begun, mine = busy_seconds(), own_seconds()
+            result = limit(model, case, seconds)
+            result["elsewhere"] = max(0.0, busy_seconds() - begun - (own_seconds() - mine)) / seconds
+            yield case, result
+        return
+    with served(side, model) as (port, pid, _):
+        check(port)
+        for case in cases:
+            load(port, case, min(0.7, seconds))
+            forget_peak(pid)
+            begun, mine = busy_seconds(), own_seconds() + group_seconds(pid)
+            result = load(port, case, seconds) | {"memory_mb": memory_mb(pid, "VmHWM")}
+            mine -= own_seconds() + group_seconds(pid)
+            result["elsewhere"] = max(0.0, busy_seconds() - begun + mine) / seconds
+            yield case, result
+
+
+def measure(
+    sides: list[str], cases: list[str], model: Path, rounds: int, seconds: float
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Medians of every side in every case, and why sides were left out; sides take turns within each round."""
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
+    broken: dict[str, str] = {}
     for turn in range(rounds):
-        for side in sides:
-            for case in cases:
-                begun, mine = busy_seconds(), own_seconds()
-                if side == "limit":
-                    result = limit(model, case, seconds)
-                else:
-                    with served(side, model) as (port, pid, _):
-                        load(port, case, min(1.0, seconds))
-                        begun, mine = busy_seconds(), own_seconds() + group_seconds(pid)
-                        result: dict[str, float] = load(port, case, seconds) | {"memory_mb": memory_mb(pid, "VmHWM")}
-                        mine -= own_seconds() + group_seconds(pid)
-                        result["elsewhere"] = max(0.0, busy_seconds() - begun + mine) / seconds
-                if side == "limit":
-                    result["elsewhere"] = max(0.0, busy_seconds() - begun - (own_seconds() - mine)) / seconds
-                found.setdefault((side, case), []).append(result)
-                rate = result["requests"] / result["seconds"] * CASES[case][0]
-                print(f"round {turn + 1}: {side}, {case}: {rate:.0f} images/s, p50 {result['p50']:.2f} ms", flush=True)
+        for side in [side for side in sides if side not in broken]:
+            try:
+                for case, result in _turn(side, cases, model, seconds):
+                    found.setdefault((side, case), []).append(result)
+                    rate = result["requests"] / result["seconds"] * CASES[case][0]
+                    told = f"{rate:.0f} images/s, p50 {result['p50']:.2f} ms"
+                    print(f"round {turn + 1}: {side}, {case}: {told}", flush=True)
+            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                # A peer that fails shall not cost the measurements of the others.
+                broken[side] = f"{type(error).__name__}: {error}"
+                print(f"round {turn + 1}: {side} is left out from here on: {broken[side]}", flush=True)
     rows = []
     for (side, case), results in found.items():
         middle = {key: statistics.median(r[key] for r in results) for key in results[0]}
         per_second = statistics.median(r["requests"] / r["seconds"] for r in results)
         errors = sum(r["errors"] for r in results)
         rows.append({"side": side, "case": case, "requests_per_second": per_second, **middle, "errors": errors})
-    return rows
+    return rows, broken
 
 
-def not_modified(model: Path, seconds: float) -> dict[str, Any]:
-    """Repeated seeded requests with ``If-None-Match`` on one process: answers 304 a second."""
-    with served("ganserve", model) as (port, _, _), tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        address = f"http://127.0.0.1:{port}/generate?label=3&n=16&seed=42"
-        with urllib.request.urlopen(address) as answer:
+def cached(model: Path, rounds: int, seconds: float) -> dict[str, Any]:
+    """Repeated seeded requests with ``If-None-Match`` on one process and one core, the client on another: answers 304
+    a second, beside what uvicorn does when it is asked for nothing else."""
+    rates: dict[str, list[float]] = {"ganserve": [], HELLO: []}
+    others = 0
+    with served("ganserve", model, 0) as (port, _, _), served(HELLO, model, 0) as (bare, _, _):
+        path = "/generate?label=3&n=16&seed=42"
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
             tag = answer.headers["ETag"]
-        tail = SCRIPT[SCRIPT.index("done =") :]
-        script.write(f"wrk.headers['If-None-Match'] = '{tag}'\nlocal other = 0\n")
-        script.write("response = function(status) if status ~= 304 then other = other + 1 end end\n" + tail)
-        script.flush()
-        command = ["wrk", "-t1", "-c16", f"-d{seconds:g}s", "-s", script.name, address]
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    result = json.loads(re.search(r"RESULT (.*)", told)[1])  # type: ignore[index]
-    return {"requests_per_second": result["requests"] / result["seconds"], "errors": result["errors"]}
+        with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+            script.write(COUNT_OTHERS)
+            script.flush()
+            wrk = [*on_core(1), "wrk", "-t1", "-c16", "-s", script.name, "-H", f"If-None-Match: {tag}"]
+            for _ in range(rounds):
+                for side, at in (("ganserve", port), (HELLO, bare)):
+                    command = [*wrk, f"-d{seconds:g}s", f"http://127.0.0.1:{at}{path}"]
+                    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+                    result = json.loads(re.search(r"RESULT (.*)", told)[1])  # type: ignore[index]
+                    rates[side].append(result["requests"] / result["seconds"])
+                    others += result["others"]
+    ours, bare_rate = (statistics.median(rates[side]) for side in ("ganserve", HELLO))
+    return {
+        "requests_per_second": ours,
+        "uvicorn_alone": bare_rate,
+        "share": ours / bare_rate,
+        "others": others,
+        "cores_apart": bool(on_core(1)),
+    }
 
 
 def starts(model: Path, times: int) -> dict[str, Any]:
@@ -325,9 +408,15 @@ def table(record: dict[str, Any]) -> str:
                 f"{share} | {row['p50']:.2f} | {row['p95']:.2f} | {row['p99']:.2f} | "
                 f"{row['errors']:.0f} | {memory} | {row.get('elsewhere', 0):.2f} |"
             )
-    if "not_modified" in record:
-        told = record["not_modified"]
-        lines.append(f"\n304 to `If-None-Match`, one process, 16 connections: {told['requests_per_second']:.0f}/s.")
+    lines += [f"\nLeft out: {side} ({why})." for side, why in record.get("left_out", {}).items()]
+    if "cached" in record:
+        told = record["cached"]
+        where = "server and client on a core each" if told["cores_apart"] else "server and client share the cores"
+        lines.append(
+            f"\nRepeated seeded requests with If-None-Match, one process, 16 connections, {where}: "
+            f"{told['requests_per_second']:.0f} answers 304 a second ({told['others']} other answers); uvicorn alone, "
+            f"answering the same to everything: {told['uvicorn_alone']:.0f}, of which that is {told['share']:.2f}."
+        )
     if "start" in record:
         told = record["start"]
         lines.append(
@@ -344,22 +433,26 @@ def main() -> int:
     parser.add_argument("--sides", nargs="*", choices=SIDES, default=list(SIDES))
     parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--start", action="store_true", help="start-up time, memory and 304s, and nothing else")
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--start", action="store_true", help="start-up time and memory, and nothing else")
+    parser.add_argument("--cached", action="store_true", help="answers 304 a second, and nothing else")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         print("error: wrk is not installed (apt-get install wrk, or brew install wrk)", file=sys.stderr)
         return 2
     record: dict[str, Any] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     model = options.model.resolve()
-    if not options.start:
-        new = measure(options.sides, options.cases, model, options.rounds, options.seconds)
+    if not options.start and not options.cached:
+        new, broken = measure(options.sides, options.cases, model, options.rounds, options.seconds)
         named = {(row["side"], row["case"]) for row in new}
         old = [row for row in record.get("rows", []) if (row["side"], row["case"]) not in named]
         record["rows"] = sorted(old + new, key=lambda row: (list(CASES).index(row["case"]), SIDES.index(row["side"])))
+        kept = {side: why for side, why in record.get("left_out", {}).items() if side not in options.sides}
+        record["left_out"] = kept | broken
         record["how"] = f"{options.rounds} rounds of {options.seconds:g} s"
+    if options.cached:
+        record["cached"] = cached(model, options.rounds, options.seconds)
     if options.start:
-        record["not_modified"] = not_modified(model, options.seconds)
         record["start"] = starts(model, 5)
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
     told = table(record)

@@ -52,6 +52,10 @@ class Recipe:
     penalty_every: int = 1
     ema: float = 0.0
     decay_from: float = 1.0
+    # From this share of the run on, moments of frozen features are matched with this weight; the learning rates
+    # begin anew and decay to 0.
+    second_stage: float = 1.0
+    matching: float = 0.0
     image_range: tuple[float, float] = (-1.0, 1.0)
     one_pass: bool = True
 
@@ -114,15 +118,18 @@ _TABLE = (
     ),
     Recipe(
         "projgan",
-        "ours, after Miyato and Koyama 2018 (arXiv:1802.05637) and Miyato et al. 2018 (arXiv:1802.05957)",
+        "ours, after Miyato and Koyama 2018 (arXiv:1802.05637) and Miyato et al. 2018 (arXiv:1802.05957), then with "
+        "moments matched as in dos Santos et al. 2019 (arXiv:1904.02762)",
         "projection",
         True,
         "hinge",
-        20_000 * 64,
+        40_000 * 64,
         z=64,
         optimiser=_DCGAN_ADAM,
         ema=0.999,
         decay_from=0.5,
+        second_stage=0.5,
+        matching=0.1,
     ),
     Recipe(
         "projgan-r3",

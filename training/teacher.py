@@ -12,8 +12,11 @@ from training.networks.projected import SEEN, Features
 EPOCH_IMAGES, BATCH = 300_000, 128
 
 
-def teach(features: Features, images: Tensor, labels: Tensor, classes: int, *, seed: int) -> float:
-    """Fill ``features`` from a classifier of uint8 [n, c, h, w] and labels int64 [n]; returns its last loss.
+def teach(
+    features: Features, images: Tensor, labels: Tensor, classes: int, *, seed: int, shown: int = EPOCH_IMAGES
+) -> float:
+    """Fill ``features`` from a classifier of uint8 [n, c, h, w] and labels int64 [n], shown ``shown`` times in all
+    or 30 times each, whichever is less; returns its last loss.
 
     Shifts, turns and scales keep it from knowing single training images, which a discriminator would exploit. The
     random state of the run is left as it was.
@@ -30,7 +33,7 @@ def teach(features: Features, images: Tensor, labels: Tensor, classes: int, *, s
         network = network.to(images.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         n = len(images)
         batch = min(BATCH, max(2, n // 4))
-        steps = max(1, min(EPOCH_IMAGES, 30 * n) // batch)
+        steps = max(1, min(shown, EPOCH_IMAGES, 30 * n) // batch)
         optimiser = torch.optim.AdamW(network.parameters(), lr=4e-3, weight_decay=0.02, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
         loss = torch.zeros(())

@@ -38,6 +38,7 @@ from training import checkpoint, guard, networks, pictures, recipes, selection, 
 from training import report as html
 from training.data import Dataset, class_counts, split_held_out
 from training.losses import LOSSES, gradient_penalty, zero_centred_penalty
+from training.matching import Matching
 from training.networks import projected
 
 # A young generator shows one grey blur; only one that still does after so many steps, and after this share of its
@@ -45,6 +46,8 @@ from training.networks import projected
 GRACE_STEPS, GRACE_SHARE = 500, 0.2
 # Scoring a snapshot takes about as long as training on a tenth of so many images; short runs have fewer of them.
 SNAPSHOT_IMAGES = 10_000
+# The second stage's first learning rate over the recipe's; generated images of a class for its first moments.
+SECOND_STAGE_RATE, FIRST_MOMENTS = 0.5, 500
 # Drawing curves.png takes a second, and report.html has the same curves at each snapshot.
 CURVES_SECONDS = 60.0
 
@@ -237,9 +240,16 @@ class Loop:
         self.best: dict[str, Any] | None = None
         self.guard = guard.Guard()
         self.logit_gap: float | None = None
+        self._last_distance: Tensor | None = None
         self.total_steps = max(1, math.ceil(config.images / (recipe.batch * recipe.d_steps)))
         self.epoch, self.order = -1, torch.empty(0, dtype=torch.int64)
         self.losses = MeanLosses(self.device)
+        self.second_stage = math.ceil(self.total_steps * recipe.second_stage)
+        self.matching: Matching | None = None
+        if recipe.matching and self.labels is not None and self.classes:
+            shape = config.shape
+            matching = Matching(shape.channels, self.classes, shape.size, len(dataset))
+            self.matching = matching.to(self.device)
         # Each process draws its own noise; weights above were drawn alike.
         torch.manual_seed(config.seed * 1_000_003 + 1 + self.rank)
 
@@ -251,6 +261,8 @@ class Loop:
     def advance(self, *, measure: bool) -> dict[str, float]:
         """One step: ``d_steps`` updates of the discriminator, ``g_steps`` of the generator."""
         recipe = self.recipe
+        if self.matching is not None and self.step == self.second_stage:
+            self._begin_matching()
         self._schedule()
         for index in range(recipe.d_steps):
             real, label = self._real(self.step * recipe.d_steps + index)
@@ -278,9 +290,13 @@ class Loop:
         return {"epoch": draws // per_epoch, **self.losses.take()}
 
     def _schedule(self) -> None:
-        start = self.recipe.decay_from
-        share = self.step / self.total_steps
-        factor = 1.0 if share < start else (1 - share) / (1 - start)
+        if self.step < self.second_stage:
+            start = self.recipe.decay_from
+            share = self.step / self.second_stage
+            factor = 1.0 if share < start else (1 - share) / (1 - start)
+        else:
+            left = (self.total_steps - self.step) / (self.total_steps - self.second_stage)
+            factor = SECOND_STAGE_RATE * left
         for optimiser, lr in (
             (self.opt_g, self.recipe.optimiser.lr_g),
             (self.opt_d, self.recipe.optimiser.lr_d),
@@ -349,8 +365,13 @@ class Loop:
             parameter.requires_grad_(False)
         d_fake = self._score(fake, fake_label)
         d_real = self._score(real, label) if self.loss.needs_real else d_fake
-        loss = self.loss.generator(d_fake, d_real)
-        self._update(self.opt_g, self.generator, loss)
+        loss = objective = self.loss.generator(d_fake, d_real)
+        if self.matching is not None and self.step >= self.second_stage:
+            assert fake_label is not None
+            distance = self.matching(fake, fake_label)
+            objective = loss + self.recipe.matching * distance
+            self._last_distance = distance.detach()
+        self._update(self.opt_g, self.generator, objective)
         for parameter in self.discriminator.parameters():
             parameter.requires_grad_(True)
         self._last_fake, self._last_loss_g = d_fake.detach(), loss.detach()
@@ -391,6 +412,8 @@ class Loop:
         }
         if self.recipe.loss == "wasserstein":
             values["wasserstein"] = -self._last_loss_d
+        if self._last_distance is not None:
+            values["moments"] = self._last_distance
         values["logit_gap"] = (self._last_real.mean() - self._last_fake.mean()).abs()
         measures = {name: float(self.accelerator.reduce(value, "mean")) for name, value in values.items()}
         broken = [name for name, value in measures.items() if not math.isfinite(value)]
@@ -418,6 +441,7 @@ class Loop:
             "best": self.best,
             "strikes": self.guard.strikes,
             "losses": self.losses.state(),
+            "matching": None if self.matching is None else self.matching.state_dict(),
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
@@ -430,8 +454,9 @@ class Loop:
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`state`."""
         self.step, self.best, self.guard.strikes = state["step"], state["best"], state["strikes"]
-        if "losses" in state:  # checkpoints of earlier versions lack it
-            self.losses.load_state(state["losses"])
+        self.losses.load_state(state["losses"])
+        if self.matching is not None and state["matching"] is not None:
+            self.matching.load_state_dict(state["matching"])
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
         if self.ema is not None:
@@ -449,6 +474,19 @@ class Loop:
         if isinstance(self.discriminator, projected.Discriminator):
             assert self.labels is not None
             teacher.teach(self.discriminator.features, self.images, self.labels, self.classes, seed=self.config.seed)
+
+    def _begin_matching(self) -> None:
+        assert self.matching is not None
+        assert self.labels is not None
+        seed, shown = self.config.seed, self.config.images // 4
+        self.matching.teach(self.images, self.labels, seed=seed, shown=shown)
+        with torch.no_grad(), frozen_statistics(self.generator):
+            label = torch.arange(self.classes, device=self.device).repeat_interleave(FIRST_MOMENTS)
+            parts = []
+            for part in label.split(500):
+                latent = draw_latents(self.recipe, len(part), self.device)
+                parts.append(self.generator(latent, part).float())
+            self.matching.begin(torch.cat(parts), label)
 
     def warm_start(self, weights: Path) -> None:
         """Begin from a generator's weights instead of random ones; the discriminator begins anew.

@@ -54,6 +54,25 @@ def test_a_run_of_equal_configuration_gives_equal_weights(digits: Dataset, tmp_p
     assert_same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
+def test_a_run_stopped_in_its_second_stage_goes_on_exactly_there(digits: Dataset, tmp_path: Path) -> None:
+    config = small("projgan", digits)
+    trainer.train(config, digits, tmp_path / "whole", report=silent, intervals=STEPS_TO_20)
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert ["moments" in line for line in lines] == [False, False, True, True]
+    calls = iter([False] * 14 + [True])
+    with pytest.raises(trainer.Stopped):
+        trainer.train(
+            config,
+            digits,
+            tmp_path / "parts",
+            report=silent,
+            should_stop=lambda: next(calls),
+            intervals=STEPS_TO_20,
+        )
+    trainer.train(config, digits, tmp_path / "parts", report=silent, resume=True, intervals=STEPS_TO_20)
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
 def test_another_seed_gives_other_weights(digits: Dataset, tmp_path: Path) -> None:
     for seed in (1, 2):
         config = small("cgan", digits, seed=seed)

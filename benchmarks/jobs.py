@@ -1,8 +1,8 @@
 """What the retraining queue costs, on SQLite and on PostgreSQL: ``python benchmarks/jobs.py``.
 
-Writes ``benchmarks/jobs.md``: post-to-start delay, the cost of telling progress as a share of training time,
-idle CPU of a worker and of the service, and the time until a dead worker's job is taken over. Training is the
-tests' stub: the queue alone is measured. It tells 2.5 log lines a second, which is more than a real one on a CPU
+Writes ``benchmarks/jobs.md`` and ``jobs.json``: post-to-start delay, the cost of telling progress as a share of
+training time, idle CPU of a worker and of the service, and the time until a dead worker's job is taken over. Training
+is the tests' stub: the queue alone is measured. It tells 2.5 log lines a second, which is more than a real one on a CPU
 does (a line each 50 steps), and a sample sheet each five. PostgreSQL is left out where none is installed.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import platform
 import signal
@@ -111,6 +112,21 @@ def measure(site: Any, seconds: float, jobs: int) -> list[float]:
         site.close()
 
 
+ROWS = (
+    ("post_to_start_seconds", "post to start, median (s)", "{:.2f}"),
+    (
+        "progress_share",
+        f"telling progress, {1 / STEP:.1f} log lines/s: worker's CPU above that of a silent training",
+        "{:.2%}",
+    ),
+    ("worker_share", f"the same worker's CPU in all, {1 / STEP:.1f} log lines/s", "{:.2%}"),
+    ("worker_share_often", f"the same worker's CPU in all, {20 / STEP:.0f} log lines/s", "{:.2%}"),
+    ("idle_worker_share", "idle worker", "{:.2%}"),
+    ("idle_service_share", "idle service", "{:.2%}"),
+    ("take_over_seconds", "take-over of a killed worker's job, 5 s of it silence (s)", "{:.1f}"),
+)
+
+
 def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -134,29 +150,27 @@ def main() -> None:
                 columns["PostgreSQL"] = measure(site, options.seconds, options.jobs)
             finally:
                 server.stop()
-    rows = [
-        ("post to start, median (s)", "{:.2f}"),
-        (f"telling progress, {1 / STEP:.1f} log lines/s: worker's CPU above that of a silent training", "{:.2%}"),
-        (f"the same worker's CPU in all, {1 / STEP:.1f} log lines/s", "{:.2%}"),
-        (f"the same worker's CPU in all, {20 / STEP:.0f} log lines/s", "{:.2%}"),
-        ("idle worker", "{:.2%}"),
-        ("idle service", "{:.2%}"),
-        ("take-over of a killed worker's job, 5 s of it silence (s)", "{:.1f}"),
-    ]
+    load = round(os.getloadavg()[0], 1)
     lines = [
         "# The retraining queue",
         "",
         f"`python benchmarks/jobs.py`, {os.cpu_count()} cores, {platform.system()}, "
         f"Python {platform.python_version()};"
-        f" load average at the end {os.getloadavg()[0]:.1f}.",
+        f" load average at the end {load}.",
         "Shares are of one core.",
         "",
         f"| | {' | '.join(columns)} |",
         "|---|" + "---|" * len(columns),
     ]
-    for index, (name, form) in enumerate(rows):
+    for index, (_, name, form) in enumerate(ROWS):
         lines.append(f"| {name} | " + " | ".join(form.format(values[index]) for values in columns.values()) + " |")
     (HERE / "jobs.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    figures = {
+        column: {key: round(value, 5) for (key, _, _), value in zip(ROWS, values, strict=True)}
+        for column, values in columns.items()
+    }
+    told = {"cores": os.cpu_count(), "load_at_the_end": load, "cpu_seconds_each": options.seconds, **figures}
+    (HERE / "jobs.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 

@@ -42,6 +42,7 @@ from service.jobs import (
     APPLICATION_VERSION,
     PROGRESS,
     QUEUE,
+    STEPS,
     WORKER_SILENT_SECONDS,
     WORKFLOW,
     dbos_url,
@@ -64,8 +65,9 @@ BEAT_SECONDS = 2.0
 # A child that fails is started again from its checkpoint; so often without a new one in between, and the job
 # fails.
 CHILD_TRIES = 3
-# A job whose worker died this often is given up, so that it cannot stop the queue.
-MAX_RECOVERY_ATTEMPTS = 10
+# A job over which workers died this often on end, without getting any further, is given up: it must not stop the
+# queue. A worker that is told to end, or that got to a new checkpoint or step, does not count.
+MAX_DEATHS = 5
 PROGRESS_SECONDS = 1.0
 STOP_SECONDS = 60.0
 BAD_INPUT, FAILED, STOPPED = 2, 3, 75
@@ -88,6 +90,7 @@ class Config:
     threads: int = 0
     no_progress_seconds: float = 600.0
     dead_after_seconds: float = WORKER_SILENT_SECONDS
+    max_deaths: int = MAX_DEATHS
     train: tuple[str, ...] = (sys.executable, "-m", "training.train")
     task: tuple[str, ...] = (sys.executable, "-m", "training.job_tasks")
 
@@ -110,6 +113,7 @@ class Worker:
         self.repository = Repository(config.models)
         self.stopping = threading.Event()
         self.children: set[asyncio.subprocess.Process] = set()
+        self._job: str | None = None
         self._beat = 0
         self._heard: dict[str, tuple[int, float]] = {}
 
@@ -145,6 +149,8 @@ class Worker:
                 self.reap()
             except sa.exc.SQLAlchemyError as error:
                 log.warning("the queue's database does not answer, trying again: %s", error)
+                # Nobody could beat meanwhile: silence is measured anew.
+                self._heard.clear()
         self._stop()
 
     def _patiently(self, action: Callable[[], object]) -> None:
@@ -168,6 +174,8 @@ class Worker:
             time.sleep(0.05)
         with contextlib.suppress(sa.exc.SQLAlchemyError), self.engine.begin() as connection:
             connection.execute(sa.text("DELETE FROM ganserve_workers WHERE id = :id"), {"id": self.config.worker_id})
+            taken_back = "UPDATE ganserve_attempts SET attempts = attempts - 1 WHERE job = :job"
+            connection.execute(sa.text(taken_back), {"job": self._job})
         # A step that waits for this end must not get the chance to record an outcome.
         logging.shutdown()
         os._exit(0)
@@ -196,7 +204,7 @@ class Worker:
         different machines need not agree.
         """
         mine = self.config.worker_id
-        table = "workflow_status" if self.engine.dialect.name == "sqlite" else "dbos.workflow_status"
+        table = self._table("workflow_status")
         with self.engine.connect() as connection:
             beats = {row[0]: row[1] for row in connection.execute(sa.text("SELECT id, beat FROM ganserve_workers"))}
             owners = {
@@ -220,6 +228,53 @@ class Worker:
             # Internal to DBOS, and the one call that frees a job only while its dead owner still holds it;
             # tests/faults holds it to that.
             DBOS._recover_pending_workflows(sorted(dead))
+
+    def _table(self, name: str) -> str:
+        return name if self.engine.dialect.name == "sqlite" else f"dbos.{name}"
+
+    def deaths(self, job_id: str) -> tuple[str, int]:
+        """Note that an attempt of the job begins.
+
+        Returns the step that it begins with, and how many attempts on end died there and got no further. A
+        database that is away is waited for: an error here would be taken for the job's own.
+        """
+        while True:
+            try:
+                return self._count_attempt(job_id)
+            except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+                log.warning("the queue's database does not answer, trying again: %s", error)
+                time.sleep(BEAT_SECONDS)
+
+    def _count_attempt(self, job_id: str) -> tuple[str, int]:
+        outcomes, jobs = self._table("operation_outputs"), self._table("workflow_status")
+        with self.engine.begin() as connection:
+            done = set(
+                connection.execute(
+                    sa.text(f"SELECT function_name FROM {outcomes} WHERE workflow_uuid = :job"), {"job": job_id}
+                ).scalars()
+            )
+            step = next((step for step in STEPS if step not in done), STEPS[-1])
+            runs = attempts(self.config.data / "runs" / job_id)
+            place = f"{step} {max((_newest_checkpoint(run) or '' for run in runs), default='')}"
+            connection.execute(
+                sa.text(
+                    "INSERT INTO ganserve_attempts (job, place, attempts) VALUES (:job, :place, 1) "
+                    "ON CONFLICT (job) DO UPDATE SET place = :place, attempts = "
+                    "CASE WHEN ganserve_attempts.place = :place THEN ganserve_attempts.attempts + 1 ELSE 1 END"
+                ),
+                {"job": job_id, "place": place},
+            )
+            begun = connection.execute(
+                sa.text("SELECT attempts FROM ganserve_attempts WHERE job = :job"), {"job": job_id}
+            ).scalar_one()
+            connection.execute(
+                sa.text(
+                    "DELETE FROM ganserve_attempts WHERE job NOT IN "
+                    f"(SELECT workflow_uuid FROM {jobs} WHERE status IN ('ENQUEUED', 'PENDING'))"
+                )
+            )
+        self._job = job_id
+        return step, int(begun) - 1
 
     # -- children
     # -----------------------------------------------------------------------------------------------
@@ -432,7 +487,7 @@ def _this() -> Worker:
 
 @DBOS.workflow(
     name=WORKFLOW,
-    max_recovery_attempts=MAX_RECOVERY_ATTEMPTS,
+    max_recovery_attempts=None,
     serialization_type=WorkflowSerializationFormat.PORTABLE,
 )
 async def retrain(job: dict[str, Any]) -> dict[str, Any]:
@@ -440,6 +495,10 @@ async def retrain(job: dict[str, Any]) -> dict[str, Any]:
     job_id = DBOS.workflow_id
     assert job_id is not None
     spec: dict[str, Any] = job["spec"]
+    worker = _this()
+    step, deaths = await asyncio.to_thread(worker.deaths, job_id)
+    if deaths >= worker.config.max_deaths:
+        raise JobFailed(f"{step}: given up, for its worker died {deaths} times on end and got no further")
     trained = await train(job_id, spec)
     await export(job_id, spec, trained)
     measured = await evaluate(job_id, spec)
@@ -583,7 +642,10 @@ def _staged(config: Config, job_id: str) -> Repository:
 @DBOS.step(name="evaluate", preemptible=True)
 async def evaluate(job_id: str, spec: dict[str, Any]) -> dict[str, Any]:
     """Measure the candidate, and the live version on the same judge, data and image count."""
-    worker = _this()
+    return await _evaluate(_this(), job_id, spec)
+
+
+async def _evaluate(worker: Worker, job_id: str, spec: dict[str, Any]) -> dict[str, Any]:
     staged, name = _staged(worker.config, job_id), spec["model"]
     candidate = str(staged.model_path(name, 1))
     metrics = await _task(job_id, "evaluate", {"onnx": candidate, "dataset": _dataset(worker, spec)})

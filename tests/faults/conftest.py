@@ -58,19 +58,19 @@ class Site:
         service = Service(self)
         self.processes.append(service.process)
         self.clients.append(service.client)
-        self.until(service.answers, 60)
+        self.until(service.answers)
         return service
 
     def submit(self, dataset: str = "digits", images: int = 200, key: str | None = None, **more: Any) -> Job:
         request = JobRequest(model="m", recipe="stub", dataset=dataset, images=images, seed=7, **more)
         return self.store.submit(request, key)[0]
 
-    def end(self, job: Job, seconds: float = 120.0) -> Job:
+    def end(self, job: Job, seconds: float = 300.0) -> Job:
         """The job when it has ended."""
         return self.until(lambda: found if (found := self.store.get(job.id)).finished else None, seconds)
 
-    def until(self, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-        """Wait until it is true; its value."""
+    def until(self, condition: Callable[[], Any], seconds: float = 180.0) -> Any:
+        """Wait until it is true; its value. A busy machine takes a minute to start a process."""
         limit = time.monotonic() + seconds
         while time.monotonic() < limit:
             if value := condition():
@@ -150,7 +150,7 @@ class Service:
     def end(self, number: int) -> int:
         """Send a signal; the exit status."""
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(120)
 
 
 def undisturbed(images: int, seed: int = 7) -> str:

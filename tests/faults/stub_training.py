@@ -48,6 +48,9 @@ def train(argv: list[str], behaviour: dict[str, Any]) -> int:
     replace(run / "config.json", b"{}")
     if options.dataset == "poison":
         os.kill(os.getpid(), signal.SIGKILL)
+    if options.dataset == "deadly":
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
     if options.dataset == "collapse":
         say("failed", reason="the generator has collapsed: all images look alike")
         return 3
@@ -108,6 +111,9 @@ def main() -> int:
     if what == "train":
         return train(sys.argv[3:], behaviour)
     (folder / f"step-{what}").touch()
+    if behaviour.get("other_classes") and "/runs/" not in sys.argv[3]:
+        say("failed", reason="the model's classes ('cat',) are not the data set's ('dog',)")
+        return 2
     time.sleep(behaviour.get(f"{what}_seconds", 0.0))
     result = {"export": export, "evaluate": evaluate}[what](**json.loads(sys.argv[3]))
     say("result", **result)

@@ -43,8 +43,9 @@ def main() -> None:
             worker_id=name,
             threads=1,
             # Long, since a busy machine is slow to start a process; a test of it asks for less.
-            no_progress_seconds=behaviour.get("no_progress_seconds", 30.0),
+            no_progress_seconds=behaviour.get("no_progress_seconds", 120.0),
             dead_after_seconds=5.0,
+            max_deaths=behaviour.get("max_deaths", worker.MAX_DEATHS),
             train=(*stub, "train"),
             task=stub,
         )

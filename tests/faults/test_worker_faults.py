@@ -112,7 +112,7 @@ def test_sigterm_saves_a_checkpoint_and_another_worker_goes_on_at_once(
     job = site.submit(images=500)
     site.reached("train")
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(timeout=60) == 0
+    assert worker.wait(timeout=120) == 0
     assert site.store.workers() == []
     site.worker("w2")
     assert succeeded_once(site, job, expected_weights(500)).worker == "w2"
@@ -198,6 +198,75 @@ def test_a_job_that_cannot_succeed_fails_with_its_reason_and_the_queue_goes_on(
     assert site.end(healthy).state == "succeeded"
 
 
+@slow
+def test_a_version_that_cannot_be_compared_with_the_live_one_is_published_and_waits_for_an_admin(site: Site) -> None:
+    site.worker()
+    assert site.end(site.submit()).result["promoted"] is True
+    site.behave(other_classes=1)
+    ended = site.end(site.submit(images=100))
+    assert ended.state == "succeeded", ended.error
+    assert (ended.result["version"], ended.result["promoted"], site.repository.live("m")) == (2, False, 1)
+    assert "not comparable" in ended.result["gate"]["reasons"][0]
+    assert "classes ('cat',)" in ended.result["gate"]["reasons"][0]
+    assert site.end(site.submit(images=50, promote="always")).result["promoted"] is True
+    assert site.repository.live("m") == 3
+
+
+def test_a_job_that_kills_its_worker_each_time_is_given_up_and_the_queue_goes_on(site: Site) -> None:
+    site.behave(max_deaths=2)
+    deadly, healthy = site.submit("deadly"), site.submit()
+    workers: list[Any] = []
+
+    def over() -> Any:
+        if not workers or workers[-1].poll() is not None:
+            workers.append(site.worker())
+        found = site.store.get(deadly.id)
+        return found if found.finished else None
+
+    ended = site.until(over, 300)
+    assert ended.state == "failed"
+    assert "train: given up, for its worker died 2 times on end and got no further" in ended.error
+    assert [worker.poll() for worker in workers] == [-signal.SIGKILL, -signal.SIGKILL, None]
+    assert site.end(healthy).state == "succeeded"
+
+
+@slow
+def test_a_job_whose_workers_die_but_get_further_each_time_is_not_given_up(
+    site: Site, expected_weights: Weights
+) -> None:
+    site.behave(step_seconds=0.05, max_deaths=1)
+    job = site.submit(images=1000)
+    seen: set[str] = set()
+    for _ in range(3):
+        worker = site.worker()
+        before = set(seen)
+
+        def further(before: set[str] = before) -> bool:
+            seen.update(path.name for path in site.data.glob("runs/*/attempt-*/checkpoints/*.pt"))
+            return seen > before
+
+        site.until(further)
+        worker.kill()
+        worker.wait()
+    site.worker()
+    assert succeeded_once(site, job, expected_weights(1000)).attempts == 4
+
+
+@slow
+def test_workers_that_are_told_to_end_do_not_count_against_their_job(site: Site, expected_weights: Weights) -> None:
+    site.behave(export_seconds=20.0, max_deaths=1)
+    job = site.submit()
+    for _ in range(3):
+        worker = site.worker()
+        site.reached("export")
+        (site.data / "step-export").unlink()
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(timeout=120) == 0
+    site.behave(max_deaths=1)
+    site.worker()
+    assert succeeded_once(site, job, expected_weights(200)).attempts == 4
+
+
 @pytest.mark.parametrize(
     "step",
     [
@@ -254,7 +323,7 @@ def test_a_postgresql_restart_under_a_running_job_is_ridden_out(
             return None
         return found if found.finished else None
 
-    site.until(ended, 60)
+    site.until(ended)
     succeeded_once(site, job, expected_weights(600))
 
 

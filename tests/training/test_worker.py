@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
@@ -125,6 +126,44 @@ def test_a_version_goes_live_by_its_owners_wish_and_the_gate(
     assert outcome["promoted"] is promoted
     assert words in outcome["promotion"]
     assert models.now == (3 if promoted else live)
+
+
+MEASURED = {"judge": "j", "dataset": "d", "split": "test", "images": 100, "frechet": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("live", "words"),
+    [
+        ("the model's classes ('cat',) are not the data set's ('dog',)", r"not comparable: .*classes \('cat',\)"),
+        (
+            {**MEASURED, "judge": "another", "frechet": 9.0},
+            "not comparable: judge is 'j', the live version's 'another'",
+        ),
+        ({**MEASURED, "images": 50, "frechet": 9.0}, "not comparable: images is 100, the live version's 50"),
+        ({}, "not comparable: judge is 'j', the live version's None"),
+        ({key: MEASURED[key] for key in MEASURED if key != "frechet"}, "nothing to compare"),
+    ],
+)
+def test_a_candidate_that_cannot_be_compared_with_the_live_version_is_published_but_not_promoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, live: dict[str, Any] | str, words: str
+) -> None:
+    async def task(job_id: str, step: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        if Path(arguments["onnx"]).is_relative_to(tmp_path / "runs"):
+            return MEASURED
+        if isinstance(live, str):
+            raise JobFailed(f"evaluate: {live}")
+        return live
+
+    monkeypatch.setattr(worker, "_task", task)
+    (tmp_path / "runs/job/export/m/1").mkdir(parents=True)
+    models = SimpleNamespace(names=lambda: ["m"], live=lambda name: 1, model_path=lambda name, version: tmp_path / "m")
+    site: Any = SimpleNamespace(config=SimpleNamespace(data=tmp_path), repository=models)
+    found = asyncio.run(worker._evaluate(site, "job", {"model": "m", "dataset": "d"}))
+    assert found["metrics"] == MEASURED
+    assert found["better"] is False
+    assert re.search(words, found["reasons"][0])
+    refused = _promote(site, {"model": "m", "promote": "if_better"}, 2, found)
+    assert refused == {"promoted": False, "promotion": "the gate found it no better than the live version"}
 
 
 def _site(tmp_path: Path, recipe: str = "cgan", live: int | None = 1) -> Any:

@@ -211,3 +211,14 @@ def test_a_process_with_bad_settings_ends_with_2_and_names_them(
     assert run.returncode == 2
     assert words in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("package", ["service", "training"])
+def test_onnxruntime_reports_its_use_to_nobody_and_leaves_nothing_at_home(tmp_path: Path, package: str) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ORT_", "XDG_"))} | {"HOME": str(tmp_path)}
+    program = f"import {package}, onnxruntime; print(onnxruntime.get_available_providers())"
+    made = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "CPUExecutionProvider" in made.stdout
+    assert list(tmp_path.rglob("*")) == []

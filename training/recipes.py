@@ -129,7 +129,7 @@ _TABLE = (
         ema=0.999,
         decay_from=0.5,
         second_stage=0.5,
-        matching=0.1,
+        matching=0.4,
     ),
     Recipe(
         "projgan-r3",

@@ -46,8 +46,8 @@ from training.networks import projected
 GRACE_STEPS, GRACE_SHARE = 500, 0.2
 # Scoring a snapshot takes about as long as training on a tenth of so many images; short runs have fewer of them.
 SNAPSHOT_IMAGES = 10_000
-# The second stage's first learning rate over the recipe's; generated images of a class for its first moments.
-SECOND_STAGE_RATE, FIRST_MOMENTS = 0.5, 500
+# Generated images of a class from which the second stage takes its first moments.
+FIRST_MOMENTS = 500
 # Drawing curves.png takes a second, and report.html has the same curves at each snapshot.
 CURVES_SECONDS = 60.0
 
@@ -295,8 +295,7 @@ class Loop:
             share = self.step / self.second_stage
             factor = 1.0 if share < start else (1 - share) / (1 - start)
         else:
-            left = (self.total_steps - self.step) / (self.total_steps - self.second_stage)
-            factor = SECOND_STAGE_RATE * left
+            factor = (self.total_steps - self.step) / (self.total_steps - self.second_stage)
         for optimiser, lr in (
             (self.opt_g, self.recipe.optimiser.lr_g),
             (self.opt_d, self.recipe.optimiser.lr_d),

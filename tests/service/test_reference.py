@@ -69,6 +69,8 @@ class Curl(NamedTuple):
                 file = next(words)
             elif word == "-OJ":
                 file = ""
+            elif word == "-I":
+                method = "HEAD"
             elif word != "-N":
                 assert word.startswith("http://127.0.0.1:8000/"), word
                 assert url is None

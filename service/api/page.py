@@ -60,7 +60,7 @@ def assets() -> dict[str, Asset]:
         if path.suffix in TYPES and path.is_file()
     }
     told = {
-        name: {key: recipe[key] for key in ("description", "conditional", "images")}
+        name: {key: recipe[key] for key in ("description", "conditional", "images", "overrides")}
         for name, recipe in recipes().items()
     }
     return found | {"recipes.json": _asset("recipes.json", json.dumps(told).encode())}

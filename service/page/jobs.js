@@ -12,6 +12,18 @@ const ENDED = ["succeeded", "failed", "cancelled"];
 const NO_WORKER = "No worker is running: jobs wait until one starts (make worker).";
 const STEPS = ["train", "export", "evaluate", "publish", "promote"];
 
+// In words, where the recipe's own name is a short one.
+const WORDS = {
+  batch: "Batch size",
+  width: "Width of the networks",
+  lr_g: "Learning rate, generator",
+  lr_d: "Learning rate, discriminator",
+  d_steps: "Steps of the discriminator",
+  g_steps: "Steps of the generator",
+  ema: "Averaging of weights",
+  decay_from: "Learning rates fall from",
+};
+
 let refuse;
 let watching; // {id, stop}
 let timer;
@@ -24,6 +36,8 @@ export function begin(onProblem) {
   const form = $("job-form");
   form.addEventListener("submit", start);
   form.elements.recipe.addEventListener("change", explain);
+  // What is wrong must be seen, and a closed part cannot take the focus. Does not bubble, so it is caught.
+  $("overrides").addEventListener("invalid", () => ($("overrides").open = true), { capture: true });
 }
 
 export function leave() {
@@ -68,6 +82,23 @@ function explain() {
   const recipe = recipes[form.recipe.value];
   $("recipe-help").textContent = recipe.description;
   form.images.value = recipe.images;
+  const given = overrides();
+  $("overrides").querySelector(".pair").replaceChildren(
+    ...Object.entries(recipe.overrides).map(([name, bound]) => h("label", {}, words(name), " ", range(bound), field(name, bound, given[name]))),
+  );
+}
+
+const words = (name) => WORDS[name] ?? sentence(name.replaceAll("_", " "));
+const range = ({ min, max }) => h("small", {}, `(${min} to ${max})`);
+
+// Named apart from the form's own fields, so that a recipe may call its numbers as it likes.
+function field(name, { type, min, max, default: usual }, value) {
+  return h("input", { name: `overrides.${name}`, type: "number", min, max, step: type === "int" ? 1 : "any", placeholder: usual, value });
+}
+
+function overrides() {
+  const filled = [...$("overrides").querySelectorAll("input")].filter((input) => input.value !== "");
+  return Object.fromEntries(filled.map((input) => [input.name.slice("overrides.".length), Number(input.value)]));
 }
 
 async function start(event) {
@@ -78,6 +109,7 @@ async function start(event) {
   problem.textContent = "";
   const json = { model: field("model"), recipe: field("recipe"), dataset: field("dataset"), images: Number(field("images")), init: field("init"), promote: field("promote") };
   if (field("seed")) json.seed = Number(field("seed"));
+  json.overrides = overrides();
   const button = form.querySelector("button.primary");
   button.disabled = true;
   try {
@@ -237,6 +269,7 @@ function facts(job) {
   if (job.started_at) rows.Started = moment(job.started_at);
   if (job.finished_at) rows.Ended = moment(job.finished_at);
   if (job.request.seed !== undefined) rows.Seed = String(job.request.seed);
+  for (const [name, value] of Object.entries(job.request.overrides ?? {})) rows[words(name)] = String(value);
   const result = job.result ?? {};
   if (result.version) rows.Published = `version ${result.version}${result.promoted ? ", live" : result.promotion ? `, not live: ${result.promotion}` : ""}`;
   for (const [name, value] of Object.entries(job.progress?.metrics ?? {})) {

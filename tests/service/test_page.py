@@ -25,7 +25,7 @@ from pydantic import SecretStr
 
 from service import encode
 from service.app import create_app
-from service.jobs import Job, UnknownJob
+from service.jobs import Job, UnknownJob, recipes
 from service.repository import Repository
 from service.settings import Settings
 from tests.service.conftest import CLASSES, card, network
@@ -451,6 +451,40 @@ def test_an_admin_starts_a_job_and_cancels_it(site: Site, visit: Visit) -> None:
     expect(job.locator(".badge")).to_have_text("cancelled")
     expect(page.locator("#job-list")).to_contain_text("cancelled")
     expect(job.get_by_role("button", name="Cancel the job")).to_have_count(0)
+
+
+def test_a_job_may_differ_from_its_recipe_within_the_recipe_s_bounds(site: Site, visit: Visit) -> None:
+    page = visit(site, "#/jobs")
+    sign_in(page)
+    form = page.locator("#job-form")
+    form.get_by_label("Model").fill("other")
+    form.get_by_label("Recipe").select_option("cdcgan")
+    form.get_by_label("Data set").fill("digits")
+    batch = form.get_by_role("spinbutton", name="Batch size")
+    expect(batch).to_be_hidden()
+    # The keyboard alone opens it, and goes from field to field.
+    form.get_by_text("Change the recipe").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(batch).to_be_focused()
+    bounds = recipes()["cdcgan"]["overrides"]
+    assert form.locator("#overrides").get_by_role("spinbutton").count() == len(bounds)
+    told = [batch.get_attribute(name) for name in ("min", "max", "placeholder")]
+    assert told == [str(bounds["batch"][name]) for name in ("min", "max", "default")]
+    page.keyboard.type("4096")
+    # Closed again, what is wrong in it would not be seen: it opens by itself and nothing is sent.
+    form.get_by_text("Change the recipe").click()
+    form.get_by_role("button", name="Start").click()
+    expect(batch).to_be_visible()
+    assert not batch.evaluate("input => input.validity.valid")
+    batch.fill("16")
+    form.get_by_role("spinbutton", name="Learning rate, generator").fill("0.0004")
+    form.get_by_role("button", name="Start").click()
+    expect(page.locator("#job .facts")).to_contain_text("0.0004")
+    job = site.app.state.jobs.page()[0]
+    assert job.request["overrides"] == {"batch": 16, "lr_g": 0.0004}
+    page.locator("#job").get_by_role("button", name="Cancel the job").click()
+    expect(page.locator("#job .badge")).to_have_text("cancelled")
 
 
 @contextmanager

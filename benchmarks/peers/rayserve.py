@@ -59,7 +59,17 @@ if __name__ == "__main__":
     cores = os.cpu_count() or 1
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     environment = {key: os.environ[key] for key in ("MODEL", "PYTHONPATH")}
-    ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": environment})
+    for attempt in range(3):
+        try:
+            ray.init(
+                num_cpus=cores, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": environment}
+            )
+            break
+        except Exception:
+            # Its processes have 30 s to start, which other work on the machine may take from them.
+            if attempt == 2:
+                raise
+            ray.shutdown()
     serve.start(http_options={"host": "127.0.0.1", "port": int(os.environ["PORT"])})
     serve.run(Generator.bind(), route_prefix="/")
     signal.sigwait({signal.SIGTERM, signal.SIGINT})

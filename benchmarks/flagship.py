@@ -142,9 +142,9 @@ def main() -> int:
         rows = [old for old in rows if (old["arm"], old["seconds"]) != (arm, options.seconds)] + [row]
         RECORD.write_text(json.dumps(rows, indent=1) + "\n")
     head = (
-        "# Arms of the flagship\n\nEach arm is `projgan`, or its first stage alone, with one thing changed, given the same CPU time on one "
-        "thread; scores of its best snapshot against 5,000 held-out training images by the shipped judge, 5,000 "
-        "generated. Made by `python -m benchmarks.flagship`.\n\n"
+        "# Arms of the flagship\n\nEach arm is `projgan`, or its first stage alone, with one thing changed, given the "
+        "same CPU time on one thread; scores of its best snapshot against 5,000 held-out training images by the "
+        "shipped judge, 5,000 generated. Made by `python -m benchmarks.flagship`.\n\n"
     )
     if RECORD.exists():
         (HERE / "flagship.md").write_text(head + table(json.loads(RECORD.read_text())) + "\n")

@@ -14,8 +14,9 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -127,6 +128,40 @@ def rate(step: object, batch: int, seconds: float) -> float:
     return steps * batch / (time.perf_counter() - started)
 
 
+# Kinds of work, by what a kernel's name has in it; the first that fits counts.
+KINDS = {
+    "convolutions": ("conv", "mkldnn"),
+    "matrix products": ("addmm", "aten::mm", "matmul", "linear"),
+    "norms": ("norm",),
+    "optimiser": ("adam", "foreach"),
+    "data and copies": (
+        "copy",
+        "index",
+        "cat",
+        "stack",
+        "contiguous",
+        "getitem",
+        "dataloader",
+        "empty",
+        "fill",
+        "zero",
+    ),
+}
+
+
+def shares(step: Callable[[], object], steps: int = 10) -> dict[str, float]:
+    """Where a step's CPU time goes: the share of each kind of work, kernels' own time."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        for _ in range(steps):
+            step()
+    found = dict.fromkeys([*KINDS, "the rest"], 0.0)
+    for event in profile.key_averages():
+        name = event.key.lower()
+        kind = next((kind for kind, parts in KINDS.items() if any(part in name for part in parts)), "the rest")
+        found[kind] += event.self_cpu_time_total
+    return {kind: time / sum(found.values()) for kind, time in found.items()}
+
+
 def main() -> None:
     """Measure, print, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -137,7 +172,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     dataset = data.load(options.dataset, size=28, channels=1)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in RECIPES:
         config = trainer.configure(name, dataset)
         ours, plain = trainer.Loop(config, dataset, Accelerator(cpu=True)), PlainLoop(config, dataset)
@@ -151,7 +186,9 @@ def main() -> None:
                 found[side].append(rate(step, batch, options.seconds))
         medians = {side: statistics.median(values) for side, values in found.items()}
         pairs = [a / b for a, b in zip(found["ours"], found["plain"], strict=True)]
-        rows.append({"recipe": name, **medians, "ratio": statistics.median(pairs), "ratios": pairs})
+        profile = {side: shares(step) for side, step in sides.items()}
+        ratio = statistics.median(pairs)
+        rows.append({"recipe": name, **medians, "ratio": ratio, "ratios": pairs, "profile": profile})
         print(f"{name}: plain {medians['plain']:.0f}, ours {medians['ours']:.0f} images/s", flush=True)
     table = [
         "| recipe | plain loop, images/s | ganserve, images/s | ratio (median of pairs) |",
@@ -159,6 +196,16 @@ def main() -> None:
     ]
     for row in rows:
         table.append(f"| `{row['recipe']}` | {row['plain']:.0f} | {row['ours']:.0f} | {row['ratio']:.2f} |")
+    table += [
+        "",
+        "Where a step's time goes, by PyTorch's profiler:",
+        "",
+        "| recipe | side | " + " | ".join([*KINDS, "the rest"]) + " |",
+        "|---|---|" + "---|" * (len(KINDS) + 1),
+    ]
+    for row in rows:
+        for side, share in row["profile"].items():
+            table.append(f"| `{row['recipe']}` | {side} | " + " | ".join(f"{s:.0%}" for s in share.values()) + " |")
     head = (
         f"{options.threads} threads, torch {torch.__version__}, {platform.machine()}; {options.rounds} rounds of "
         f"{options.seconds:g} s a side, in turn; data: {Path(options.dataset).name}. Made by "

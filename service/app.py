@@ -14,10 +14,10 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import errors, tracing
-from service.api import Phase, include_routers, page, reference
+from service.api import Direct, Phase, include_routers, page, reference
 from service.auth import Auth
 from service.batching import Batcher
 from service.catalogue import Catalogue, Opener
@@ -30,13 +30,15 @@ from service.settings import Settings, load
 
 
 class Service(FastAPI):
-    """The application, and before it the answers that need none of it."""
+    """The application, and before it the answers and the calls that need none of its dispatch."""
 
     # Unset where every request is traced or logged.
     remembered: Revalidation | None = None
+    direct: Direct
+    observed: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 304 from memory, or as every application."""
+        """Answer 304 from memory, take the hot calls directly, and the rest as every application does."""
         if self.remembered is not None and scope["type"] == "http" and scope["method"] == "GET":
             began = time.perf_counter()
             if (found := self.remembered.find(scope)) is not None:
@@ -45,7 +47,10 @@ class Service(FastAPI):
                     await send(message)
                 counter.count(time.perf_counter() - began)
                 return
-        await super().__call__(scope, receive, send)
+        if self.direct.takes(scope):
+            await self.observed(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_app(settings: Settings | None = None, *, open_engine: Opener | None = None) -> FastAPI:
@@ -119,6 +124,10 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
     include_routers(app)
     app.include_router(page.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.direct = Direct(app)
+    app.observed = Observe(
+        BodyLimit(app.direct, settings.max_body_bytes, ()), settings.access_log, telemetry
+    )
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, exempt=("/datasets/",))
     app.add_middleware(Head)
     app.add_middleware(Observe, access_log=settings.access_log, telemetry=telemetry)

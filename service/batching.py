@@ -19,7 +19,7 @@ import logging
 import math
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -95,6 +95,38 @@ class Rows:
         return cls(None, joined, np.concatenate([part.latents(engine) for part in parts]))
 
 
+class _Outbox:
+    """Answers on their way from the lanes to an event loop: those that come together wake it once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._ready: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._waking = False
+
+    def put(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+        """From any thread; of several answers to one request the first counts."""
+        self._ready.append((future, result, error))
+        # Unset before the answers are taken, so one that comes meanwhile is taken as well, or wakes the loop again.
+        if self._waking:
+            return
+        self._waking = True
+        try:
+            self.loop.call_soon_threadsafe(self._deliver)
+        except RuntimeError:
+            log.debug("the event loop has gone; nobody waits for this answer")
+
+    def _deliver(self) -> None:
+        self._waking = False
+        while self._ready:
+            future, result, error = self._ready.popleft()
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+
 @dataclass(eq=False, slots=True)
 class _Job(Generic[T]):
     engine: Engine
@@ -102,7 +134,8 @@ class _Job(Generic[T]):
     n: int
     finish: Callable[[NDArray[np.uint8]], T]
     future: asyncio.Future[T]
-    loop: asyncio.AbstractEventLoop
+    outbox: _Outbox
+    timer: asyncio.TimerHandle | None = None
     taken: int = 0
     done: int = 0
     dead: bool = False
@@ -146,6 +179,7 @@ class Batcher:
         self._wake = threading.Condition(threading.Lock())
         self._idle = 0
         self._closed = False
+        self._outbox: _Outbox | None = None
         # Seconds of lane time a row, by model name; smoothed.
         self._cost: dict[str, float] = {}
         self._encoders = ThreadPoolExecutor(max(1, lanes), thread_name_prefix="encode")
@@ -175,27 +209,28 @@ class Batcher:
             ClientGone: ``disconnected`` returned first.
         """
         loop = asyncio.get_running_loop()
-        job: _Job[T] = _Job(engine, rows, len(rows), finish, loop.create_future(), loop)
+        if self._outbox is None or self._outbox.loop is not loop:
+            self._outbox = _Outbox(loop)
+        job: _Job[T] = _Job(engine, rows, len(rows), finish, loop.create_future(), self._outbox)
         self._admit(job, timeout)
         began, answered = time.perf_counter(), False
-        timer = loop.call_later(timeout, self._expire, job, timeout)
-        watch = loop.call_later(WATCH_AFTER_SECONDS, self._watch, job, disconnected) if disconnected else None
+        # One timer for most answers, which are there before it ends.
+        job.timer = loop.call_later(min(timeout, WATCH_AFTER_SECONDS), self._late, job, timeout, disconnected)
         try:
             result = await job.future
             answered = True
             return result
         finally:
-            timer.cancel()
-            told: dict[str, str | int] = {
-                "ganserve.model": engine.card.name,
-                "ganserve.version": engine.card.version,
-                "ganserve.images": job.n,
-            }
-            tracing.generated(job.trace, told, job.asked, job.started)
+            job.timer.cancel()
+            if job.trace is not None and job.trace.span is not None:
+                told: dict[str, str | int] = {
+                    "ganserve.model": engine.card.name,
+                    "ganserve.version": engine.card.version,
+                    "ganserve.images": job.n,
+                }
+                tracing.generated(job.trace, told, job.asked, job.started)
             ended = time.perf_counter()
             self.statistics.request(engine.card, answered, ended - began, (job.started or ended) - began)
-            if watch is not None:
-                watch.cancel()
             if job.future.cancelled():
                 self._drop(job, "cancelled")
 
@@ -253,6 +288,17 @@ class Batcher:
         retry_after = max(1, math.ceil(wait))
         raise Overloaded(f"{reason}: ask again in {retry_after} s", retry_after)
 
+    def _late(
+        self, job: _Job[Any], timeout: float, disconnected: Callable[[], Awaitable[None]] | None
+    ) -> None:
+        """Nothing has come so far: watch the deadline, and whether anybody still waits."""
+        if job.future.done():
+            return
+        left = max(0.0, timeout - WATCH_AFTER_SECONDS)
+        job.timer = job.outbox.loop.call_later(left, self._expire, job, timeout)
+        if disconnected is not None:
+            self._watch(job, disconnected)
+
     def _expire(self, job: _Job[Any], timeout: float) -> None:
         if job.future.done():
             return
@@ -270,9 +316,8 @@ class Batcher:
                 self._drop(job, "disconnected")
                 job.future.set_exception(ClientGone("the client hung up"))
 
-        if not job.future.done():
-            task = job.loop.create_task(watch())
-            job.future.add_done_callback(lambda _: task.cancel())
+        task = job.outbox.loop.create_task(watch())
+        job.future.add_done_callback(lambda _: task.cancel())
 
     def _drop(self, job: _Job[Any], reason: str) -> None:
         """Take a job's waiting rows out of the queue; rows that are in a run are thrown away after it."""
@@ -456,16 +501,4 @@ def _finish(job: _Job[Any], images: NDArray[np.uint8]) -> None:
 
 def _settle(job: _Job[Any], *, result: Any = None, error: BaseException | None = None) -> None:
     """Answer a job from any thread; the first answer counts."""
-
-    def settle() -> None:
-        if job.future.done():
-            return
-        if error is None:
-            job.future.set_result(result)
-        else:
-            job.future.set_exception(error)
-
-    try:
-        job.loop.call_soon_threadsafe(settle)
-    except RuntimeError:
-        log.debug("the event loop has gone; nobody waits for this answer")
+    job.outbox.put(job.future, result, error)

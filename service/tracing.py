@@ -98,9 +98,12 @@ def begin(headers: Iterable[tuple[bytes, bytes]], method: str, telemetry: Teleme
         if sum(map(len, states)) <= _TRACESTATE_BYTES:
             state = ",".join(value.decode("latin-1") for value in states) or None
     else:
-        trace_id, span_id, sampled = secrets.token_hex(16), "", False
+        trace_id, span_id, sampled = "", "", False
     if telemetry is None:
-        trace = Trace(request_id or trace_id, trace_id, secrets.token_hex(8), sampled, state)
+        # One call to the system's random source for both.
+        made = secrets.token_hex(24)
+        trace_id = trace_id or made[:32]
+        trace = Trace(request_id or trace_id, trace_id, made[32:], sampled, state)
     else:
         span = telemetry.server_span(method, caller, state)
         context = span.get_span_context()

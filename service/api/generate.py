@@ -193,16 +193,15 @@ def _rows(asked: GenerateRequest, card: ModelCard, settings: Settings) -> tuple[
         seeds = np.asarray(asked.seeds, np.uint64)
     else:
         seeds = consecutive(secrets.randbelow(MAX_SEED) if asked.seed is None else asked.seed, n)
+    seeded = asked.seed is not None or asked.seeds is not None
     if not card.conditional:
         if asked.label is not None:
             raise Invalid(f"model {card.name} has no classes: leave label out, or take a conditional model")
-        return np.zeros(n, np.int64), seeds, asked.seed is not None or asked.seeds is not None
-    if asked.label is None:
-        indices = list(range(len(card.classes)))
-    else:
-        indices = [label_index(label, card) for label in (listed if listed is not None else [asked.label])]
-    labels = np.resize(np.asarray(indices, np.int64), n)
-    return labels, seeds, asked.seed is not None or asked.seeds is not None
+        return np.zeros(n, np.int64), seeds, seeded
+    if asked.label is not None and not isinstance(asked.label, list):
+        return np.full(n, label_index(asked.label, card), np.int64), seeds, seeded
+    indices = list(range(len(card.classes))) if listed is None else [label_index(label, card) for label in listed]
+    return np.resize(np.asarray(indices, np.int64), n), seeds, seeded
 
 
 def label_index(label: int | str | list[Any], card: ModelCard) -> int:
@@ -221,6 +220,8 @@ def label_index(label: int | str | list[Any], card: ModelCard) -> int:
     )
 
 
+# Clients say the same few things again and again.
+@lru_cache(maxsize=256)
 def negotiate(asked: Format | None, accept: str) -> Format:
     """The format: the one asked for, else the best that ``Accept`` takes. Raises Problem 406."""
     if asked is not None:

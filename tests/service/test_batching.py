@@ -5,12 +5,13 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.batching import Batcher, Rows
+from service.batching import Batcher, Rows, _Outbox
 from service.engine import DummyEngine
 from service.errors import ClientGone, DeadlineExceeded, Overloaded, Unavailable
 from service.latents import consecutive, latents
@@ -382,3 +383,54 @@ def test_what_would_start_late_in_its_time_is_refused_at_once(engine: DummyEngin
             await asyncio.gather(held, waiting, admitted)
 
     run(check)
+
+
+def test_answers_that_come_together_wake_the_event_loop_once() -> None:
+    async def main() -> tuple[int, list[int]]:
+        loop = asyncio.get_running_loop()
+        outbox, wakes = _Outbox(loop), 0
+        wake = loop.call_soon_threadsafe
+
+        def counted(*arguments: Any, **named: Any) -> Any:
+            nonlocal wakes
+            wakes += 1
+            return wake(*arguments, **named)
+
+        loop.call_soon_threadsafe = counted  # type: ignore[method-assign]
+        futures: list[asyncio.Future[int]] = [loop.create_future() for _ in range(8)]
+        # The loop is busy here, so it cannot take one before the last is there.
+        for index, future in enumerate(futures):
+            outbox.put(future, index, None)
+        outbox.put(futures[0], 99, None)
+        return wakes, await asyncio.gather(*futures)
+
+    assert asyncio.run(main()) == (1, list(range(8)))
+
+
+def test_no_answer_is_lost_between_lanes_and_loop() -> None:
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        outbox, rounds = _Outbox(loop), 2000
+        futures: list[asyncio.Future[int]] = [loop.create_future() for _ in range(rounds)]
+
+        def lane(start: int) -> None:
+            for index in range(start, rounds, 2):
+                outbox.put(futures[index], 1, None)
+
+        threads = [threading.Thread(target=lane, args=(start,)) for start in range(2)]
+        for thread in threads:
+            thread.start()
+        answered = sum(await asyncio.wait_for(asyncio.gather(*futures), 60))
+        for thread in threads:
+            thread.join()
+        return answered
+
+    assert asyncio.run(main()) == 2000
+
+
+def test_an_answer_to_a_loop_that_has_gone_harms_nobody() -> None:
+    loop = asyncio.new_event_loop()
+    outbox, future = _Outbox(loop), loop.create_future()
+    loop.close()
+    outbox.put(future, 1, None)
+    assert not future.done()

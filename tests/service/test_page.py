@@ -488,19 +488,19 @@ def test_a_job_may_differ_from_its_recipe_within_the_recipe_s_bounds(site: Site,
 
 
 @contextmanager
-def told_as_it_goes(site: Site, states: list[Job]) -> Iterator[None]:
-    """The queue reads as a job under way: each look at it is one state on."""
+def told_as_it_goes(site: Site, states: list[Job]) -> Iterator[Callable[[], object]]:
+    """The queue reads as a job under way, which is one state on whenever the test says so."""
     store = site.app.state.jobs
-    left = iter(states)
+    left = list(states)
 
     def get(job_id: str) -> Job:
         if job_id != states[0].id:
             raise UnknownJob(job_id)
-        return next(left, states[-1])
+        return left[0]
 
     store.get = get
     try:
-        yield
+        yield lambda: left.pop(0)
     finally:
         del store.get
 
@@ -519,12 +519,13 @@ def test_progress_and_curves_come_while_a_job_runs(site: Site, visit: Visit, mon
     ]
     result = {"version": 3, "promoted": True}
     ended = running[-1].model_copy(update={"state": "succeeded", "step": "promote", "result": result})
-    # The first look is taken before the answer begins.
-    with told_as_it_goes(site, [*running, ended]):
+    with told_as_it_goes(site, [*running, ended]) as go_on:
         page.goto(f"{site.url}#/jobs?id=live-one")
         job = page.locator("#job")
         expect(job).to_contain_text("of 400 images")
-        expect(job.locator("progress")).to_have_attribute("value", "100")
+        for at in (100, 200, 300):
+            expect(job.locator("progress")).to_have_attribute("value", str(at))
+            go_on()
         expect(job.locator(".badge").first).to_have_text("succeeded")
     expect(job).to_contain_text("version 3, live")
     curves = job.locator("polyline").evaluate_all("all => all.map(line => line.points.numberOfItems)")

@@ -70,6 +70,9 @@ def _options(settings: Settings) -> dict[str, Any]:
         "log_level": "info",
         # Each process applies it for itself.
         "log_config": logs.config(settings.log_format),
+        # A process that other work keeps from its core for a few seconds is not dead: to be killed for that would lose
+        # the requests it holds.
+        "timeout_worker_healthcheck": 60,
         "timeout_graceful_shutdown": round(settings.drain_timeout),
     }
 

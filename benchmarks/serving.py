@@ -243,7 +243,16 @@ def load(port: int, case: str, seconds: float) -> dict[str, float]:
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(SCRIPT.replace("N,", f"{n},", 1).replace("FORMAT", form))
         script.flush()
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s", "-s", script.name]
+        command = [
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{max(1, round(seconds))}s",
+            "--timeout",
+            "30s",
+            "-s",
+            script.name,
+        ]
         told = subprocess.run([*command, f"http://127.0.0.1:{port}/"], capture_output=True, text=True, check=True)
     result: dict[str, float] = json.loads(re.search(r"RESULT (.*)", told.stdout)[1])  # type: ignore[index]
     return result
@@ -305,7 +314,7 @@ def _turn(side: str, cases: list[str], model: Path, seconds: float) -> Iterator[
     with served(side, model) as (port, pid, _):
         check(port)
         for case in cases:
-            load(port, case, min(0.7, seconds))
+            load(port, case, 1)
             forget_peak(pid)
             begun, mine = busy_seconds(), own_seconds() + group_seconds(pid)
             result = load(port, case, seconds) | {"memory_mb": memory_mb(pid, "VmHWM")}
@@ -356,7 +365,7 @@ def cached(model: Path, rounds: int, seconds: float) -> dict[str, Any]:
             wrk = [*on_core(1), "wrk", "-t1", "-c16", "-s", script.name, "-H", f"If-None-Match: {tag}"]
             for _ in range(rounds):
                 for side, at in (("ganserve", port), (HELLO, bare)):
-                    command = [*wrk, f"-d{seconds:g}s", f"http://127.0.0.1:{at}{path}"]
+                    command = [*wrk, f"-d{max(1, round(seconds))}s", f"http://127.0.0.1:{at}{path}"]
                     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
                     result = json.loads(re.search(r"RESULT (.*)", told)[1])  # type: ignore[index]
                     rates[side].append(result["requests"] / result["seconds"])

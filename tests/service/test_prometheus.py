@@ -82,6 +82,9 @@ def ask(client: httpx.Client, path: str, **parameters: str) -> Any:
 
 def scrapes(client: httpx.Client) -> int:
     try:
+        # 503 until it has read its own storage.
+        if client.get("/query", params={"query": "1"}).status_code == 503:
+            return 0
         found = ask(client, "/query", query="max(count_over_time(ganserve_images_total[1m]))")["result"]
     except httpx.TransportError:
         # It has not opened its door yet.

@@ -141,7 +141,7 @@ class Worker:
             }
         )
         self._patiently(DBOS.launch)
-        DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=1.0)
+        DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=1.5)
         log.info("worker %s is ready (queue %s)", config.worker_id, _without_password(config.jobs_db))
         while not self.stopping.wait(BEAT_SECONDS):
             try:

@@ -27,6 +27,8 @@ WINDOW = 500
 REFRESH = 50
 # Added to every variance, which is 1 on average: directions that real images hardly use are not blown up.
 RIDGE = 0.02
+# Squared way, in a component's mean variance, from which on it counts linearly. A good generator's mean is below 1.
+FAR = 25.0
 
 
 class Moments(nn.Module):
@@ -152,8 +154,8 @@ class Matching(nn.Module):
     def forward(self, image: Tensor, label: Tensor) -> Tensor:
         """Mean squared way that features of generated images still have to go, a scalar; remembers their moments.
 
-        Past a way of 1, the deviation of one component, it counts less and less than squared (Charbonnier et al.
-        1994): what is far off should not drown what a discriminator says.
+        Past a squared way of ``FAR`` it counts less and less than squared (Charbonnier et al. 1994): images that are
+        all wrong, as a young generator's, should not drown what a discriminator says.
         """
         if self.calls % REFRESH == 0:
             for space in self._spaces:
@@ -163,7 +165,7 @@ class Matching(nn.Module):
         for space, features in zip(self._spaces, self._see(image), strict=True):
             seen = features.detach()
             way = (features - space.target(seen, label)).square().sum(1)
-            told.append(2 * ((1 + way).sqrt() - 1).mean())
+            told.append(2 * FAR * ((1 + way / FAR).sqrt() - 1).mean())
             space.fake.add(seen, label, WINDOW)
         return torch.stack(told).mean()
 

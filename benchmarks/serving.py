@@ -438,7 +438,7 @@ def table(record: dict[str, Any]) -> str:
 def main() -> int:
     """Measure, merge into the record, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=ROOT / "models" / "mnist-projgan" / "1" / "model.onnx")
+    parser.add_argument("--model", type=Path, default=ROOT / "models" / "mnist-projgan" / "2" / "model.onnx")
     parser.add_argument("--sides", nargs="*", choices=SIDES, default=list(SIDES))
     parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=3)

@@ -57,9 +57,13 @@ test-faults: $(TEST_STAMP)
 models: $(WORKER_STAMP)
 	$(BIN)/python -m training.models
 
+# The one of GPUs needs one: make bench GANSERVE_DEVICE=cuda.
+BENCHMARKS := $(filter-out $(if $(CUDA),,benchmarks/gpu.py),$(wildcard benchmarks/*.py))
+
 bench: $(TEST_STAMP)
-	@set -e; for script in benchmarks/*.py; do name=$$(basename "$$script" .py); \
-		echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+	@set -e; for script in $(BENCHMARKS); do \
+		name=$$(basename "$$script" .py); echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+	@echo "== quality"; $(BIN)/python -m training.quality
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

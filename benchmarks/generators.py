@@ -137,9 +137,7 @@ def convolutions(content: bytes) -> bytes:
                         if 0 <= k < 4 and 0 <= m < 4:
                             made[:, 2 * p + q, :, d + 1, e + 1] = weight[:, :, k, m].T
         name = node.output[0]
-        model.graph.initializer.append(
-            numpy_helper.from_array(made.reshape(outer * 4, inner, 3, 3), f"{name}_phases")
-        )
+        model.graph.initializer.append(numpy_helper.from_array(made.reshape(outer * 4, inner, 3, 3), f"{name}_phases"))
         inputs = [node.input[0], f"{name}_phases"]
         if len(node.input) > 2:
             bias = numpy_helper.to_array(values[node.input[2]]).repeat(4)

@@ -198,7 +198,7 @@ def main() -> int:
             return 1
         del device
         told = loops(name, repository, options.provider, options.seconds)
-        with served("ganserve", ROOT / "models" / name / "1" / "model.onnx") as (port, _, _):
+        with served("ganserve", repository.model_path(name, 1)) as (port, _, _):
             told["served"] = uvloop.run(_requests(port, options.seconds))
         record["models"][name] = told
     print(table(record))

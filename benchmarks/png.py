@@ -39,9 +39,7 @@ def sheets() -> dict[str, Pixels]:
         found[f"{n} digits"] = encode.grid(engine.run(noise, np.full(n, 3, np.int64)))
     draw = np.random.default_rng(0)
     y, x = np.mgrid[0:32, 0:32]
-    planes = [
-        127 + 90 * np.sin(x / 9 + draw.random() * 6) + 60 * np.cos(y / 7 + draw.random() * 6) for _ in range(48)
-    ]
+    planes = [127 + 90 * np.sin(x / 9 + draw.random() * 6) + 60 * np.cos(y / 7 + draw.random() * 6) for _ in range(48)]
     tiles = np.stack(planes).reshape(16, 3, 32, 32).transpose(0, 2, 3, 1) + draw.normal(0, 4, (16, 32, 32, 3))
     found["16 colour tiles"] = encode.grid(np.clip(tiles, 0, 255).astype(np.uint8))
     return found

@@ -42,9 +42,7 @@ def client(port: int, index: int, end: float, told: Counter[str]) -> None:
     while time.monotonic() < end:
         body = json.dumps(ASKED[turn % len(ASKED)]).encode()
         turn += 1
-        asked = urllib.request.Request(
-            f"http://127.0.0.1:{port}/generate", body, {"Content-Type": "application/json"}
-        )
+        asked = urllib.request.Request(f"http://127.0.0.1:{port}/generate", body, {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(asked, timeout=60) as answer:
                 answer.read()

@@ -125,9 +125,7 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
     app.include_router(page.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.direct = Direct(app)
-    app.observed = Observe(
-        BodyLimit(app.direct, settings.max_body_bytes, ()), settings.access_log, telemetry
-    )
+    app.observed = Observe(BodyLimit(app.direct, settings.max_body_bytes, ()), settings.access_log, telemetry)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, exempt=("/datasets/",))
     app.add_middleware(Head)
     app.add_middleware(Observe, access_log=settings.access_log, telemetry=telemetry)

@@ -454,7 +454,7 @@ class Loop:
         """Go on from :meth:`state`."""
         self.step, self.best, self.guard.strikes = state["step"], state["best"], state["strikes"]
         self.losses.load_state(state["losses"])
-        if self.matching is not None and state["matching"] is not None:
+        if self.matching is not None:
             self.matching.load_state_dict(state["matching"])
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
@@ -688,8 +688,6 @@ class RunFiles:
         line = {"step": loop.step, "images": loop.images_seen, **scores}
         append_json(self.run / "snapshots.jsonl", line)
         sheet = pictures.sample_sheets(self.run, loop.step, render, config.classes if loop.classes else ())
-        if time.monotonic() - self.drawn > CURVES_SECONDS:
-            self.draw()
         self.report({"event": "samples", "path": str(sheet.relative_to(self.run)), **line})
         young = loop.step < max(GRACE_STEPS, loop.total_steps * GRACE_SHARE)
         try:
@@ -702,7 +700,10 @@ class RunFiles:
             loop.best = line
             tensors = {k: v.contiguous().cpu() for k, v in net.state_dict().items()}
             checkpoint.write_atomically(self.run / "best.safetensors", to_safetensors(tensors))
-        html.write(self.run)
+        if time.monotonic() - self.drawn > CURVES_SECONDS:
+            self.draw()
+        else:
+            html.write(self.run)
 
     def checkpoint(self) -> None:
         """Save everything; all processes take part, the first one writes."""

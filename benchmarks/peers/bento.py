@@ -13,20 +13,10 @@ from typing import Any
 
 import bentoml
 from fastapi import FastAPI, Response
-from pydantic import BaseModel
 
 from benchmarks.peers import shared
 
 app = FastAPI()
-
-
-class Ask(BaseModel):
-    """The part of ganserve's request that the benchmark uses."""
-
-    label: int
-    n: int
-    seed: int
-    format: str = "png"
 
 
 @bentoml.service(workers=os.cpu_count() or 1, traffic={"timeout": 30})
@@ -40,9 +30,7 @@ class Runner:
     def run(self, asked: list[dict[str, Any]]) -> list[bytes]:
         """An encoded answer for each request."""
         images = shared.run_together(self.model, asked)
-        return [
-            shared.encode(part, ask["label"], ask["format"])[0] for part, ask in zip(images, asked, strict=True)
-        ]
+        return [shared.encode(part, ask["label"], ask["format"])[0] for part, ask in zip(images, asked, strict=True)]
 
 
 @bentoml.service(traffic={"timeout": 30})
@@ -59,7 +47,7 @@ class Front:
         return {"status": "ok"}
 
     @app.post("/generate")
-    async def generate(self, ask: Ask) -> Response:
+    async def generate(self, ask: shared.Ask) -> Response:
         """PNG or NPZ."""
         made = await self.runner.to_async.run([ask.model_dump()])
         return Response(made[0], media_type="image/png" if ask.format == "png" else "application/x-npz")

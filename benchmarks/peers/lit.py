@@ -1,6 +1,6 @@
 """LitServe with batching, a worker a core, as its documentation recommends for work that is bound by the CPU.
 
-    PORT=8001 MODEL=models/mnist-projgan/1/model.onnx python -m benchmarks.peers.lit
+PORT=8001 MODEL=models/mnist-projgan/1/model.onnx python -m benchmarks.peers.lit
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ MODEL names the ONNX file; the endpoint is a ``def``, so that requests run in th
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Callable
@@ -18,19 +17,9 @@ from typing import Any
 import numpy as np
 from fastapi import FastAPI, Response
 from numpy.typing import NDArray
-from PIL import Image
-from pydantic import BaseModel
 
-Pixels = NDArray[np.uint8]
-
-
-class Ask(BaseModel):
-    """The part of ganserve's request that the benchmark uses."""
-
-    label: int
-    n: int
-    seed: int
-    format: str = "png"
+from benchmarks.peers import shared
+from benchmarks.peers.shared import Pixels
 
 
 def _app(run: Callable[[NDArray[np.float32], NDArray[np.int64]], Pixels], z: int) -> FastAPI:
@@ -41,22 +30,10 @@ def _app(run: Callable[[NDArray[np.float32], NDArray[np.int64]], Pixels], z: int
         return {"status": "ok"}
 
     @app.post("/generate")
-    def generate(ask: Ask) -> Response:
-        noise = np.random.default_rng(ask.seed).standard_normal((ask.n, z), dtype=np.float32)
-        images = run(noise, np.full((ask.n, 1), ask.label, np.int64))
-        buffer = io.BytesIO()
-        if ask.format == "npz":
-            np.savez(buffer, images=images, labels=np.full(ask.n, ask.label))
-            return Response(buffer.getvalue(), media_type="application/x-npz")
-        columns = int(np.ceil(np.sqrt(ask.n)))
-        rows = -(-ask.n // columns)
-        height, width = images.shape[1] + 2, images.shape[2] + 2
-        sheet = np.zeros((rows * height + 2, columns * width + 2), np.uint8)
-        for index, image in enumerate(images):
-            row, column = divmod(index, columns)
-            sheet[row * height + 2 : (row + 1) * height, column * width + 2 : (column + 1) * width] = image[..., 0]
-        Image.fromarray(sheet).save(buffer, "PNG")
-        return Response(buffer.getvalue(), media_type="image/png")
+    def generate(ask: shared.Ask) -> Response:
+        images = run(shared.noise(ask.seed, ask.n, z), np.full((ask.n, 1), ask.label, np.int64))
+        body, media_type = shared.encode(images, ask.label, ask.format)
+        return Response(body, media_type=media_type)
 
     return app
 

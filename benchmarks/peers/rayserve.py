@@ -12,21 +12,11 @@ from typing import Any
 
 import ray
 from fastapi import FastAPI, Response
-from pydantic import BaseModel
 from ray import serve
 
 from benchmarks.peers import shared
 
 app = FastAPI()
-
-
-class Ask(BaseModel):
-    """The part of ganserve's request that the benchmark uses."""
-
-    label: int
-    n: int
-    seed: int
-    format: str = "png"
 
 
 @serve.deployment(num_replicas=os.cpu_count() or 1, max_ongoing_requests=64, ray_actor_options={"num_cpus": 1})
@@ -48,7 +38,7 @@ class Generator:
         return {"status": "ok"}
 
     @app.post("/generate")
-    async def generate(self, ask: Ask) -> Response:
+    async def generate(self, ask: shared.Ask) -> Response:
         """PNG or NPZ."""
         images = await self.run(ask.model_dump())
         content, kind = shared.encode(images, ask.label, ask.format)

@@ -1,21 +1,35 @@
-"""What every peer does to a request, apart from its framework: noise, grid, PNG or NPZ; the ONNX session."""
+"""What every peer does apart from its framework: the request, noise, grid, PNG or NPZ; the ONNX session."""
 
 from __future__ import annotations
 
 import io
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 Pixels = NDArray[np.uint8]
 
 
+class Ask(BaseModel):
+    """The part of ganserve's request that the benchmark uses."""
+
+    label: int
+    n: int
+    seed: int
+    format: str = "png"
+
+
 def session(threads: int = 1) -> onnxruntime.InferenceSession:
     """The file named by MODEL. One thread a process, where the framework runs a process a core."""
+    import onnxruntime  # not for the peer that runs torch
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(os.environ["MODEL"], options, providers=["CPUExecutionProvider"])

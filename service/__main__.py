@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from service import logs, tracing
 from service.engine import DeviceUnavailable, providers
+from service.processes import Supervisor
 from service.settings import Settings, SettingsError, load
 
 BAD_SETTINGS = 2
@@ -54,8 +55,8 @@ def _serve_processes(settings: Settings) -> int:
     os.environ.update(settings.environment())
     with tempfile.TemporaryDirectory(prefix="ganserve-metrics-") as shared:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
-        uvicorn.run("service.app:create_app", factory=True, workers=settings.workers, **_options(settings))
-    return 0
+        supervisor = Supervisor(_options(settings), processes=settings.workers, drain=settings.drain_timeout)
+        return supervisor.run()
 
 
 def _options(settings: Settings) -> dict[str, Any]:
@@ -70,9 +71,6 @@ def _options(settings: Settings) -> dict[str, Any]:
         "log_level": "info",
         # Each process applies it for itself.
         "log_config": logs.config(settings.log_format),
-        # A process that other work keeps from its core for a few seconds is not dead: to be killed for that would lose
-        # the requests it holds.
-        "timeout_worker_healthcheck": 60,
         "timeout_graceful_shutdown": round(settings.drain_timeout),
     }
 

@@ -1,0 +1,130 @@
+"""Several serving processes behind one port: even shares, replacement, and one end for all."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import psutil
+
+from tests.service.test_app import environment, start, stop, wait_for
+
+__all__ = ["environment"]
+
+
+def children(parent: int) -> list[psutil.Process]:
+    """The serving processes, without Python's own resource tracker."""
+    return [child for child in psutil.Process(parent).children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+def connections(child: psutil.Process, port: int) -> int:
+    """Open TCP connections of clients that a process holds."""
+    return sum(1 for c in child.net_connections("tcp") if c.laddr and c.laddr.port == port and c.raddr)
+
+
+@contextmanager
+def serving(environment: dict[str, str], *flags: str) -> Iterator[tuple["subprocess.Popen[str]", str, int]]:
+    process, address = start(environment, "--workers", "2", "--lanes", "1", "--admin-token", "secret", *flags)
+    port = int(address.rpartition(":")[2])
+    try:
+        wait_for(lambda: len(children(process.pid)) == 2, 30)
+        yield process, address, port
+    finally:
+        if process.poll() is None:
+            stop(process)
+
+
+def supervise(environment: dict[str, str], options: str, flags: str) -> "subprocess.Popen[str]":
+    program = (
+        "from service.__main__ import _options; from service.processes import Supervisor; from service.settings import"
+        f" load; s = load(); raise SystemExit(Supervisor({options}, {flags}).run())"
+    )
+    told = environment | {"GANSERVE_PORT": "0", "GANSERVE_ADMIN_TOKEN": "secret"}
+    return subprocess.Popen([sys.executable, "-c", program], env=told, stderr=subprocess.PIPE, text=True)
+
+
+def ask(client: httpx.Client, seed: int) -> int:
+    return client.get(f"/generate?label=1&seed={seed}").status_code
+
+
+def test_kept_connections_are_shared_evenly_and_a_dead_process_is_replaced(
+    environment: dict[str, str],
+) -> None:
+    with serving(environment) as (process, address, port), ExitStack() as stack:
+        first, second = children(process.pid)
+
+        def both_ready() -> bool:
+            clients = [httpx.Client(base_url=address) for _ in range(4)]
+            assert [client.get("/health/live").status_code for client in clients] == [200] * 4
+            shares = sorted(connections(child, port) for child in (first, second))
+            for client in clients:
+                client.close()
+            return shares == [2, 2]
+
+        wait_for(both_ready, 30)
+        wait_for(lambda: connections(first, port) + connections(second, port) == 0, 10)
+        clients = [stack.enter_context(httpx.Client(base_url=address)) for _ in range(8)]
+        assert [ask(client, seed) for seed, client in enumerate(clients)] == [200] * 8
+        assert (connections(first, port), connections(second, port)) == (4, 4)
+
+        # Those that leave make room for those that come, wherever they left.
+        clients[0].close()
+        clients[2].close()
+        wait_for(lambda: connections(first, port) + connections(second, port) == 6, 10)
+        clients[0] = stack.enter_context(httpx.Client(base_url=address))
+        clients[2] = stack.enter_context(httpx.Client(base_url=address))
+        assert (ask(clients[0], 9), ask(clients[2], 10)) == (200, 200)
+        assert (connections(first, port), connections(second, port)) == (4, 4)
+
+        second.kill()
+        wait_for(lambda: not second.is_running(), 10)
+        # Idle connections of the dead are closed, which a client notices and opens new ones.
+        assert [ask(client, 20) for client in clients] == [200] * 8
+        wait_for(lambda: len(children(process.pid)) == 2, 30)
+        assert "died" in stop(process)
+
+
+def test_a_process_that_hangs_is_replaced(environment: dict[str, str]) -> None:
+    run = supervise(environment, "_options(s)", "processes=2, drain=5, silence=4")
+    try:
+        assert run.stderr is not None
+        for _ in range(2):
+            next(line for line in run.stderr if "startup complete" in line)
+        hung = children(run.pid)[0]
+        hung.send_signal(signal.SIGSTOP)
+        wait_for(lambda: not hung.is_running(), 60)
+        wait_for(lambda: len(children(run.pid)) == 2, 60)
+    finally:
+        assert "says nothing" in stop(run)
+    assert run.returncode == 0
+
+
+def test_when_the_parent_is_killed_its_processes_end(environment: dict[str, str]) -> None:
+    with serving(environment) as (process, address, _):
+        orphans = children(process.pid)
+        assert httpx.get(f"{address}/health/ready").status_code == 200
+        process.kill()
+        process.communicate(timeout=30)
+        wait_for(lambda: not any(orphan.is_running() for orphan in orphans), 30)
+
+
+def test_told_to_stop_all_processes_finish_what_they_began(environment: dict[str, str]) -> None:
+    flags = ("--batch-rows", "1", "--max-images", "2048", "--request-timeout", "300", "--drain-timeout", "60")
+    with serving(environment, *flags) as (process, address, _), ThreadPoolExecutor(2) as threads:
+        asked = [threads.submit(httpx.get, f"{address}/generate?n=2048&seed={k}", timeout=60) for k in range(2)]
+        wait_for(lambda: "ganserve_queued_images 0.0" not in httpx.get(f"{address}/metrics").text, 30)
+        os.kill(process.pid, signal.SIGTERM)
+        assert [answer.result().status_code for answer in asked] == [200, 200]
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_a_start_that_cannot_be_ends_with_a_failure_and_no_processes(environment: dict[str, str]) -> None:
+    run = supervise(environment, "_options(s) | {'http': 'no.such:Protocol'}", "processes=2, drain=5")
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 1, errors
+    assert "could not start" in errors

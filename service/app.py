@@ -87,6 +87,7 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
             limit=settings.max_queued_images,
             total=settings.queue_limit,
             delay=settings.batch_delay_ms / 1000,
+            inline=settings.workers > 1 and upstream is None and catalogue.provider == CPU,
         )
         with _drain_on_signal(app):
             try:

@@ -10,6 +10,10 @@ lanes are fed from one set of queues, one queue a loaded model:
 - a run that fails is repeated request by request, so that it fails only the request that broke it.
 
 Lanes sleep on a condition: nothing polls.
+
+Where each core has a process of its own, a thread beside the event loop gains nothing and both wait for Python's lock:
+there small requests are run on the event loop itself, all that came in one round of it together (``inline``). What
+takes longer than a few milliseconds is still the lanes'.
 """
 
 from __future__ import annotations
@@ -40,6 +44,8 @@ T = TypeVar("T")
 MIN_SPLIT_ROWS = 4
 # Up to so many bytes of pixels the lane encodes itself; more would keep it from the rows of others.
 INLINE_BYTES = 1 << 18
+# What the event loop runs itself may keep it so long from everything else.
+INLINE_SECONDS = 0.01
 # Most answers are ready by then, and are spared a task that watches the connection.
 WATCH_AFTER_SECONDS = 0.05
 
@@ -105,6 +111,9 @@ class _Outbox:
 
     def put(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
         """From any thread; of several answers to one request the first counts."""
+        if _running_loop() is self.loop:
+            _resolve(future, result, error)
+            return
         self._ready.append((future, result, error))
         # Unset before the answers are taken, so one that comes meanwhile is taken as well, or wakes the loop again.
         if self._waking:
@@ -118,13 +127,23 @@ class _Outbox:
     def _deliver(self) -> None:
         self._waking = False
         while self._ready:
-            future, result, error = self._ready.popleft()
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
+            _resolve(*self._ready.popleft())
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _resolve(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
 
 
 @dataclass(eq=False, slots=True)
@@ -139,6 +158,7 @@ class _Job(Generic[T]):
     taken: int = 0
     done: int = 0
     dead: bool = False
+    small: bool = False
     asked: float = field(default_factory=time.perf_counter)
     started: float = 0.0
     trace: tracing.Trace | None = field(default_factory=tracing.current)
@@ -169,10 +189,15 @@ class Batcher:
         limit: rows that may wait for one loaded model.
         total: rows that may wait in all.
         delay: seconds that the first waiting row waits for company.
+        inline: run small requests on the event loop.
     """
 
-    def __init__(self, *, lanes: int, limit: int, total: int, delay: float = 0.0) -> None:
+    def __init__(
+        self, *, lanes: int, limit: int, total: int, delay: float = 0.0, inline: bool = False
+    ) -> None:
         self.lanes, self.limit, self.total, self.delay = lanes, limit, total, delay
+        self.inline = inline
+        self._round: asyncio.Handle | None = None
         self.queued = 0
         self.statistics = Statistics()
         self._queues: OrderedDict[Engine, _Queue] = OrderedDict()
@@ -281,8 +306,12 @@ class Batcher:
                     queue.since = time.monotonic()
                 queue.jobs[job] = None
                 self._add(queue, job.n)
-                # A request that will be cut wakes every lane that idles.
-                self._wake.notify(1 if job.n <= MIN_SPLIT_ROWS else max(1, self._idle))
+                job.small = self.inline and job.n <= self._inline_rows(job.engine)
+                if not job.small:
+                    # A request that will be cut wakes every lane that idles.
+                    self._wake.notify(1 if job.n <= MIN_SPLIT_ROWS else max(1, self._idle))
+                elif self._round is None:
+                    self._round = job.outbox.loop.call_soon(self._serve_small)
                 return
         metrics.DROPPED.labels("overload").inc(job.n)
         retry_after = max(1, math.ceil(wait))
@@ -333,7 +362,26 @@ class Batcher:
                 del self._queues[job.engine]
         metrics.DROPPED.labels(reason).inc(left)
 
+    def _serve_small(self) -> None:
+        """Run what the event loop runs itself: one chunk, then whatever else the loop has to do."""
+        self._round = None
+        with self._wake:
+            chunk = self._take(small=True)
+        loop = asyncio.get_running_loop()
+        if isinstance(chunk, float):
+            self._round = loop.call_later(chunk, self._serve_small)
+        elif chunk is not None:
+            self._serve_chunk(*chunk)
+            self._round = loop.call_soon(self._serve_small)
+
     # -- under the lock
+
+    def _inline_rows(self, engine: Engine) -> int:
+        """Rows that the event loop may run at once: none of an engine whose pace is not known yet."""
+        cost = self._cost.get(engine.card.name)
+        if not cost:
+            return 0
+        return min(engine.max_rows, int(INLINE_SECONDS / cost))
 
     def _add(self, queue: _Queue, rows: int) -> None:
         queue.rows += rows
@@ -346,15 +394,17 @@ class Batcher:
         )
         return busy / self.lanes
 
-    def _take(self) -> tuple[Engine, list[_Piece]] | float | None:
-        """The next chunk; or seconds until one may be due; or None while nothing waits."""
+    def _take(self, *, small: bool = False) -> tuple[Engine, list[_Piece]] | float | None:
+        """The next chunk; or seconds until one may be due; or None while nothing waits. Of ``small`` requests only."""
         soonest: float | None = None
         now = time.monotonic() if self.delay else 0.0
         for engine, queue in self._queues.items():
+            if small and not any(job.small for job in queue.jobs):
+                continue
             if self.delay and queue.rows < engine.max_rows and (due := queue.since + self.delay - now) > 0:
                 soonest = due if soonest is None else min(soonest, due)
                 continue
-            pieces = self._cut(engine, queue)
+            pieces = self._cut(engine, queue, small)
             if queue.jobs:
                 self._queues.move_to_end(engine)
                 queue.since = now
@@ -363,14 +413,20 @@ class Batcher:
             return engine, pieces
         return soonest
 
-    def _cut(self, engine: Engine, queue: _Queue) -> list[_Piece]:
+    def _cut(self, engine: Engine, queue: _Queue, small: bool) -> list[_Piece]:
         most = engine.max_rows
-        room = min(most, max(MIN_SPLIT_ROWS, -(-queue.rows // (self._idle + 1))))
+        if small:
+            # At least one row, or a model that became slower would be stuck.
+            room = max(1, self._inline_rows(engine))
+        else:
+            room = min(most, max(MIN_SPLIT_ROWS, -(-queue.rows // (self._idle + 1))))
         pieces: list[_Piece] = []
         later: list[_Job[Any]] = []
         total = 0
         while room > total and queue.jobs:
-            job = next(iter(queue.jobs))
+            job = next((job for job in queue.jobs if job.small or not small), None)
+            if job is None:
+                break
             start, stop = job.taken, min(job.n, job.taken + room - total)
             if not job.started:
                 job.started = time.perf_counter()
@@ -403,18 +459,20 @@ class Batcher:
                     self._idle += 1
                     self._wake.wait(chunk)
                     self._idle -= 1
-            engine, pieces = chunk
-            # What the run logs, and asks of other servers, goes by the first of its requests.
-            tracing.carry(pieces[0].job.trace)
-            try:
-                self._serve(engine, pieces)
-            except BaseException as error:  # the lane must outlive whatever a request does to it
-                log.exception("a chunk of %s failed outside its run", engine.card.name)
-                for piece in pieces:
-                    _settle(piece.job, error=error)
-            tracing.carry(None)
+            self._serve_chunk(*chunk)
             # A lane that sleeps shall not keep a swapped model, or a request's images, in memory.
-            del chunk, engine, pieces
+            del chunk
+
+    def _serve_chunk(self, engine: Engine, pieces: list[_Piece]) -> None:
+        # What the run logs, and asks of other servers, goes by the first of its requests.
+        tracing.carry(pieces[0].job.trace)
+        try:
+            self._serve(engine, pieces)
+        except BaseException as error:  # a lane must outlive whatever a request does to it
+            log.exception("a chunk of %s failed outside its run", engine.card.name)
+            for piece in pieces:
+                _settle(piece.job, error=error)
+        tracing.carry(None)
 
     def _serve(self, engine: Engine, pieces: list[_Piece]) -> None:
         pieces = [piece for piece in pieces if not piece.job.dead]

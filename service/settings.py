@@ -110,11 +110,11 @@ class Settings(BaseSettings):
 
     @property
     def lane_count(self) -> int:
-        """Lanes of one process, unless set: its share of the cores; of calls to another server, eight."""
+        """Lanes of one process, unless set: its share of the cores, two if there are; to another server, eight."""
         if self.upstream is not None:
             return self.lanes or 8
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return self.lanes or max(1, cores // self.workers)
+        return self.lanes or max(min(2, cores), cores // self.workers)
 
     @property
     def image_limit(self) -> int:

@@ -28,9 +28,9 @@ def keep(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @asynccontextmanager
 async def batching(
-    *, lanes: int = 1, limit: int = 4096, total: int = 8192, delay: float = 0.0
+    *, lanes: int = 1, limit: int = 4096, total: int = 8192, delay: float = 0.0, inline: bool = False
 ) -> AsyncIterator[Batcher]:
-    batcher = Batcher(lanes=lanes, limit=limit, total=total, delay=delay)
+    batcher = Batcher(lanes=lanes, limit=limit, total=total, delay=delay, inline=inline)
     try:
         yield batcher
     finally:
@@ -80,9 +80,12 @@ def test_requests_that_wait_together_share_a_run(engine: DummyEngine) -> None:
     run(check)
 
 
-def test_each_request_gets_its_own_rows_in_order(engine: DummyEngine) -> None:
+@pytest.mark.parametrize("inline", [False, True])
+def test_each_request_gets_its_own_rows_in_order(engine: DummyEngine, inline: bool) -> None:
     async def check() -> None:
-        async with batching(lanes=3) as batcher:
+        async with batching(lanes=3, inline=inline) as batcher:
+            # From the first on, the pace is known.
+            await batcher.generate(engine, rows(0, 1), keep, timeout=20)
             sizes = [1, 7, 8, 9, 100, 3, 64, 2]
             answers = await asyncio.gather(
                 *(
@@ -385,6 +388,86 @@ def test_what_would_start_late_in_its_time_is_refused_at_once(engine: DummyEngin
     run(check)
 
 
+class Watched(DummyEngine):
+    """Tells which thread ran how many rows."""
+
+    def __init__(self) -> None:
+        super().__init__(card("m"), max_rows=8)
+        self.seen: list[tuple[bool, int]] = []
+        self.seconds = 0.0
+        self.broken: int | None = None
+
+    def run(self, latent: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.uint8]:
+        self.seen.append((threading.current_thread() is threading.main_thread(), len(latent)))
+        if label is not None and self.broken in label:
+            raise ValueError("broken")
+        time.sleep(self.seconds)
+        return super().run(latent, label)
+
+
+def test_the_event_loop_runs_small_requests_together_once_their_pace_is_known_and_lanes_the_rest() -> None:
+    async def check() -> None:
+        engine = Watched()
+        async with batching(inline=True) as batcher:
+            await batcher.generate(engine, rows(0, 1), keep, timeout=20)
+            assert engine.seen == [(False, 1)]
+            batcher._cost["m"] = 1e-4
+            engine.seen.clear()
+            small = [batcher.generate(engine, rows(i, 2), keep, timeout=20) for i in range(4)]
+            await asyncio.gather(*small)
+            assert engine.seen == [(True, 8)]
+            engine.seen.clear()
+            await batcher.generate(engine, rows(0, 20), keep, timeout=20)
+            assert {loop for loop, _ in engine.seen} == {False}
+            # What became slow goes back to the lanes, and nothing is stuck on the way.
+            engine.seconds = 0.05
+            await asyncio.gather(*(batcher.generate(engine, rows(i, 2), keep, timeout=20) for i in range(40)))
+            engine.seen.clear()
+            await batcher.generate(engine, rows(0, 2), keep, timeout=20)
+            assert engine.seen == [(False, 2)]
+            assert batcher.queued == 0
+
+    run(check)
+
+
+def test_on_the_event_loop_too_a_run_that_fails_fails_only_the_request_that_broke_it() -> None:
+    async def check() -> None:
+        engine = Watched()
+        async with batching(inline=True) as batcher:
+            await batcher.generate(engine, rows(0, 1), keep, timeout=20)
+            batcher._cost["m"] = 1e-4
+            engine.broken = 5
+            asked = [batcher.generate(engine, rows(i, 2, label=i), keep, timeout=20) for i in (4, 5, 6)]
+            first, second, third = await asyncio.gather(*asked, return_exceptions=True)
+            assert isinstance(second, ValueError)
+            assert isinstance(first, np.ndarray)
+            assert isinstance(third, np.ndarray)
+            assert (await batcher.generate(engine, rows(1, 2), keep, timeout=20)).shape[0] == 2
+
+    run(check)
+
+
+def test_on_the_event_loop_too_the_window_holds_and_the_cancelled_cost_no_run() -> None:
+    async def check() -> None:
+        engine = Watched()
+        async with batching(inline=True, delay=0.1) as batcher:
+            await batcher.generate(engine, rows(0, 1), keep, timeout=20)
+            batcher._cost["m"] = 1e-4
+            engine.seen.clear()
+            began = time.monotonic()
+            tasks = [
+                asyncio.create_task(batcher.generate(engine, rows(i, 2), keep, timeout=20)) for i in range(3)
+            ]
+            await asyncio.sleep(0.01)
+            tasks[1].cancel()
+            await asyncio.gather(tasks[0], tasks[2])
+            assert time.monotonic() - began >= 0.09
+            assert engine.seen == [(True, 4)]
+            assert batcher.queued == 0
+
+    run(check)
+
+
 def test_answers_that_come_together_wake_the_event_loop_once() -> None:
     async def main() -> tuple[int, list[int]]:
         loop = asyncio.get_running_loop()
@@ -398,10 +481,16 @@ def test_answers_that_come_together_wake_the_event_loop_once() -> None:
 
         loop.call_soon_threadsafe = counted  # type: ignore[method-assign]
         futures: list[asyncio.Future[int]] = [loop.create_future() for _ in range(8)]
-        # The loop is busy here, so it cannot take one before the last is there.
-        for index, future in enumerate(futures):
-            outbox.put(future, index, None)
-        outbox.put(futures[0], 99, None)
+
+        def lane() -> None:
+            for index, future in enumerate(futures):
+                outbox.put(future, index, None)
+            outbox.put(futures[0], 99, None)
+
+        # The loop is busy meanwhile, so it cannot take one before the last is there.
+        thread = threading.Thread(target=lane)
+        thread.start()
+        thread.join()
         return wakes, await asyncio.gather(*futures)
 
     assert asyncio.run(main()) == (1, list(range(8)))

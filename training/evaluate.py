@@ -5,7 +5,9 @@
     python -m training.evaluate path/to/model.onnx --dataset ylecun/mnist
 
 Every metric is printed beside its value for real images: a sample of the training split in the place of the
-generated images. For a model of the repository the result goes into its card.
+generated images. Each generated image has the label of one of that sample, so that both have the classes equally often
+(Brock et al. 2018, arXiv:1809.11096, draw labels from the data likewise): a distance to a test split in which some
+classes are rarer would else count the classes, not the pictures. For a model of the repository the result goes into its card.
 """
 
 from __future__ import annotations
@@ -59,10 +61,13 @@ class Generated:
         if height != width:
             raise DataError(f"images of {height} x {width} cannot be compared: expected square ones")
 
-    def images(self, n: int, first: int) -> tuple[Tensor, Tensor | None]:
-        """``n`` images uint8 [n, c, h, w] of consecutive seeds, and the labels asked for, balanced."""
+    def images(self, n: int, first: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """``n`` images uint8 [n, c, h, w] of consecutive seeds, and the labels asked for, int64 [n]: those given, or
+        the classes in turn; None for an unconditional model."""
         noise = latents(self.recipe, consecutive(first, n), self.z)
-        label = (np.arange(n, dtype=np.int64) % len(self.classes))[:, None] if self.conditional else None
+        label = None
+        if self.conditional:
+            label = (np.arange(n) % len(self.classes) if labels is None else labels.numpy()).astype(np.int64)[:, None]
         parts = [
             run_session(self.session, noise[i : i + 64], None if label is None else label[i : i + 64])
             for i in range(0, n, 64)
@@ -106,14 +111,13 @@ def evaluate_onnx(
     count = min(images, len(test), len(train))
     chosen = torch.from_numpy(np.random.default_rng(7).permutation(len(test))[:count])
     drawn = torch.from_numpy(np.random.default_rng(8).permutation(len(train))[:count])
-    fake_images, fake_labels = generated.images(count, FIRST_SEED + seed * 10_000_000)
-
     def seen(part: Tensor, labels: Tensor | None) -> metrics.Sample:
         logits, features = referee(part)
         return metrics.Sample(features, logits, labels)
 
     real_sample = test.subset(chosen)
     train_sample = train.subset(drawn)
+    fake_images, fake_labels = generated.images(count, FIRST_SEED + seed * 10_000_000, train_sample.labels)
     real = seen(real_sample.images, real_sample.labels)
     others = torch.ones(len(train), dtype=torch.bool)
     others[drawn] = False
@@ -139,6 +143,7 @@ def evaluate_onnx(
         "dataset": Path(dataset_name).name,
         "split": split,
         "images": count,
+        "labels": "training split" if generated.conditional else "none",
         "frechet_ratio": round(frechet / floor_frechet, 3),
         **result,
         **{f"{name}_real": value for name, value in floor.items()},

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # What two measurements must agree in to be comparable at all.
-SAME = ("judge", "dataset", "split", "images")
+SAME = ("judge", "dataset", "split", "images", "labels")
 
 
 @dataclass(frozen=True)

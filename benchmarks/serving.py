@@ -64,7 +64,9 @@ FRAMEWORKS = {
     ),
     "ray serve": ("ray", ["python", "-m", "benchmarks.peers.rayserve"]),
 }
-SIDES = ("limit", "ganserve", *PEERS, *FRAMEWORKS)
+# As the README recommends it for throughput, beside its default.
+ONE = "ganserve, one process"
+SIDES = ("limit", "ganserve", ONE, *PEERS, *FRAMEWORKS)
 HELLO = "uvicorn alone"
 
 SCRIPT = """
@@ -193,10 +195,12 @@ def served(side: str, model: Path, core: int | None = None) -> Iterator[tuple[in
     else:
         command += [PEERS.get(side, ""), "--factory", "--workers", str(os.cpu_count() or 1)]
     with tempfile.TemporaryDirectory() as data:
-        if side == "ganserve":
+        if side in ("ganserve", ONE):
             command = [sys.executable, "-m", "service", "--port", str(port), "--models", str(model.parents[2])]
             command += ["--data", data, "--default-model", model.parents[1].name]
             environment["GANSERVE_ADMIN_TOKEN"] = "benchmark"
+            if side == "ganserve":
+                environment["GANSERVE_WORKERS"] = str(os.cpu_count() or 1)
         elif side in FRAMEWORKS:
             folder, (program, *arguments) = FRAMEWORKS[side]
             place = Path(os.environ.get("PEERS", "peers")).resolve() / folder / "bin"
@@ -353,9 +357,9 @@ def measure(
 def cached(model: Path, rounds: int, seconds: float) -> dict[str, Any]:
     """Repeated seeded requests with ``If-None-Match`` on one process and one core, the client on another: answers 304
     a second, beside what uvicorn does when it is asked for nothing else."""
-    rates: dict[str, list[float]] = {"ganserve": [], HELLO: []}
+    rates: dict[str, list[float]] = {ONE: [], HELLO: []}
     others = 0
-    with served("ganserve", model, 0) as (port, _, _), served(HELLO, model, 0) as (bare, _, _):
+    with served(ONE, model, 0) as (port, _, _), served(HELLO, model, 0) as (bare, _, _):
         path = "/generate?label=3&n=16&seed=42"
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
             tag = answer.headers["ETag"]
@@ -364,13 +368,13 @@ def cached(model: Path, rounds: int, seconds: float) -> dict[str, Any]:
             script.flush()
             wrk = [*on_core(1), "wrk", "-t1", "-c16", "-s", script.name, "-H", f"If-None-Match: {tag}"]
             for _ in range(rounds):
-                for side, at in (("ganserve", port), (HELLO, bare)):
+                for side, at in ((ONE, port), (HELLO, bare)):
                     command = [*wrk, f"-d{max(1, round(seconds))}s", f"http://127.0.0.1:{at}{path}"]
                     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
                     result = json.loads(re.search(r"RESULT (.*)", told)[1])  # type: ignore[index]
                     rates[side].append(result["requests"] / result["seconds"])
                     others += result["others"]
-    ours, bare_rate = (statistics.median(rates[side]) for side in ("ganserve", HELLO))
+    ours, bare_rate = (statistics.median(rates[side]) for side in (ONE, HELLO))
     return {
         "requests_per_second": ours,
         "uvicorn_alone": bare_rate,
@@ -384,7 +388,7 @@ def starts(model: Path, times: int) -> dict[str, Any]:
     """From the process's start to the first 200 of ``/health/ready``, and its resident memory then."""
     seconds, resident = [], []
     for _ in range(times):
-        with served("ganserve", model) as (_, pid, took):
+        with served(ONE, model) as (_, pid, took):
             seconds.append(took)
             resident.append(memory_mb(pid, "VmRSS"))
     names = sorted(path.parent.name for path in model.parents[2].glob("*/live.json"))
@@ -468,9 +472,9 @@ def main() -> int:
     print(told)
     head = (
         f"# Serving speed\n\n{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; "
-        f"{record.get('how', '')}; `{model.parents[1].name}` version {model.parent.name}. Peers run one process a "
-        "core, ganserve one process with a lane a core. Made by `python -m benchmarks.serving`. Lost: cores that "
-        "other work took meanwhile.\n\n"
+        f"{record.get('how', '')}; `{model.parents[1].name}` version {model.parent.name}. ganserve and its peers run "
+        "one process a core (`GANSERVE_WORKERS`), `ganserve, one process` is its default. Made by `python -m "
+        "benchmarks.serving`. Lost: cores that other work took meanwhile.\n\n"
     )
     (HERE / "serving.md").write_text(head + told + "\n")
     return 0

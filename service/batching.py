@@ -45,7 +45,7 @@ MIN_SPLIT_ROWS = 4
 # Up to so many bytes of pixels the lane encodes itself; more would keep it from the rows of others.
 INLINE_BYTES = 1 << 18
 # What the event loop runs itself may keep it so long from everything else.
-INLINE_SECONDS = 0.01
+INLINE_SECONDS = 0.02
 # Most answers are ready by then, and are spared a task that watches the connection.
 WATCH_AFTER_SECONDS = 0.05
 
@@ -425,7 +425,8 @@ class Batcher:
         total = 0
         while room > total and queue.jobs:
             job = next((job for job in queue.jobs if job.small or not small), None)
-            if job is None:
+            # A part of a small request would cost a second hand-out and gain nothing.
+            if job is None or (small and pieces and job.n - job.taken > room - total):
                 break
             start, stop = job.taken, min(job.n, job.taken + room - total)
             if not job.started:

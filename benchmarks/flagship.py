@@ -40,6 +40,17 @@ ARMS: dict[str, dict[str, Any]] = {
     "one stage, batch 128": {**_ONE_STAGE, "batch": 128},
     "one stage, EMA 0.9995": {**_ONE_STAGE, "ema": 0.9995},
     "one stage, decay from the start": {**_ONE_STAGE, "decay_from": 0.0},
+    "one stage, generator deeper": {**_ONE_STAGE, "family": "projection-residual"},
+    "one stage, generator deeper, rates 5e-4": {
+        **_ONE_STAGE,
+        "family": "projection-residual",
+        "optimiser": recipes.Optimiser(lr_g=5e-4, lr_d=5e-4, betas=(0.5, 0.999)),
+    },
+    "generator deeper, rates 5e-4, moments matched from a fifth": {
+        "family": "projection-residual",
+        "optimiser": recipes.Optimiser(lr_g=5e-4, lr_d=5e-4, betas=(0.5, 0.999)),
+        "second_stage": 0.2,
+    },
     "one stage, width 1.5": {**_ONE_STAGE, "width": 1.5},
     "moments matched from half": {},
     "moments matched from half, weight 0.1": {"matching": 0.1},
@@ -94,7 +105,10 @@ def run(arm: str, dataset: data.Dataset, seconds: float) -> dict[str, Any]:
     floor = guard.quick_scores(real.images, real.labels, referee, reference)
     return {
         "arm": arm,
-        "changes": ARMS[arm],
+        "changes": {
+            name: dataclasses.asdict(value) if isinstance(value, recipes.Optimiser) else value
+            for name, value in ARMS[arm].items()
+        },
         "seconds": seconds,
         "step_ms": round(1000 * pace, 1),
         "steps": length,

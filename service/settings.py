@@ -78,7 +78,9 @@ class Settings(BaseSettings):
     drain_timeout: float = Field(
         30.0, ge=0, le=3600, description="seconds that a stopping server gives to open requests"
     )
-    workers: int = Field(1, ge=1, le=256, description="processes that share the port")
+    workers: int = Field(
+        1, ge=1, le=256, description="processes that share the port; as many as cores serve small requests fastest"
+    )
     lanes: int | None = Field(
         None, ge=1, le=256, description="CPU runs side by side in a process; unset: its share of the cores"
     )

@@ -7,7 +7,8 @@
 Every metric is printed beside its value for real images: a sample of the training split in the place of the
 generated images. Each generated image has the label of one of that sample, so that both have the classes equally often
 (Brock et al. 2018, arXiv:1809.11096, draw labels from the data likewise): a distance to a test split in which some
-classes are rarer would else count the classes, not the pictures. For a model of the repository the result goes into its card.
+classes are rarer would else count the classes, not the pictures. For a model of the repository the result goes into
+its card.
 """
 
 from __future__ import annotations

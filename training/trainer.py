@@ -281,6 +281,13 @@ class Loop:
             return {}
         return self._measure(fake_label)
 
+    def drawn_labels(self, n: int) -> Tensor | None:
+        """Labels int64 [n] of training images drawn once for all, so in their proportions; None if unconditional."""
+        if self.labels is None or not self.classes:
+            return None
+        rows = torch.randint(len(self.labels), (n,), generator=torch.Generator().manual_seed(0))
+        return self.labels.cpu()[rows]
+
     def epoch_means(self) -> dict[str, float] | None:
         """Mean losses of the epoch that this step ended, or None while one is under way."""
         per_epoch = len(self.images) // self.recipe.batch
@@ -683,7 +690,8 @@ class RunFiles:
         loop, config = self.loop, self.config
         net = loop.snapshot()
         render = Renderer(net, loop.recipe, loop.classes, loop.device)
-        images, labels = render.balanced(selection.IMAGES)
+        labels = loop.drawn_labels(selection.IMAGES)
+        images = render(render.noise(selection.IMAGES), labels)
         scores = score(images, labels)
         line = {"step": loop.step, "images": loop.images_seen, **scores}
         append_json(self.run / "snapshots.jsonl", line)

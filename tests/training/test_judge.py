@@ -41,14 +41,22 @@ def bars(n: int = 240, channels: int = 1, name: str = "bars") -> Dataset:
     return Dataset(name, images, labels, ("upright", "lying"))
 
 
-def test_the_shipped_judge_is_the_file_its_json_names_and_as_good_as_was_asked() -> None:
-    told = json.loads((judge.SHIPPED / "mnist.json").read_text())
-    content = (judge.SHIPPED / "mnist.safetensors").read_bytes()
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "classes"), [("mnist", 0.994, tuple("0123456789")), ("cifar10", 0.85, CIFAR10)]
+)
+def test_a_shipped_judge_is_the_file_its_json_names_and_as_good_as_was_asked(
+    name: str, least: float, classes: tuple[str, ...]
+) -> None:
+    told = json.loads((judge.SHIPPED / f"{name}.json").read_text())
+    content = (judge.SHIPPED / f"{name}.safetensors").read_bytes()
     assert hashlib.sha256(content).hexdigest() == told["sha256"]
-    assert told["test_accuracy"] >= 0.994
-    shipped = judge.read(judge.SHIPPED / "mnist.safetensors")
+    assert told["test_accuracy"] >= least
+    shipped = judge.read(judge.SHIPPED / f"{name}.safetensors")
     assert shipped.digest == told["sha256"]
-    assert shipped.classes == tuple("0123456789")
+    assert shipped.classes == classes
 
 
 def test_the_shipped_judge_still_answers_as_when_it_was_frozen() -> None:
@@ -61,6 +69,16 @@ def test_the_shipped_judge_still_answers_as_when_it_was_frozen() -> None:
     logits, features = shipped(torch.cat([upright, ring.to(torch.uint8)]))
     assert logits.argmax(1).tolist() == [1, 0]
     assert features.shape == (2, 96)
+
+
+def test_the_judge_of_colour_pictures_still_answers_as_when_it_was_frozen() -> None:
+    shipped = judge.read(judge.SHIPPED / "cifar10.safetensors")
+    y, x = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    slopes = torch.stack([8 * x, 8 * y, (x - 16).abs() * (y - 16).abs()]).clamp(0, 255).to(torch.uint8)
+    logits, features = shipped(slopes[None])
+    told = [1.5466, -0.7542, -0.5200, 0.4527, 0.0470, -0.2614, 1.9231, -0.4303, -0.9154, -1.0788]
+    assert logits[0].tolist() == pytest.approx(told, abs=0.01)
+    assert features.shape == (1, 160)
 
 
 def test_a_data_set_without_a_shipped_judge_gets_one_that_has_learned_it(cache: Path) -> None:

@@ -35,6 +35,7 @@ FAMILIES: Mapping[str, Callable[[int, int, int, int, float], tuple[nn.Module, nn
     "projection": projection.build,
     "projection-fine": projection.build_fine,
     "projection-deep": projection.build_deep,
+    "projection-residual": projection.build_residual,
     "projected": projected.build,
 }
 

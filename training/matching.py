@@ -6,8 +6,9 @@ arXiv:1502.02761; dos Santos et al. 2019, arXiv:1904.02762: features of a networ
 two Gaussians the way from one to the other is known in closed form, a linear map (Olkin and Pukelsheim 1982), so each
 generated image is told where its features should move to; the gradient is that of the Frechet distance itself.
 
-The frozen network is a small classifier of the run's own training images (:mod:`training.teacher`). No judge takes
-part, neither its weights nor its architecture, so that what a judge then says is news.
+The frozen networks are small classifiers of the run's own training images (:mod:`training.teacher`), several that
+differ in their random start: what one alone is shown is soon fitted to that one. No judge takes part, neither its
+weights nor its architecture, so that what a judge then says is news.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from training import teacher
 from training.networks.projected import Features
 
+# Frozen networks, which take turns.
+VIEWS = 4
 # Principal components kept of each space.
 COMPONENTS = 48
 # Images of a class over which the moments of generated images are averaged: fewer are noise, more lag behind.
@@ -103,8 +106,8 @@ class Space(nn.Module):
         return target
 
 
-class Matching(nn.Module):
-    """The loss of the second stage, with everything it remembers as buffers: a checkpoint holds its state_dict."""
+class View(nn.Module):
+    """One frozen network with its spaces."""
 
     calls: Tensor
 
@@ -138,7 +141,7 @@ class Matching(nn.Module):
 
     @torch.no_grad()
     def teach(self, images: Tensor, labels: Tensor, *, seed: int, shown: int) -> None:
-        """Train the frozen network on uint8 [n, c, h, w] and labels int64 [n], showing it ``shown`` images at most,
+        """Train the network on uint8 [n, c, h, w] and labels int64 [n], showing it ``shown`` images at most,
         and take the real images' moments."""
         with torch.enable_grad():
             teacher.teach(self.features, images, labels, self.classes, seed=seed, shown=shown)
@@ -169,6 +172,39 @@ class Matching(nn.Module):
             told.append(2 * FAR * ((1 + way / FAR).sqrt() - 1).mean())
             space.fake.add(seen, label, WINDOW)
         return torch.stack(told).mean()
+
+
+class Matching(nn.Module):
+    """The loss of the second stage, with everything it remembers as buffers: a checkpoint holds its state_dict."""
+
+    turn: Tensor
+
+    def __init__(self, channels: int, classes: int, size: int, images: int) -> None:
+        super().__init__()
+        self.views = nn.ModuleList(View(channels, classes, size, images) for _ in range(VIEWS))
+        self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def _views(self) -> list[View]:
+        return [view for view in self.views if isinstance(view, View)]
+
+    def teach(self, images: Tensor, labels: Tensor, *, seed: int, shown: int) -> None:
+        """Train the frozen networks on uint8 [n, c, h, w] and labels int64 [n], showing each ``shown`` images at most,
+        and take the real images' moments."""
+        for index, view in enumerate(self._views):
+            view.teach(images, labels, seed=seed * VIEWS + index, shown=shown)
+
+    def begin(self, image: Tensor, label: Tensor) -> None:
+        """The first moments of generated images: float32 [n, c, h, w] with labels int64 [n], some of every class."""
+        for view in self._views:
+            view.begin(image, label)
+
+    def forward(self, image: Tensor, label: Tensor) -> Tensor:
+        """How far features of generated images still have to go, a scalar, as one network after the other sees it."""
+        view = self._views[int(self.turn) % VIEWS]
+        self.turn += 1
+        told: Tensor = view(image, label)
+        return told
 
 
 def _power(matrices: Tensor, exponent: float) -> Tensor:

@@ -53,7 +53,7 @@ class Recipe:
     ema: float = 0.0
     decay_from: float = 1.0
     # From this share of the run on, moments of frozen features are matched with this weight; the learning rates
-    # begin anew and decay to 0.
+    # begin anew and stay, and the average of the weights grows longer instead.
     second_stage: float = 1.0
     matching: float = 0.0
     image_range: tuple[float, float] = (-1.0, 1.0)
@@ -123,12 +123,12 @@ _TABLE = (
         "projection",
         True,
         "hinge",
-        40_000 * 64,
+        30_000 * 64,
         z=64,
         optimiser=_DCGAN_ADAM,
         ema=0.999,
         decay_from=0.5,
-        second_stage=0.5,
+        second_stage=2 / 3,
         matching=0.4,
     ),
     Recipe(

@@ -302,7 +302,7 @@ class Loop:
             share = self.step / self.second_stage
             factor = 1.0 if share < start else (1 - share) / (1 - start)
         else:
-            factor = (self.total_steps - self.step) / (self.total_steps - self.second_stage)
+            factor = 1.0
         for optimiser, lr in (
             (self.opt_g, self.recipe.optimiser.lr_g),
             (self.opt_d, self.recipe.optimiser.lr_d),
@@ -396,6 +396,14 @@ class Loop:
         assert self.ema is not None
         # A ramp as in Karras et al. 2018: a young average must not remember the random start.
         decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        if self.step > self.second_stage:
+            # The longer the stage, the longer the memory: near an equilibrium that the two networks circle, averages
+            # over many steps beat smaller steps (Yazici et al. 2019, arXiv:1806.04498); later ones count more
+            # (polynomial-decay averaging, Shamir and Zhang 2013, arXiv:1212.1824).
+            decay = min(
+                (1 + self.step) / (10 + self.step),
+                1 - 4 / (4 / (1 - self.recipe.ema) + self.step - self.second_stage),
+            )
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.generator.parameters()), 1 - decay)
         for average, buffer in zip(self.ema.buffers(), self.generator.buffers(), strict=True):
             average.copy_(buffer)
@@ -484,7 +492,7 @@ class Loop:
     def _begin_matching(self) -> None:
         assert self.matching is not None
         assert self.labels is not None
-        seed, shown = self.config.seed, self.config.images // 4
+        seed, shown = self.config.seed, self.config.images // 8
         self.matching.teach(self.images, self.labels, seed=seed, shown=shown)
         with torch.no_grad(), frozen_statistics(self.generator):
             label = torch.arange(self.classes, device=self.device).repeat_interleave(FIRST_MOMENTS)

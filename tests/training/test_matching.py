@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from training import data
-from training.matching import Matching, Moments, Space
+from training.matching import VIEWS, Matching, Moments, Space
 
 
 def gaussian(seed: int, n: int, d: int) -> torch.Tensor:
@@ -58,7 +58,7 @@ def taught() -> tuple[Matching, torch.Tensor, torch.Tensor]:
     digits = data.load("digits", size=8, channels=1)
     assert digits.labels is not None
     matching = Matching(1, 10, 8, len(digits))
-    matching.teach(digits.images, digits.labels, seed=0, shown=10_000)
+    matching.teach(digits.images, digits.labels, seed=0, shown=2_500)
     return matching, digits.images.float() / 127.5 - 1, digits.labels
 
 
@@ -70,6 +70,15 @@ def test_real_images_are_where_they_should_be_and_noise_is_not(
     near = matching(images, labels)
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     assert near < 0.1 * matching(noise, labels)
+
+
+def test_several_networks_that_differ_take_turns(taught: tuple[Matching, torch.Tensor, torch.Tensor]) -> None:
+    matching, images, labels = copy.deepcopy(taught[0]), taught[1][:64], taught[2][:64]
+    assert not torch.equal(matching._views[0].features.weight0, matching._views[1].features.weight0)
+    matching.begin(taught[1], taught[2])
+    for turn in range(2 * VIEWS):
+        assert [int(view.calls) for view in matching._views] == [(turn + VIEWS - 1 - i) // VIEWS for i in range(VIEWS)]
+        matching(images, labels)
 
 
 def test_its_gradient_reaches_the_images_and_nothing_else(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from tests.training.conftest import silent, small
@@ -71,6 +72,42 @@ def test_a_run_stopped_in_its_second_stage_goes_on_exactly_there(digits: Dataset
         )
     trainer.train(config, digits, tmp_path / "parts", report=silent, resume=True, intervals=STEPS_TO_20)
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_in_the_second_stage_rates_stay_and_the_average_remembers_longer_and_longer(digits: Dataset) -> None:
+    config = small("projgan", digits, images=16 * 60_000)
+    loop = trainer.Loop(config, digits, Accelerator(cpu=True))
+    recipe = config.settings
+    rates = []
+    for step in (0, loop.second_stage - 1, loop.second_stage, loop.total_steps - 1):
+        loop.step = step
+        loop._schedule()
+        rates.append(loop.opt_g.param_groups[0]["lr"] / recipe.optimiser.lr_g)
+    assert rates[0] == rates[2] == rates[3] == 1
+    assert 0 < rates[1] < 0.001
+
+    assert loop.ema is not None
+    shares = []
+    for step in (loop.second_stage, loop.second_stage + 4000, loop.total_steps):
+        loop.step = step
+        for average, value in zip(loop.ema.parameters(), loop.generator.parameters(), strict=True):
+            average.data.zero_()
+            value.data.fill_(1)
+        loop._update_ema()
+        shares.append(float(next(loop.ema.parameters()).flatten()[0]))
+    assert shares == pytest.approx([1e-3, 5e-4, 4 / (4000 + loop.total_steps - loop.second_stage)], rel=1e-4)
+
+
+def test_snapshots_are_scored_in_the_classes_own_proportions(digits: Dataset) -> None:
+    assert digits.labels is not None
+    kept = digits.subset(torch.nonzero((digits.labels != 3) | (torch.arange(len(digits)) % 9 == 0)).squeeze(1))
+    loop = trainer.Loop(small("projgan", kept), kept, Accelerator(cpu=True))
+    labels = loop.drawn_labels(2000)
+    assert labels is not None
+    assert kept.labels is not None
+    share = (kept.labels == 3).float().mean()
+    assert abs((labels == 3).float().mean() - share) < 0.01
+    assert torch.equal(labels, loop.drawn_labels(2000))  # type: ignore[arg-type]
 
 
 def test_another_seed_gives_other_weights(digits: Dataset, tmp_path: Path) -> None:

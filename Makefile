@@ -56,6 +56,7 @@ test-faults: $(TEST_STAMP)
 
 models: $(WORKER_STAMP)
 	$(BIN)/python -m training.models
+	$(BIN)/python -m training.models --dataset uoft-cs/cifar10 --prefix cifar10 --recipes projgan
 
 # The one of GPUs needs one: make bench GANSERVE_DEVICE=cuda.
 BENCHMARKS := $(filter-out $(if $(CUDA),,benchmarks/gpu.py),$(wildcard benchmarks/*.py))

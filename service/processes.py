@@ -5,8 +5,8 @@ end up with one of them while the others idle. Here the parent alone accepts; th
 process over a Unix socket (``SCM_RIGHTS``), and the parent never reads a byte of it. Over the same socket a process
 tells, a byte each, that it is ready, that a connection has ended, and that it is alive.
 
-A process that dies or hangs is replaced; the others go on. When the parent goes, however it goes,
-its processes end as after SIGTERM.
+A process that dies or hangs is replaced; the others go on. When the parent goes, however it goes, its processes end as
+after SIGTERM.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
@@ -56,7 +57,7 @@ class Server(uvicorn.Server):
         """Start without a listening socket of its own, then take what the parent hands over."""
         await super().startup(sockets=[])
         self.pair.setblocking(False)
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._factory = asyncio.get_running_loop(), self._protocol()
         self._loop.add_reader(self.pair, self._receive)
         self._tell(READY)
         self._live()
@@ -94,7 +95,8 @@ class Server(uvicorn.Server):
                 self._opening.add(task)
                 task.add_done_callback(self._opening.discard)
 
-    async def _open(self, connection: socket.socket) -> None:
+    def _protocol(self) -> Callable[[], Any]:
+        """What makes the protocol of one connection, which tells when it has ended."""
         server = self
         base: Any = self.config.http_protocol_class
 
@@ -103,12 +105,12 @@ class Server(uvicorn.Server):
                 super().connection_lost(error)
                 server._tell(ENDED)
 
-        def protocol() -> Any:
-            return Protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        return partial(Protocol, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
+    async def _open(self, connection: socket.socket) -> None:
         try:
             connection.setblocking(False)
-            await self._loop.connect_accepted_socket(protocol, connection, ssl=self.config.ssl)
+            await self._loop.connect_accepted_socket(self._factory, connection, ssl=self.config.ssl)
         except OSError as error:
             log.debug("a connection ended before it was served: %s", error)
             connection.close()

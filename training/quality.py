@@ -105,7 +105,7 @@ def table(found: list[dict[str, Any]]) -> str:
         rates = [f"{row['images_per_second']:,}", f"{row['best_images_per_second']:,}"]
         lines.append("| " + " | ".join([f"`{row['model']}`", *shown, *size, *rates]) + " |")
     for judge in sorted({row["metrics"]["judge"] for row in found if row["metrics"]}):
-        floor = next(row["metrics"] for row in found if row["metrics"].get("judge") == judge)
+        floor = max((row["metrics"] for row in found if row["metrics"].get("judge") == judge), key=len)
         shown = ["1" if name == "frechet_ratio" else _number(floor.get(f"{name}_real")) for name in SHOWN]
         lines.append("| " + " | ".join([f"real images ({floor['dataset']})", *shown, *[""] * 5]) + " |")
     return "\n".join(lines)
@@ -125,7 +125,8 @@ def write(repository: Repository) -> None:
         "# Quality of the shipped models\n\n"
         f"{judged.get('images', 'No')} generated images each, scored on the exported ONNX files against the "
         f"{judged.get('split', '')} split in the features of the shipped judge; the last row is a sample of training "
-        "images in the place of generated ones. `frechet_ratio` is the Frechet distance over that of the last row. "
+        "images in the place of generated ones, whose labels conditional models were asked for. `frechet_ratio` is the "
+        "Frechet distance over that of the last row. "
         "Images/s: single-threaded CPU sessions of onnxruntime at batches of 16 or 64, whichever is faster; one of "
         f"them, and the better of one and {os.cpu_count()} side by side, one a core, as measured when this table was "
         "written. Made by `python -m training.quality` from the cards that `python -m training.evaluate` wrote.\n\n"

@@ -25,7 +25,7 @@ from service.settings import Settings
 
 ADMIN, USER = "admin-secret", "user-secret"
 SHIPPED = Path(__file__).parents[2] / "models"
-MODELS = ("mnist-projgan", "mnist-dcgan-gap")
+MODELS = ("mnist-projgan", "mnist-dcgan-gap", "cifar10-projgan")
 # What a request alone cannot bring about; there are tests of each of them elsewhere.
 BY_STATE = {"429", "501", "503", "504", "507"}
 # What has other conditions than a request: a damaged file, a job that has ended, a data set that a job needs.
@@ -87,7 +87,7 @@ class Curl(NamedTuple):
 
 @contextmanager
 def service(folder: Path, **changes: Any) -> Iterator[TestClient]:
-    """The application over two of the shipped models, as the samples expect it."""
+    """The application over some of the shipped models, as the samples expect it."""
     for name in MODELS:
         shutil.copytree(SHIPPED / name, folder / "models" / name)
     settings = Settings(

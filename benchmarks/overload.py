@@ -74,6 +74,8 @@ class Pool:
         """Status, or the name of the error, and seconds."""
         begun = time.perf_counter()
         try:
+            while self.idle and self.idle[-1].transport.is_closing():
+                self.idle.pop()
             client = self.idle.pop() if self.idle else await self.open()
             status = await client.ask(b'{"n":%d,"seed":%d}' % (n, seed))
             self.idle.append(client)

@@ -3,8 +3,9 @@
 A *lane* is a thread that takes a chunk of rows, computes their latents, runs the engine and hands the images out. All
 lanes are fed from one set of queues, one queue a loaded model:
 
-- models take turns, and inside a model so do requests: a request of up to one chunk goes in the order of arrival, a
-  larger one goes to the back after each of its chunks, so nothing waits behind a stranger's thousand images;
+- models take turns, and inside a model so do requests: they go in the order of arrival, but one that is larger than a
+  chunk goes to the back after each of its chunks while somebody waits for less than is left of it, so nothing waits
+  behind a stranger's thousand images;
 - small requests share a chunk; a lone large request is spread over the lanes that idle;
 - rows of requests that were cancelled, or are past their deadline, leave the queue before they cost a run;
 - a run that fails is repeated request by request, so that it fails only the request that broke it.
@@ -52,6 +53,9 @@ WATCH_AFTER_SECONDS = 0.05
 # Waiting may be expected to take this share of a request's time. What is admitted closer to its deadline misses it,
 # as runs slow down, answers are encoded, and the event loop has its own queue.
 ADMITTED_SHARE = 0.5
+
+# How long a full queue is watched before it tells how fast the lanes really are.
+PACE_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -207,6 +211,11 @@ class Batcher:
         self._outbox: _Outbox | None = None
         # Seconds of lane time a row, by model name; smoothed.
         self._cost: dict[str, float] = {}
+        # Seconds of lane time that a second brings while rows wait. Between runs lanes encode, and wait for Python's
+        # lock and for the cores that answer others, so it is less than there are lanes.
+        self._pace = float(lanes)
+        self._watched: float | None = None
+        self._worked = 0.0
         self._encoders = ThreadPoolExecutor(max(1, lanes), thread_name_prefix="encode")
         self._threads = [
             threading.Thread(target=self._lane, name=f"lane-{index}", daemon=True) for index in range(lanes)
@@ -392,7 +401,21 @@ class Batcher:
         busy = sum(
             queue.rows * self._cost.get(engine.card.name, 0.0) for engine, queue in self._queues.items()
         )
-        return busy / self.lanes
+        return busy / self._pace
+
+    def _keep_pace(self, seconds: float) -> None:
+        """A run of so many seconds ended: how many seconds of runs a second brings, as long as rows wait."""
+        now = time.perf_counter()
+        if not self._queues:
+            self._watched = None
+        elif self._watched is None:
+            self._watched, self._worked = now, 0.0
+        else:
+            self._worked += seconds
+            if now - self._watched >= PACE_SECONDS:
+                seen = min(self.lanes, self._worked / (now - self._watched))
+                self._pace += 0.5 * (seen - self._pace)
+                self._watched, self._worked = now, 0.0
 
     def _take(self, *, small: bool = False) -> tuple[Engine, list[_Piece]] | float | None:
         """The next chunk; or seconds until one may be due; or None while nothing waits. Of ``small`` requests only."""
@@ -442,7 +465,11 @@ class Batcher:
                 del queue.jobs[job]
                 later.append(job)
         for job in later:
+            # Behind those who ask for less than it still does. Among equals the order of arrival stays: if all went
+            # to the back in turn, all would be done late.
+            smaller = any(other.n - other.taken < job.n - job.taken for other in queue.jobs)
             queue.jobs[job] = None
+            queue.jobs.move_to_end(job, last=smaller)
         self._add(queue, -total)
         return pieces
 
@@ -505,6 +532,8 @@ class Batcher:
         seconds, rows = time.perf_counter() - began, len(images)
         cost = self._cost.get(name)
         self._cost[name] = seconds / rows if cost is None else 0.9 * cost + 0.1 * seconds / rows
+        with self._wake:
+            self._keep_pace(seconds)
         metrics.RUNS.labels(name).observe(rows)
         metrics.RUN_SECONDS.labels(name).inc(seconds)
         metrics.IMAGES.labels(name, str(engine.card.version)).inc(rows)

@@ -30,7 +30,8 @@ HERE = Path(__file__).parent
 RECORD = HERE / "flagship.json"
 
 _R3: dict[str, Any] = {"loss": "relativistic", "r1_r2": 1.0, "penalty_every": 8}
-_ONE_STAGE: dict[str, Any] = {"second_stage": 1.0, "matching": 0.0}
+_ONE_STAGE: dict[str, Any] = {"second_stage": 1.0, "matching": 0.0, "finish": None}
+_FROM_HALF: dict[str, Any] = {"second_stage": 0.5, "finish": None}
 ARMS: dict[str, dict[str, Any]] = {
     "one stage": _ONE_STAGE,
     "one stage, discriminator sees finer": {**_ONE_STAGE, "family": "projection-fine"},
@@ -50,12 +51,13 @@ ARMS: dict[str, dict[str, Any]] = {
         "family": "projection-residual",
         "optimiser": recipes.Optimiser(lr_g=5e-4, lr_d=5e-4, betas=(0.5, 0.999)),
         "second_stage": 0.2,
+        "finish": None,
     },
     "one stage, width 1.5": {**_ONE_STAGE, "width": 1.5},
-    "moments matched from half": {},
-    "moments matched from half, weight 0.1": {"matching": 0.1},
-    "moments matched from half, weight 1": {"matching": 1.0},
-    "moments matched from a fifth": {"second_stage": 0.2},
+    "moments matched from half": _FROM_HALF,
+    "moments matched from half, weight 0.1": {**_FROM_HALF, "matching": 0.1},
+    "moments matched from half, weight 1": {**_FROM_HALF, "matching": 1.0},
+    "moments matched from a fifth": {**_FROM_HALF, "second_stage": 0.2},
 }
 SHOWN = ("label_accuracy", "frechet", "frechet_ratio", "coverage", "precision")
 
@@ -106,7 +108,7 @@ def run(arm: str, dataset: data.Dataset, seconds: float) -> dict[str, Any]:
     return {
         "arm": arm,
         "changes": {
-            name: dataclasses.asdict(value) if isinstance(value, recipes.Optimiser) else value
+            name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
             for name, value in ARMS[arm].items()
         },
         "seconds": seconds,

@@ -30,6 +30,20 @@ class Optimiser:
 
 
 @dataclass(frozen=True)
+class Finish:
+    """The end of a run, where the average is corrected as it is shipped (:data:`training.matching.FINE`).
+
+    ``begin`` is the share of the run before it; ``rate`` the share of the learning rates that it begins with, and
+    which falls to nothing; ``matching`` and ``margin`` are the weights of moments and of margins.
+    """
+
+    begin: float
+    rate: float
+    matching: float
+    margin: float
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How one GAN is made. ``images`` is its length: real images shown to the discriminator."""
 
@@ -56,6 +70,7 @@ class Recipe:
     # begin anew and stay, and the average of the weights grows longer instead.
     second_stage: float = 1.0
     matching: float = 0.0
+    finish: Finish | None = None
     image_range: tuple[float, float] = (-1.0, 1.0)
     one_pass: bool = True
 
@@ -123,13 +138,14 @@ _TABLE = (
         "projection",
         True,
         "hinge",
-        30_000 * 64,
+        32_000 * 64,
         z=64,
         optimiser=_DCGAN_ADAM,
         ema=0.999,
         decay_from=0.5,
-        second_stage=2 / 3,
+        second_stage=20 / 32,
         matching=0.4,
+        finish=Finish(begin=30 / 32, rate=0.05, matching=0.4, margin=0.9),
     ),
     Recipe(
         "projgan-r3",

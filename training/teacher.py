@@ -7,16 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.judge import augment
-from training.networks.projected import SEEN, Features
+from training.networks.projected import Features
 
 EPOCH_IMAGES, BATCH = 300_000, 128
 
 
 def teach(
     features: Features, images: Tensor, labels: Tensor, classes: int, *, seed: int, shown: int = EPOCH_IMAGES
-) -> float:
+) -> tuple[nn.Linear, float]:
     """Fill ``features`` from a classifier of uint8 [n, c, h, w] and labels int64 [n], shown ``shown`` times in all
-    or 30 times each, whichever is less; returns its last loss.
+    or 30 times each, whichever is less; returns its last layer, which takes means over places, and its last loss.
 
     Shifts, turns and scales keep it from knowing single training images, which a discriminator would exploit. The
     random state of the run is left as it was.
@@ -25,7 +25,7 @@ def teach(
         torch.manual_seed(seed)
         stages: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
         before = images.shape[1]
-        for after, kernel, stride in SEEN:
+        for after, kernel, stride in features.plan:
             stages.append((nn.Conv2d(before, after, kernel, stride, 1, bias=False), nn.BatchNorm2d(after)))
             before = after
         layers = [layer for stage in stages for layer in (*stage, nn.ReLU(inplace=True))]
@@ -47,4 +47,6 @@ def teach(
             optimiser.step()
             schedule.step()
     features.load(stages)
-    return loss.item()
+    last = network[-1]
+    assert isinstance(last, nn.Linear)
+    return last.requires_grad_(False), loss.item()

@@ -38,7 +38,7 @@ from training import checkpoint, guard, networks, pictures, recipes, selection, 
 from training import report as html
 from training.data import Dataset, class_counts, split_held_out
 from training.losses import LOSSES, gradient_penalty, zero_centred_penalty
-from training.matching import Matching
+from training.matching import COARSE, FINE, Matching
 from training.networks import projected
 
 # A young generator shows one grey blur; only one that still does after so many steps, and after this share of its
@@ -46,8 +46,8 @@ from training.networks import projected
 GRACE_STEPS, GRACE_SHARE = 500, 0.2
 # Scoring a snapshot takes about as long as training on a tenth of so many images; short runs have fewer of them.
 SNAPSHOT_IMAGES = 10_000
-# Generated images of a class from which the second stage takes its first moments.
-FIRST_MOMENTS = 500
+# While a run is being finished, what its snapshots average.
+FINISH_EMA = 0.99
 # Drawing curves.png takes a second, and report.html has the same curves at each snapshot.
 CURVES_SECONDS = 60.0
 
@@ -245,11 +245,15 @@ class Loop:
         self.epoch, self.order = -1, torch.empty(0, dtype=torch.int64)
         self.losses = MeanLosses(self.device)
         self.second_stage = math.ceil(self.total_steps * recipe.second_stage)
+        self.finish = math.ceil(self.total_steps * recipe.finish.begin) if recipe.finish else self.total_steps
         self.matching: Matching | None = None
-        if recipe.matching and self.labels is not None and self.classes:
-            shape = config.shape
-            matching = Matching(shape.channels, self.classes, shape.size, len(dataset))
-            self.matching = matching.to(self.device)
+        self.finishing: Matching | None = None
+        if self.labels is not None and self.classes:
+            shape, n = config.shape, len(dataset)
+            if recipe.matching:
+                self.matching = Matching(shape.channels, self.classes, shape.size, n, COARSE).to(self.device)
+            if recipe.finish:
+                self.finishing = Matching(shape.channels, self.classes, shape.size, n, FINE).to(self.device)
         # Each process draws its own noise; weights above were drawn alike.
         torch.manual_seed(config.seed * 1_000_003 + 1 + self.rank)
 
@@ -262,7 +266,9 @@ class Loop:
         """One step: ``d_steps`` updates of the discriminator, ``g_steps`` of the generator."""
         recipe = self.recipe
         if self.matching is not None and self.step == self.second_stage:
-            self._begin_matching()
+            self._begin_matching(self.matching)
+        if self.finishing is not None and self.step == self.finish:
+            self._begin_finish(self.finishing)
         self._schedule()
         for index in range(recipe.d_steps):
             real, label = self._real(self.step * recipe.d_steps + index)
@@ -301,8 +307,11 @@ class Loop:
             start = self.recipe.decay_from
             share = self.step / self.second_stage
             factor = 1.0 if share < start else (1 - share) / (1 - start)
-        else:
+        elif self.step < self.finish or self.recipe.finish is None:
             factor = 1.0
+        else:
+            left = (self.total_steps - self.step) / (self.total_steps - self.finish)
+            factor = self.recipe.finish.rate * left
         for optimiser, lr in (
             (self.opt_g, self.recipe.optimiser.lr_g),
             (self.opt_d, self.recipe.optimiser.lr_d),
@@ -372,9 +381,13 @@ class Loop:
         d_fake = self._score(fake, fake_label)
         d_real = self._score(real, label) if self.loss.needs_real else d_fake
         loss = objective = self.loss.generator(d_fake, d_real)
-        if self.matching is not None and self.step >= self.second_stage:
-            assert fake_label is not None
-            distance = self.matching(fake, fake_label)
+        finish = self.recipe.finish
+        if self.finishing is not None and finish is not None and self.step >= self.finish:
+            distance, unclear = self.finishing(fake, fake_label)
+            objective = loss + finish.matching * distance + finish.margin * unclear
+            self._last_distance = distance.detach()
+        elif self.matching is not None and self.step >= self.second_stage:
+            distance, _ = self.matching(fake, fake_label)
             objective = loss + self.recipe.matching * distance
             self._last_distance = distance.detach()
         self._update(self.opt_g, self.generator, objective)
@@ -396,7 +409,9 @@ class Loop:
         assert self.ema is not None
         # A ramp as in Karras et al. 2018: a young average must not remember the random start.
         decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
-        if self.step > self.second_stage:
+        if self._is_finishing:
+            decay = FINISH_EMA
+        elif self.step > self.second_stage:
             # The longer the stage, the longer the memory: near an equilibrium that the two networks circle, averages
             # over many steps beat smaller steps (Yazici et al. 2019, arXiv:1806.04498); later ones count more
             # (polynomial-decay averaging, Shamir and Zhang 2013, arXiv:1212.1824).
@@ -443,9 +458,14 @@ class Loop:
         """The generator as it would be exported: its EMA with batch norm measured anew, or a copy; eval mode."""
         source = self.ema if self.ema is not None else self.generator
         net: nn.Module = copy.deepcopy(source).requires_grad_(False)
-        if self.ema is not None:
+        if self.ema is not None and not self._is_finishing:
             recompute_statistics(net, self.recipe, self.classes, self.device)
         return net.eval()
+
+    @property
+    def _is_finishing(self) -> bool:
+        """Whether the last step was one of those that finish the run."""
+        return self.finishing is not None and self.step > self.finish
 
     def state(self) -> dict[str, Any]:
         """Everything that decides the rest of the run."""
@@ -456,6 +476,7 @@ class Loop:
             "strikes": self.guard.strikes,
             "losses": self.losses.state(),
             "matching": None if self.matching is None else self.matching.state_dict(),
+            "finishing": None if self.finishing is None else self.finishing.state_dict(),
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
@@ -471,6 +492,9 @@ class Loop:
         self.losses.load_state(state["losses"])
         if self.matching is not None:
             self.matching.load_state_dict(state["matching"])
+        if self.finishing is not None:
+            self.finishing.load_state_dict(state["finishing"])
+        self.generator.train(not self._is_finishing)
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
         if self.ema is not None:
@@ -489,18 +513,29 @@ class Loop:
             assert self.labels is not None
             teacher.teach(self.discriminator.features, self.images, self.labels, self.classes, seed=self.config.seed)
 
-    def _begin_matching(self) -> None:
-        assert self.matching is not None
+    def _begin_matching(self, matching: Matching) -> None:
         assert self.labels is not None
         seed, shown = self.config.seed, self.config.images // 8
-        self.matching.teach(self.images, self.labels, seed=seed, shown=shown)
+        matching.teach(self.images, self.labels, seed=seed, shown=shown)
         with torch.no_grad(), frozen_statistics(self.generator):
-            label = torch.arange(self.classes, device=self.device).repeat_interleave(FIRST_MOMENTS)
+            each = min(matching.plan.window, max(2, len(self.images) // self.classes))
+            label = torch.arange(self.classes, device=self.device).repeat(each)
             parts = []
             for part in label.split(500):
                 latent = draw_latents(self.recipe, len(part), self.device)
                 parts.append(self.generator(latent, part).float())
-            self.matching.begin(torch.cat(parts), label)
+            matching.begin(torch.cat(parts), label)
+
+    def _begin_finish(self, finishing: Matching) -> None:
+        """Go on from the average as it would be exported, batch norm's statistics and all: from here on what is
+        corrected is what is shipped, and no averaging or measuring anew changes it afterwards."""
+        if self.ema is not None:
+            self.generator.load_state_dict(self.ema.state_dict())
+            recompute_statistics(self.generator, self.recipe, self.classes, self.device)
+        self.generator.eval()
+        if self.ema is not None:
+            self.ema.load_state_dict(self.generator.state_dict())
+        self._begin_matching(finishing)
 
     def warm_start(self, weights: Path) -> None:
         """Begin from a generator's weights instead of random ones; the discriminator begins anew.

@@ -74,12 +74,49 @@ def test_a_run_stopped_in_its_second_stage_goes_on_exactly_there(digits: Dataset
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
+def test_a_run_stopped_while_it_is_finished_goes_on_exactly_there(digits: Dataset, tmp_path: Path) -> None:
+    config = small("projgan", digits, images=16 * 64)
+    intervals = trainer.Intervals(log_steps=32, snapshots=2, checkpoint_steps=64)
+    trainer.train(config, digits, tmp_path / "whole", report=silent, intervals=intervals)
+    calls = iter([False] * 61 + [True])
+    with pytest.raises(trainer.Stopped):
+        trainer.train(
+            config,
+            digits,
+            tmp_path / "parts",
+            report=silent,
+            should_stop=lambda: next(calls),
+            intervals=intervals,
+        )
+    trainer.train(config, digits, tmp_path / "parts", report=silent, resume=True, intervals=intervals)
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_what_is_finished_is_what_is_shipped(digits: Dataset) -> None:
+    loop = trainer.Loop(small("projgan", digits, images=16 * 64), digits, Accelerator(cpu=True))
+    while loop.step < loop.finish:
+        loop.advance(measure=False)
+    before = loop.snapshot()
+    latent, label = torch.randn(64, 64), torch.arange(64) % 10
+    loop.advance(measure=False)
+    assert not loop.generator.training
+    after = loop.snapshot()
+    # One small step away from what would have been exported before it, and no measuring anew in between.
+    assert (before(latent, label) - loop.generator(latent, label)).abs().max() < 0.02
+    for name, buffer in after.named_buffers():
+        assert torch.equal(buffer, dict(loop.generator.named_buffers())[name])
+    statistics = [buffer.clone() for buffer in loop.generator.buffers()]
+    loop.advance(measure=True)
+    assert all(torch.equal(a, b) for a, b in zip(statistics, loop.generator.buffers(), strict=True))
+    assert loop.opt_g.param_groups[0]["lr"] < 0.05 * loop.recipe.optimiser.lr_g
+
+
 def test_in_the_second_stage_rates_stay_and_the_average_remembers_longer_and_longer(digits: Dataset) -> None:
     config = small("projgan", digits, images=16 * 60_000)
     loop = trainer.Loop(config, digits, Accelerator(cpu=True))
     recipe = config.settings
     rates = []
-    for step in (0, loop.second_stage - 1, loop.second_stage, loop.total_steps - 1):
+    for step in (0, loop.second_stage - 1, loop.second_stage, loop.finish - 1):
         loop.step = step
         loop._schedule()
         rates.append(loop.opt_g.param_groups[0]["lr"] / recipe.optimiser.lr_g)
@@ -88,14 +125,14 @@ def test_in_the_second_stage_rates_stay_and_the_average_remembers_longer_and_lon
 
     assert loop.ema is not None
     shares = []
-    for step in (loop.second_stage, loop.second_stage + 4000, loop.total_steps):
+    for step in (loop.second_stage, loop.second_stage + 4000, loop.finish):
         loop.step = step
         for average, value in zip(loop.ema.parameters(), loop.generator.parameters(), strict=True):
             average.data.zero_()
             value.data.fill_(1)
         loop._update_ema()
         shares.append(float(next(loop.ema.parameters()).flatten()[0]))
-    assert shares == pytest.approx([1e-3, 5e-4, 4 / (4000 + loop.total_steps - loop.second_stage)], rel=1e-4)
+    assert shares == pytest.approx([1e-3, 5e-4, 4 / (4000 + loop.finish - loop.second_stage)], rel=1e-4)
 
 
 def test_snapshots_are_scored_in_the_classes_own_proportions(digits: Dataset) -> None:

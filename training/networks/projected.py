@@ -24,10 +24,10 @@ SEEN = ((32, 4, 2), (64, 4, 2), (96, 3, 2))
 class Features(nn.Module):
     """Convolutions with ReLU whose weights are buffers: they are taught once, then no optimiser sees them."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, plan: Sequence[tuple[int, int, int]] = SEEN) -> None:
         super().__init__()
-        before = channels
-        for index, (after, kernel, _) in enumerate(SEEN):
+        self.plan, before = plan, channels
+        for index, (after, kernel, _) in enumerate(plan):
             self.register_buffer(f"weight{index}", torch.empty(after, before, kernel, kernel).normal_(std=0.05))
             self.register_buffer(f"bias{index}", torch.zeros(after))
             before = after
@@ -35,7 +35,7 @@ class Features(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         """Each stage's float32 [batch, features, edge, edge] of images in tanh's range."""
         stages, x = [], image
-        for index, (_, _, stride) in enumerate(SEEN):
+        for index, (_, _, stride) in enumerate(self.plan):
             x = F.relu(F.conv2d(x, self.get_buffer(f"weight{index}"), self.get_buffer(f"bias{index}"), stride, 1))
             stages.append(x)
         return stages

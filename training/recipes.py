@@ -145,7 +145,7 @@ _TABLE = (
         decay_from=0.5,
         second_stage=20 / 32,
         matching=0.4,
-        finish=Finish(begin=30 / 32, rate=0.05, matching=0.4, margin=0.9),
+        finish=Finish(begin=30 / 32, rate=0.03, matching=0.7, margin=1.2),
     ),
     Recipe(
         "projgan-r3",

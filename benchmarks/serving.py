@@ -350,7 +350,8 @@ def measure(
         middle = {key: statistics.median(r[key] for r in results) for key in results[0]}
         per_second = statistics.median(r["requests"] / r["seconds"] for r in results)
         errors = sum(r["errors"] for r in results)
-        rows.append({"side": side, "case": case, "requests_per_second": per_second, **middle, "errors": errors})
+        told = {"requests_per_second": per_second, **middle, "errors": errors}
+        rows.append({"side": side, "case": case, **told, "how": f"{rounds} rounds of {seconds:g} s"})
     return rows, broken
 
 
@@ -439,6 +440,17 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def how_often(record: dict[str, Any]) -> str:
+    """Rounds and seconds, with the cases that had others than most."""
+    cases: dict[str, list[str]] = {}
+    for row in record.get("rows", []):
+        told = cases.setdefault(row["how"], [])
+        if row["case"] not in told:
+            told.append(row["case"])
+    usual, *others = sorted(cases, key=lambda how: -len(cases[how])) or [""]
+    return usual + "".join(f" ({', '.join(cases[how])}: {how})" for how in others)
+
+
 def main() -> int:
     """Measure, merge into the record, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -462,7 +474,6 @@ def main() -> int:
         record["rows"] = sorted(old + new, key=lambda row: (list(CASES).index(row["case"]), SIDES.index(row["side"])))
         kept = {side: why for side, why in record.get("left_out", {}).items() if side not in options.sides}
         record["left_out"] = kept | broken
-        record["how"] = f"{options.rounds} rounds of {options.seconds:g} s"
     if options.cached:
         record["cached"] = cached(model, options.rounds, options.seconds)
     if options.start:
@@ -472,7 +483,7 @@ def main() -> int:
     print(told)
     head = (
         f"# Serving speed\n\n{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; "
-        f"{record.get('how', '')}; `{model.parents[1].name}` version {model.parent.name}. ganserve and its peers run "
+        f"{how_often(record)}; `{model.parents[1].name}` version {model.parent.name}. ganserve and its peers run "
         "one process a core (`GANSERVE_WORKERS`), `ganserve, one process` is its default. Made by `python -m "
         "benchmarks.serving`. Lost: cores that other work took meanwhile.\n\n"
     )

@@ -52,7 +52,7 @@ WATCH_AFTER_SECONDS = 0.05
 
 # Waiting may be expected to take this share of a request's time. What is admitted closer to its deadline misses it,
 # as runs slow down, answers are encoded, and the event loop has its own queue.
-ADMITTED_SHARE = 0.5
+ADMITTED_SHARE = 0.3
 
 # How long a full queue is watched before it tells how fast the lanes really are.
 PACE_SECONDS = 0.5
@@ -422,7 +422,7 @@ class Batcher:
         soonest: float | None = None
         now = time.monotonic() if self.delay else 0.0
         for engine, queue in self._queues.items():
-            if small and not any(job.small for job in queue.jobs):
+            if small and not next(iter(queue.jobs)).small:
                 continue
             if self.delay and queue.rows < engine.max_rows and (due := queue.since + self.delay - now) > 0:
                 soonest = due if soonest is None else min(soonest, due)
@@ -447,9 +447,10 @@ class Batcher:
         later: list[_Job[Any]] = []
         total = 0
         while room > total and queue.jobs:
-            job = next((job for job in queue.jobs if job.small or not small), None)
+            job = next(iter(queue.jobs))
+            # What stands behind a larger request is left to the lanes, which are awake for that: nothing overtakes.
             # A part of a small request would cost a second hand-out and gain nothing.
-            if job is None or (small and pieces and job.n - job.taken > room - total):
+            if small and (not job.small or (pieces and job.n - job.taken > room - total)):
                 break
             start, stop = job.taken, min(job.n, job.taken + room - total)
             if not job.started:

@@ -424,7 +424,7 @@ def test_what_would_start_late_in_its_time_is_refused_at_once(engine: DummyEngin
             batcher._cost["m"] = 0.1
             with pytest.raises(Overloaded):
                 await batcher.generate(engine, rows(0, 1), keep, timeout=15)
-            admitted = asyncio.create_task(batcher.generate(engine, rows(0, 1), keep, timeout=30))
+            admitted = asyncio.create_task(batcher.generate(engine, rows(0, 1), keep, timeout=40))
             await until(lambda: batcher.queued == 101)
             engine.gate.set()
             await asyncio.gather(held, waiting, admitted)

@@ -1,4 +1,4 @@
-"""The second stage of the flagship: class by class, generated images get the real ones' moments in frozen features.
+"""The second stage of the flagship and its finish: class by class, generated images get the moments of real ones.
 
 A discriminator tells images apart one by one, and near the end of a training it no longer sees that a class has a
 little too little of this and too much of that. Means and covariances of features show just that (Li et al. 2015,

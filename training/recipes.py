@@ -67,7 +67,7 @@ class Recipe:
     ema: float = 0.0
     decay_from: float = 1.0
     # From this share of the run on, moments of frozen features are matched with this weight; the learning rates
-    # begin anew and stay, and the average of the weights grows longer instead.
+    # begin anew and stay until the finish, and the average of the weights grows longer instead.
     second_stage: float = 1.0
     matching: float = 0.0
     finish: Finish | None = None

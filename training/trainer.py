@@ -46,7 +46,7 @@ from training.networks import projected
 GRACE_STEPS, GRACE_SHARE = 500, 0.2
 # Scoring a snapshot takes about as long as training on a tenth of so many images; short runs have fewer of them.
 SNAPSHOT_IMAGES = 10_000
-# While a run is being finished, what its snapshots average.
+# Decay of the average of weights while a run is being finished; the falling rates do the rest.
 FINISH_EMA = 0.99
 # Drawing curves.png takes a second, and report.html has the same curves at each snapshot.
 CURVES_SECONDS = 60.0

@@ -474,6 +474,20 @@ def test_the_event_loop_runs_small_requests_together_once_their_pace_is_known_an
     run(check)
 
 
+def test_the_event_loop_lets_nothing_overtake_what_waits_for_the_lanes() -> None:
+    async def check() -> None:
+        async with batching(inline=True) as batcher:
+            engine = Watched()
+            engine.seconds = 0.05
+            await batcher.generate(engine, rows(0, 8), keep, timeout=20)
+            large = [asyncio.create_task(batcher.generate(engine, rows(i, 8), keep, timeout=20)) for i in range(3)]
+            small = asyncio.create_task(batcher.generate(engine, rows(9, 1), keep, timeout=20))
+            await asyncio.gather(*large, small)
+            assert [n for _, n in engine.seen] == [8, 8, 8, 8, 1]
+
+    run(check)
+
+
 def test_on_the_event_loop_too_a_run_that_fails_fails_only_the_request_that_broke_it() -> None:
     async def check() -> None:
         engine = Watched()

@@ -55,30 +55,16 @@ def test_a_run_of_equal_configuration_gives_equal_weights(digits: Dataset, tmp_p
     assert_same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
-def test_a_run_stopped_in_its_second_stage_goes_on_exactly_there(digits: Dataset, tmp_path: Path) -> None:
-    config = small("projgan", digits)
-    trainer.train(config, digits, tmp_path / "whole", report=silent, intervals=STEPS_TO_20)
-    lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
-    assert ["moments" in line for line in lines] == [False, False, True, True]
-    calls = iter([False] * 14 + [True])
-    with pytest.raises(trainer.Stopped):
-        trainer.train(
-            config,
-            digits,
-            tmp_path / "parts",
-            report=silent,
-            should_stop=lambda: next(calls),
-            intervals=STEPS_TO_20,
-        )
-    trainer.train(config, digits, tmp_path / "parts", report=silent, resume=True, intervals=STEPS_TO_20)
-    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
-
-
-def test_a_run_stopped_while_it_is_finished_goes_on_exactly_there(digits: Dataset, tmp_path: Path) -> None:
-    config = small("projgan", digits, images=16 * 64)
-    intervals = trainer.Intervals(log_steps=32, snapshots=2, checkpoint_steps=64)
+@pytest.mark.parametrize(("steps", "stopped"), [(20, 14), (64, 61)], ids=["second stage", "finish"])
+def test_a_run_stopped_in_a_later_stage_goes_on_exactly_there(
+    steps: int, stopped: int, digits: Dataset, tmp_path: Path
+) -> None:
+    config = small("projgan", digits, images=16 * steps)
+    intervals = trainer.Intervals(log_steps=5, snapshots=2, checkpoint_steps=10)
     trainer.train(config, digits, tmp_path / "whole", report=silent, intervals=intervals)
-    calls = iter([False] * 61 + [True])
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert ["moments" in line for line in lines] == [line["step"] > 0.625 * steps for line in lines]
+    calls = iter([False] * stopped + [True])
     with pytest.raises(trainer.Stopped):
         trainer.train(
             config,

@@ -11,10 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import platform
+import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +33,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from training import data, networks, recipes, trainer
 from training.networks import cdcgan
+from training.networks.dcgan import Dense
 from training.networks.dropout import Dropout
+from training.train import keep_memory
 
 RECIPES = ("gan", "dcgan", "cdcgan")
 HERE = Path(__file__).parent
@@ -70,6 +77,10 @@ def plainly(network: nn.Module) -> nn.Module:
         for name, child in module.named_children():
             if isinstance(child, Dropout):
                 setattr(module, name, nn.Dropout(child.p))
+            elif isinstance(child, Dense):
+                dense = nn.Linear(child.in_features, child.out_features)
+                dense.load_state_dict(child.state_dict())
+                setattr(module, name, nn.Sequential(nn.Flatten(), dense))
     return PlainMaps(network) if isinstance(network, cdcgan.Discriminator) else network
 
 
@@ -119,15 +130,6 @@ class PlainLoop:
         self.shown = (loss_d.item(), loss_g.item())
 
 
-def rate(step: object, batch: int, seconds: float) -> float:
-    """Images a second of a step that is called for so long."""
-    started, steps = time.perf_counter(), 0
-    while time.perf_counter() - started < seconds:
-        step()  # type: ignore[operator]
-        steps += 1
-    return steps * batch / (time.perf_counter() - started)
-
-
 # Kinds of work, by what a kernel's name has in it; the first that fits counts.
 KINDS = {
     "convolutions": ("conv", "mkldnn"),
@@ -162,41 +164,124 @@ def shares(step: Callable[[], object], steps: int = 10) -> dict[str, float]:
     return {kind: time / sum(found.values()) for kind, time in found.items()}
 
 
+def work(pipe: Connection, side: str, name: str, options: argparse.Namespace, environ: dict[str, str]) -> None:
+    """One process of a side: takes a number of steps, answers with the seconds they took; None asks for its profile."""
+    processes = int(environ.get("WORLD_SIZE", "1"))
+    threads = max(1, options.threads // processes)
+    os.environ.update(environ, OMP_NUM_THREADS=str(threads))
+    torch.set_num_threads(threads)
+    dataset = data.load(options.dataset, size=28, channels=1)
+    config = trainer.configure(name, dataset, processes=processes)
+    step: Callable[[], object]
+    if side == "plain":
+        step = PlainLoop(config, dataset).advance
+    else:
+        keep_memory()  # as training.train does
+        step = partial(trainer.Loop(config, dataset, Accelerator(cpu=True)).advance, measure=False)
+    pipe.send("ready")
+    while (steps := pipe.recv()) != 0:
+        if steps is None:
+            pipe.send(shares(step))
+            continue
+        started = time.perf_counter()
+        for _ in range(steps):
+            step()
+        pipe.send(time.perf_counter() - started)
+
+
+class Side:
+    """The processes of one side, idle between turns."""
+
+    def __init__(self, side: str, name: str, options: argparse.Namespace) -> None:
+        world, self.batch = (2 if side == "two processes" else 1), recipes.get(name).batch
+        context = multiprocessing.get_context("spawn")
+        self.pipes, self.steps = [], 5
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        for rank in range(world):
+            environ = {
+                "WORLD_SIZE": str(world),
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "LOCAL_WORLD_SIZE": str(world),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+            }
+            here, there = context.Pipe()
+            context.Process(
+                target=work, args=(there, side, name, options, environ if world > 1 else {}), daemon=True
+            ).start()
+            self.pipes.append(here)
+        for pipe in self.pipes:
+            pipe.recv()
+
+    def take(self, seconds: float) -> float:
+        """Images a second over a turn of about so long."""
+        for pipe in self.pipes:
+            pipe.send(self.steps)
+        rate = self.steps / max(pipe.recv() for pipe in self.pipes)
+        self.steps = max(1, round(rate * seconds))
+        return rate * self.batch
+
+    def profile(self) -> dict[str, float]:
+        """Where the time goes of a side with one process."""
+        (pipe,) = self.pipes
+        pipe.send(None)
+        found: dict[str, float] = pipe.recv()
+        return found
+
+    def end(self) -> None:
+        """Let the processes go."""
+        for pipe in self.pipes:
+            pipe.send(0)
+
+
+SIDES = ("plain", "ganserve", "two processes")
+
+
 def main() -> None:
     """Measure, print, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="digits", help="anything that training.train takes; made 28x28")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=6)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="in all, of each side")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    dataset = data.load(options.dataset, size=28, channels=1)
     rows: list[dict[str, Any]] = []
     for name in RECIPES:
-        config = trainer.configure(name, dataset)
-        ours, plain = trainer.Loop(config, dataset, Accelerator(cpu=True)), PlainLoop(config, dataset)
-        batch = recipes.get(name).batch
-        sides = {"plain": plain.advance, "ours": lambda loop=ours: loop.advance(measure=False)}
-        for step in sides.values():
-            rate(step, batch, 1.0)
+        sides = {side: Side(side, name, options) for side in SIDES}
+        for _ in range(2):
+            for side in sides.values():
+                side.take(1.0)
         found: dict[str, list[float]] = {side: [] for side in sides}
         for _ in range(options.rounds):
-            for side, step in sides.items():
-                found[side].append(rate(step, batch, options.seconds))
-        medians = {side: statistics.median(values) for side, values in found.items()}
-        pairs = [a / b for a, b in zip(found["ours"], found["plain"], strict=True)]
-        profile = {side: shares(step) for side, step in sides.items()}
-        ratio = statistics.median(pairs)
-        rows.append({"recipe": name, **medians, "ratio": ratio, "ratios": pairs, "profile": profile})
-        print(f"{name}: plain {medians['plain']:.0f}, ours {medians['ours']:.0f} images/s", flush=True)
+            for label, side in sides.items():
+                found[label].append(side.take(options.seconds))
+        medians = {label: statistics.median(values) for label, values in found.items()}
+        ratios = {
+            label: statistics.median(a / b for a, b in zip(found[label], found["plain"], strict=True))
+            for label in SIDES[1:]
+        }
+        profile = {label: sides[label].profile() for label in SIDES[:2]}
+        for side in sides.values():
+            side.end()
+        rows.append({"recipe": name, "rates": medians, "ratios": ratios, "rounds": found, "profile": profile})
+        told = ", ".join(f"{label} {median:.0f}" for label, median in medians.items())
+        print(f"{name}: {told} images/s", flush=True)
     table = [
-        "| recipe | plain loop, images/s | ganserve, images/s | ratio (median of pairs) |",
-        "|---|---|---|---|",
+        "| recipe | plain loop, images/s | ganserve, images/s | ratio | as two processes, images/s | ratio |",
+        "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        table.append(f"| `{row['recipe']}` | {row['plain']:.0f} | {row['ours']:.0f} | {row['ratio']:.2f} |")
+        plain, ours, both = (row["rates"][label] for label in SIDES)
+        first, second = row["ratios"].values()
+        table.append(f"| `{row['recipe']}` | {plain:.0f} | {ours:.0f} | {first:.2f} | {both:.0f} | {second:.2f} |")
     table += [
+        "",
+        "Ratios are medians over the rounds. The sides take turns, each in processes of its own; two processes share "
+        "the threads and each batch, as `accelerate launch` would start them, and each has its own batch-norm "
+        "statistics, as PyTorch's data parallelism has them.",
         "",
         "Where a step's time goes, by PyTorch's profiler:",
         "",
@@ -204,8 +289,9 @@ def main() -> None:
         "|---|---|" + "---|" * (len(KINDS) + 1),
     ]
     for row in rows:
-        for side, share in row["profile"].items():
-            table.append(f"| `{row['recipe']}` | {side} | " + " | ".join(f"{s:.0%}" for s in share.values()) + " |")
+        for label in SIDES[:2]:
+            share = row["profile"][label]
+            table.append(f"| `{row['recipe']}` | {label} | " + " | ".join(f"{s:.0%}" for s in share.values()) + " |")
     head = (
         f"{options.threads} threads, torch {torch.__version__}, {platform.machine()}; {options.rounds} rounds of "
         f"{options.seconds:g} s a side, in turn; data: {Path(options.dataset).name}. Made by "

@@ -13,6 +13,7 @@ a checkpoint from which ``--resume`` goes on.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import json
 import os
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.die_with_parent:
         die_with_parent()
+    keep_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     asked: list[int] = []
@@ -144,6 +146,15 @@ def die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
     if os.getppid() == 1:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def keep_memory() -> None:
+    """Ask glibc's allocator to keep what is freed, where there is one; else every step faults its features in anew."""
+    mmap_threshold, trim_threshold, largest = -3, -1, 32 * 2**20
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        allocator = ctypes.CDLL(None)
+        allocator.mallopt(mmap_threshold, largest)
+        allocator.mallopt(trim_threshold, 2**31 - 1)
 
 
 def _json_lines(event: trainer.Event) -> None:

@@ -399,9 +399,13 @@ class Loop:
         optimiser.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         if self.world > 1:
-            for parameter in network.parameters():
-                if parameter.grad is not None:
-                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+            # One message for all: what a process waits for is the message, not its length.
+            owners = [parameter for parameter in network.parameters() if parameter.grad is not None]
+            grads = [parameter.grad for parameter in owners if parameter.grad is not None]
+            whole = self.accelerator.reduce(torch.cat([grad.reshape(-1) for grad in grads]), "mean")
+            for owner, mean in zip(owners, whole.split([grad.numel() for grad in grads]), strict=True):
+                assert owner.grad is not None
+                owner.grad.copy_(mean.view(owner.grad.shape))
         optimiser.step()
 
     @torch.no_grad()

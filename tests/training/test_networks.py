@@ -6,10 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from torch import nn
 
 from training import recipes, teacher, trainer
 from training.data import Dataset
-from training.networks import cdcgan, projected
+from training.networks import cdcgan, dcgan, projected
 from training.networks.dropout import Dropout
 
 
@@ -40,6 +41,23 @@ def test_dropout_does_nothing_in_evaluation_and_refuses_what_bytes_cannot_decide
     for p in (0.3, 1.0, -0.25):
         with pytest.raises(ValueError, match="multiple of 1/256"):
             Dropout(p)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_dense_layer_reads_maps_in_either_layout_as_flattened_ones_and_copies_none(
+    layout: torch.memory_format,
+) -> None:
+    torch.manual_seed(0)
+    dense, plain = dcgan.Dense(6 * 3 * 5, 2), nn.Linear(6 * 3 * 5, 2)
+    plain.load_state_dict(dense.state_dict())
+    maps = torch.randn(4, 6, 3, 5).contiguous(memory_format=layout).requires_grad_()
+    found, expected = dense(maps), plain(maps.flatten(1))
+    assert torch.allclose(found, expected, atol=1e-6)
+    ours = torch.autograd.grad(found.square().sum(), [maps, dense.weight, dense.bias])
+    theirs = torch.autograd.grad(expected.square().sum(), [maps, plain.weight, plain.bias])
+    for mine, its in zip(ours, theirs, strict=True):
+        assert torch.allclose(mine, its, atol=1e-5)
+    assert ours[0].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_labels_looked_up_score_as_labels_joined_to_the_image_as_maps() -> None:

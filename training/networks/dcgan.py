@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.networks.dropout import Dropout
@@ -20,6 +21,18 @@ def base_and_doublings(size: int) -> tuple[int, int]:
         if not rest and base <= 8:
             return base, doublings
     raise ValueError(f"no network of this family makes images of {size} pixels: take 8, 16, 28, 32, 64 or 128")
+
+
+class Dense(nn.Linear):
+    """``Flatten`` and ``Linear`` over maps float32 [batch, channels, height, width] that lie in ``channels_last``.
+
+    Parameters and results are those of the two modules, but the few weights are laid out as the many features are,
+    and not the other way round; so no feature is copied, and no gradient walks against the memory.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        weight = self.weight.unflatten(1, maps.shape[1:]).permute(0, 2, 3, 1).flatten(1)
+        return F.linear(maps.permute(0, 2, 3, 1).flatten(1), weight, self.bias)
 
 
 class Generator(nn.Module):
@@ -60,7 +73,7 @@ class Discriminator(nn.Module):
                 nn.LeakyReLU(0.2, inplace=True),
             ]
             before, edge = after, (edge + 2 - kernel) // stride + 1
-        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * edge * edge, 1))
+        self.body = nn.Sequential(*layers, Dense(before * edge * edge, 1))
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         logit: Tensor = self.body(image).squeeze(1)

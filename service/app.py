@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import errors, tracing
+from service import cores, errors, tracing
 from service.api import Direct, Phase, include_routers, page, reference
 from service.auth import Auth
 from service.batching import Batcher
@@ -88,6 +88,9 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
             total=settings.queue_limit,
             delay=settings.batch_delay_ms / 1000,
             inline=settings.workers > 1 and upstream is None and catalogue.provider == CPU,
+            cores=cores.mine(max(settings.lanes or 1, settings.cores // settings.threads))
+            if upstream is None and catalogue.provider == CPU
+            else None,
         )
         with _drain_on_signal(app):
             try:

@@ -14,7 +14,9 @@ Lanes sleep on a condition: nothing polls.
 
 Where each core has a process of its own, a thread beside the event loop gains nothing and both wait for Python's lock:
 there small requests are run on the event loop itself, all that came in one round of it together (``inline``). What
-takes longer than a few milliseconds is still the lanes'.
+takes longer than a few milliseconds is still the lanes'. Processes tell each other how much they run
+(:mod:`service.cores`): no more lanes work at a time than find a core, and a small request that is alone in the whole
+service is shared by the event loop and a lane.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import metrics, tracing
+from service.cores import Cores
 from service.engine import Engine
 from service.errors import ClientGone, DeadlineExceeded, Overloaded, Problem, Unavailable
 from service.latents import latents
@@ -193,14 +196,26 @@ class Batcher:
         limit: rows that may wait for one loaded model.
         total: rows that may wait in all.
         delay: seconds that the first waiting row waits for company.
-        inline: run small requests on the event loop.
+        inline: run small requests on the event loop; one that is alone is shared with a lane.
+        cores: what runs take place on; None where they take place elsewhere, as many as there are lanes.
     """
 
     def __init__(
-        self, *, lanes: int, limit: int, total: int, delay: float = 0.0, inline: bool = False
+        self,
+        *,
+        lanes: int,
+        limit: int,
+        total: int,
+        delay: float = 0.0,
+        inline: bool = False,
+        cores: Cores | None = None,
     ) -> None:
         self.lanes, self.limit, self.total, self.delay = lanes, limit, total, delay
         self.inline = inline
+        # One more than there are lanes, for the event loop.
+        self._cores = cores or Cores(lanes + 1)
+        self._in_lanes = 0
+        self._held_back = False
         self._round: asyncio.Handle | None = None
         self.queued = 0
         self.statistics = Statistics()
@@ -317,8 +332,8 @@ class Batcher:
                 self._add(queue, job.n)
                 job.small = self.inline and job.n <= self._inline_rows(job.engine)
                 if not job.small:
-                    # A request that will be cut wakes every lane that idles.
-                    self._wake.notify(1 if job.n <= MIN_SPLIT_ROWS else max(1, self._idle))
+                    # A request that will be cut wakes every lane that will find a core.
+                    self._wake.notify(1 if job.n <= MIN_SPLIT_ROWS else max(1, self._helpers()))
                 elif self._round is None:
                     self._round = job.outbox.loop.call_soon(self._serve_small)
                 return
@@ -376,14 +391,23 @@ class Batcher:
         self._round = None
         with self._wake:
             chunk = self._take(small=True)
+            if isinstance(chunk, tuple) and 0 < self.queued == chunk[1][0].job.n - chunk[1][0].job.taken:
+                # It is alone, and lanes shall take what was left of it.
+                self._wake.notify(self._helpers())
         loop = asyncio.get_running_loop()
         if isinstance(chunk, float):
             self._round = loop.call_later(chunk, self._serve_small)
         elif chunk is not None:
             self._serve_chunk(*chunk)
+            with self._wake:
+                self._cores.end()
             self._round = loop.call_soon(self._serve_small)
 
     # -- under the lock
+
+    def _helpers(self) -> int:
+        """Lanes that idle and would find a core."""
+        return min(self._idle, self._cores.free)
 
     def _inline_rows(self, engine: Engine) -> int:
         """Rows that the event loop may run at once: none of an engine whose pace is not known yet."""
@@ -433,16 +457,21 @@ class Batcher:
                 queue.since = now
             else:
                 del self._queues[engine]
+            self._cores.begin()
             return engine, pieces
         return soonest
 
     def _cut(self, engine: Engine, queue: _Queue, small: bool) -> list[_Piece]:
         most = engine.max_rows
-        if small:
-            # At least one row, or a model that became slower would be stuck.
-            room = max(1, self._inline_rows(engine))
+        # Whoever takes this has a core, or shares one that a core's own process runs small requests on.
+        share = max(MIN_SPLIT_ROWS, -(-queue.rows // (1 + min(self._idle, max(0, self._cores.free - 1)))))
+        if not small:
+            room = min(most, share)
         else:
-            room = min(most, max(MIN_SPLIT_ROWS, -(-queue.rows // (self._idle + 1))))
+            # At least one row, or a model that became slower would be stuck. One that is alone is shared with lanes.
+            room = max(1, self._inline_rows(engine))
+            if len(queue.jobs) == 1 and not self._cores.here:
+                room = min(room, share)
         pieces: list[_Piece] = []
         later: list[_Job[Any]] = []
         total = 0
@@ -480,7 +509,10 @@ class Batcher:
         while True:
             with self._wake:
                 while True:
-                    chunk = self._take()
+                    # Beside another lane on the same core both would take twice as long.
+                    may = not self._in_lanes or self._cores.free
+                    self._held_back = self._held_back or bool(self._queues and not may)
+                    chunk = self._take() if may else None
                     if isinstance(chunk, tuple):
                         break
                     if self._closed:
@@ -488,7 +520,14 @@ class Batcher:
                     self._idle += 1
                     self._wake.wait(chunk)
                     self._idle -= 1
+                self._in_lanes += 1
+                if self._held_back and self._helpers():
+                    self._held_back = False
+                    self._wake.notify()
             self._serve_chunk(*chunk)
+            with self._wake:
+                self._in_lanes -= 1
+                self._cores.end()
             # A lane that sleeps shall not keep a swapped model, or a request's images, in memory.
             del chunk
 

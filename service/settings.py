@@ -115,8 +115,12 @@ class Settings(BaseSettings):
         """Lanes of one process, unless set: its share of the cores, two if there are; to another server, eight."""
         if self.upstream is not None:
             return self.lanes or 8
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return self.lanes or max(min(2, cores), cores // self.workers)
+        return self.lanes or max(min(2, self.cores), self.cores // self.workers)
+
+    @property
+    def cores(self) -> int:
+        """Cores that this process may use."""
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     @property
     def image_limit(self) -> int:

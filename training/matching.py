@@ -110,8 +110,8 @@ class Space(nn.Module):
     def learn(self, features: Tensor, labels: Tensor) -> None:
         """Take the components and the real moments from features float32 [n, features]."""
         centred = features.double() - features.double().mean(0)
-        values, vectors = torch.linalg.eigh(centred.T @ centred / len(features))
         d = self.basis.shape[1]
+        values, vectors = _components(centred, d)
         scale = values[-d:].mean().clamp_min(1e-12).sqrt()
         self.basis.copy_(vectors[:, -d:] / scale)
         seen = features @ self.basis
@@ -307,6 +307,18 @@ def shrunk(whitened: Tensor, images: Tensor) -> Tensor:
     chance = d * (d + 1) * size.square() / images[:, None, None]
     share = (chance / apart.square().sum((1, 2), keepdim=True).clamp_min(1e-12)).clamp(0, 1)
     return plain + (1 - share) * apart
+
+
+def _components(centred: Tensor, d: int) -> tuple[Tensor, Tensor]:
+    """Variances, in rising order, and directions, as columns, of the principal components of float64 [n, features]:
+    of all or, where there are fewer images than features, of those that ``d`` are to be taken from."""
+    n, features = centred.shape
+    if d <= n < features:
+        # Few images of many pixels span few directions: to look for the others lasts a thousand times as long.
+        _, spread, directions = torch.linalg.svd(centred, full_matrices=False)
+        return spread.flip(0).square() / n, directions.flip(0).T
+    values, vectors = torch.linalg.eigh(centred.T @ centred / n)
+    return values, vectors
 
 
 def _power(matrices: Tensor, exponent: float) -> Tensor:

@@ -15,9 +15,6 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.inception import InceptionScore
-from torchmetrics.image.kid import KernelInceptionDistance
 
 NEIGHBOURS = 5
 
@@ -85,6 +82,8 @@ class _Ready(nn.Module):
 @metric
 def frechet(c: Comparison) -> float:
     """Frechet distance between Gaussians fitted to both sets of features."""
+    from torchmetrics.image.fid import FrechetInceptionDistance  # seconds, that a training need not wait for
+
     fid = FrechetInceptionDistance(feature=_Ready(c.real.features.shape[1]))
     fid.set_dtype(torch.float64)
     fid.update(c.real.features.double(), real=True)
@@ -98,6 +97,8 @@ def kid(c: Comparison) -> float:
     size = min(1000, len(c.real.features), len(c.fake.features))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that features are kept in memory is meant
+        from torchmetrics.image.kid import KernelInceptionDistance
+
         kernel = KernelInceptionDistance(feature=_Ready(c.real.features.shape[1]), subsets=50, subset_size=size)
     kernel.update(c.real.features, real=True)
     kernel.update(c.fake.features, real=False)
@@ -136,6 +137,8 @@ def classifier_score(c: Comparison) -> float:
     """The inception score with the judge in inception's place."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as above
+        from torchmetrics.image.inception import InceptionScore
+
         score = InceptionScore(feature=_Ready(c.fake.logits.shape[1]), splits=1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

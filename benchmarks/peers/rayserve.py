@@ -52,7 +52,11 @@ if __name__ == "__main__":
     for attempt in range(3):
         try:
             ray.init(
-                num_cpus=cores, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": environment}
+                num_cpus=cores,
+                include_dashboard=False,
+                log_to_driver=False,
+                runtime_env={"env_vars": environment},
+                _node_ip_address="127.0.0.1",
             )
             break
         except Exception:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from service import batching as batching_module
 from service.batching import Batcher, Rows, _Outbox
+from service.cores import Cores
 from service.engine import DummyEngine
 from service.errors import ClientGone, DeadlineExceeded, Overloaded, Unavailable
 from service.latents import consecutive, latents
@@ -29,9 +30,15 @@ def keep(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @asynccontextmanager
 async def batching(
-    *, lanes: int = 1, limit: int = 4096, total: int = 8192, delay: float = 0.0, inline: bool = False
+    *,
+    lanes: int = 1,
+    limit: int = 4096,
+    total: int = 8192,
+    delay: float = 0.0,
+    inline: bool = False,
+    cores: Cores | None = None,
 ) -> AsyncIterator[Batcher]:
-    batcher = Batcher(lanes=lanes, limit=limit, total=total, delay=delay, inline=inline)
+    batcher = Batcher(lanes=lanes, limit=limit, total=total, delay=delay, inline=inline, cores=cores)
     try:
         yield batcher
     finally:
@@ -174,6 +181,82 @@ def test_a_lone_large_request_is_spread_over_idle_lanes(engine: DummyEngine) -> 
             assert engine.batches == [4, 4]
             engine.gate.set()
             await task
+
+    run(check)
+
+
+class Meeting(DummyEngine):
+    """Notes which thread runs how much; when ``meet`` is set, every run waits for a second one beside it."""
+
+    def __init__(self) -> None:
+        super().__init__(card("m"), max_rows=8)
+        self.meet = False
+        self.ran: list[tuple[str, int]] = []
+        self.barrier = threading.Barrier(2)
+
+    def run(self, latent: NDArray[np.float32], label: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
+        self.ran.append((threading.current_thread().name, len(latent)))
+        if self.meet:
+            self.barrier.wait(10)
+        return super().run(latent, label)
+
+
+def test_a_small_request_that_is_alone_is_shared_by_the_event_loop_and_a_lane() -> None:
+    async def check() -> None:
+        async with batching(lanes=2, inline=True, cores=Cores(2)) as batcher:
+            engine = Meeting()
+            await batcher.generate(engine, rows(0, 1), keep, timeout=20)
+            batcher._cost["m"] = 1e-4
+            await until(lambda: batcher._idle == 2)
+            engine.meet = True
+            images = await batcher.generate(engine, rows(7, 8), keep, timeout=20)
+            (loop, half), (lane, rest) = sorted(engine.ran[1:])
+            assert (half, rest) == (4, 4)
+            assert loop == threading.main_thread().name
+            assert lane.startswith("lane")
+            latent = latents("philox-normal/v1", consecutive(7, 8), Z)
+            assert np.array_equal(images, DummyEngine(card("m")).run(latent, np.zeros(8, np.int64)))
+            engine.meet = False
+            await until(lambda: batcher._idle == 2)
+            # Too little to be worth two runs.
+            await batcher.generate(engine, rows(0, 4), keep, timeout=20)
+            assert engine.ran[3:] == [(loop, 4)]
+
+    run(check)
+
+
+def test_where_other_processes_have_the_cores_a_request_is_not_spread() -> None:
+    async def check() -> None:
+        running = [0, 1]
+        async with batching(lanes=2, inline=True, cores=Cores(2, running)) as batcher:
+            engine = Meeting()
+            await batcher.generate(engine, rows(0, 1), keep, timeout=20)
+            batcher._cost["m"] = 1e-4
+            await until(lambda: batcher._idle == 2)
+            await batcher.generate(engine, rows(0, 8), keep, timeout=20)
+            assert engine.ran[1:] == [(threading.main_thread().name, 8)]
+            await batcher.generate(engine, rows(0, 800), keep, timeout=20)
+            assert len({name for name, _ in engine.ran[2:]}) == 1, "one lane had all of it"
+            await until(lambda: running == [0, 1])
+
+    run(check)
+
+
+def test_when_a_core_falls_free_a_lane_that_held_back_joins_in() -> None:
+    async def check() -> None:
+        running = [0, 1]
+        async with batching(lanes=2, cores=Cores(2, running)) as batcher:
+            engine = Meeting()
+            engine.gate.clear()
+            large = asyncio.create_task(batcher.generate(engine, rows(0, 64), keep, timeout=20))
+            await until(lambda: len(engine.ran) == 1 and batcher._idle == 1)
+            second = asyncio.create_task(batcher.generate(engine, rows(0, 64), keep, timeout=20))
+            await until(lambda: batcher._held_back)
+            running[1] = 0
+            engine.gate.set()
+            await asyncio.gather(large, second)
+            assert {name for name, _ in engine.ran} == {"lane-0", "lane-1"}
+            await until(lambda: running == [0, 0])
 
     run(check)
 

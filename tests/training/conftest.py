@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from training import trainer
+from training import pictures, trainer
 from training.data import Dataset, load
+
+CURVES = pictures.curves
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +23,27 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """The training command listens to signals; what listened before does so again afterwards."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no curves, which would take longer than their few steps."""
+    monkeypatch.setattr(pictures, "curves", lambda run: None)
+
+
+@pytest.fixture
+def drawn(undrawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw their curves after all."""
+    monkeypatch.setattr(pictures, "curves", CURVES)
 
 
 @pytest.fixture(scope="session")

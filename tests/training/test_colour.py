@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +18,7 @@ from service.settings import Settings
 from training import export, selection, train
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
-
-@pytest.fixture(autouse=True)
-def signals() -> Iterator[None]:
-    """Training listens to signals; what listened before does so again afterwards."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("signals", "undrawn")
 
 
 def photograph(file: Path, seed: int, width: int, height: int, hue: tuple[int, int, int]) -> None:

@@ -13,10 +13,31 @@ from tests.training.conftest import silent, small
 from training import cas, evaluate, export, judge, metrics, trainer
 from training.data import DataError, Dataset, split_held_out
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+
+@pytest.fixture(scope="module")
+def learned(digits: Dataset) -> tuple[judge.Network, list[float]]:
+    """A judge of the digits that are not held out, after fewer epochs than one that is trained on demand gets."""
+    torch.set_num_threads(1)
+    rest, _ = split_held_out(digits)
+    return judge.fit(*split_held_out(rest), epochs=10)
+
+
+@pytest.fixture(scope="module")
+def cache(
+    digits: Dataset, learned: tuple[judge.Network, list[float]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A data folder where that judge is kept as if it had been trained on demand."""
+    folder = tmp_path_factory.mktemp("data")
+    rest, _ = split_held_out(digits)
+    judge.write(folder / "judges" / f"{judge.fingerprint(rest)}.safetensors", learned[0], rest, {})
+    return folder
+
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GANSERVE_DATA", str(tmp_path_factory.getbasetemp() / "data"))
+def own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANSERVE_DATA", str(cache))
 
 
 def exported(classes: int | None) -> bytes:
@@ -27,9 +48,11 @@ def exported(classes: int | None) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def test_a_judge_learns_the_digits_and_is_the_same_when_read_again(digits: Dataset, tmp_path: Path) -> None:
-    rest, held_out = split_held_out(digits)
-    network, accuracies = judge.fit(rest, held_out, epochs=10)
+def test_a_judge_learns_the_digits_and_is_the_same_when_read_again(
+    digits: Dataset, learned: tuple[judge.Network, list[float]], tmp_path: Path
+) -> None:
+    _, held_out = split_held_out(digits)
+    network, accuracies = learned
     assert max(accuracies) > 0.9
     path = tmp_path / "digits.safetensors"
     judge.write(path, network, digits, {"epochs": 6})

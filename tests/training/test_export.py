@@ -14,6 +14,8 @@ from training import export, recipes, trainer
 from training.data import Dataset
 from training.folding import folded
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def finish(recipe: str, digits: Dataset, run: Path) -> Path:
     intervals = trainer.Intervals(snapshots=1)

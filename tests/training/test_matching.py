@@ -54,6 +54,20 @@ def test_a_class_of_few_images_borrows_the_shape_of_all() -> None:
     assert torch.isfinite(space.real.covariance).all()
 
 
+@pytest.mark.parametrize("images", [40, 8])
+def test_few_images_of_many_pixels_have_the_components_that_a_full_search_finds(images: int) -> None:
+    features = gaussian(6, images, 100)
+    space = Space(100, 1, 12)
+    space.learn(features, torch.zeros(images, dtype=torch.int64))
+    values, vectors = torch.linalg.eigh(torch.cov(features.double().T, correction=0))
+    expected = vectors[:, -12:] / values[-12:].mean().sqrt()
+    torch.testing.assert_close((space.basis @ space.basis.T).double(), expected @ expected.T, atol=1e-6, rtol=1e-4)
+    # Each counts as much as the images vary along it, the largest last.
+    torch.testing.assert_close(
+        space.real.covariance[0], torch.diag(values[-12:] / values[-12:].mean()), atol=1e-4, rtol=0
+    )
+
+
 def teach(plan: Plan) -> tuple[Matching, torch.Tensor, torch.Tensor]:
     digits = data.load("digits", size=8, channels=1)
     assert digits.labels is not None

@@ -15,9 +15,10 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from tests.training.conftest import silent, small
-from training import checkpoint, recipes, selection, trainer
+from training import checkpoint, recipes, selection, train, trainer
 from training.data import Dataset
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 STEPS_TO_20 = trainer.Intervals(log_steps=5, snapshots=2, checkpoint_steps=10)
 
 
@@ -32,6 +33,22 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.fixture(scope="module")
+def few(digits: Dataset) -> Dataset:
+    """Digits enough for the flagship's frozen networks, which look at all there are."""
+    return digits.subset(torch.arange(600))
+
+
+@pytest.fixture(scope="module")
+def flagship(few: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the flagship through all its stages, in one go."""
+    torch.set_num_threads(1)
+    run = tmp_path_factory.mktemp("flagship") / "run"
+    trainer.train(small("projgan", few), few, run, report=silent, intervals=STEPS_TO_20)
+    return run
+
+
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize("recipe", recipes.RECIPES)
 def test_every_recipe_trains_and_leaves_pictures_logs_and_weights(recipe: str, digits: Dataset, tmp_path: Path) -> None:
     config = small(recipe, digits, images=16 * 20 * recipes.get(recipe).d_steps)
@@ -49,37 +66,37 @@ def test_every_recipe_trains_and_leaves_pictures_logs_and_weights(recipe: str, d
     assert kinds == ({"fresh", "same-noise"} if recipes.get(recipe).conditional else {"fresh"})
 
 
-def test_a_run_of_equal_configuration_gives_equal_weights(digits: Dataset, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        trainer.train(small("projgan", digits), digits, tmp_path / name, report=silent, intervals=STEPS_TO_20)
-    assert_same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+def test_a_run_of_equal_configuration_gives_equal_weights(few: Dataset, flagship: Path, tmp_path: Path) -> None:
+    trainer.train(small("projgan", few), few, tmp_path / "again", report=silent, intervals=STEPS_TO_20)
+    assert_same(weights(flagship), weights(tmp_path / "again"))
 
 
 @pytest.mark.parametrize(("steps", "stopped"), [(20, 14), (64, 61)], ids=["second stage", "finish"])
 def test_a_run_stopped_in_a_later_stage_goes_on_exactly_there(
-    steps: int, stopped: int, digits: Dataset, tmp_path: Path
+    steps: int, stopped: int, few: Dataset, flagship: Path, tmp_path: Path
 ) -> None:
-    config = small("projgan", digits, images=16 * steps)
-    intervals = trainer.Intervals(log_steps=5, snapshots=2, checkpoint_steps=10)
-    trainer.train(config, digits, tmp_path / "whole", report=silent, intervals=intervals)
-    lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    config, whole, intervals = small("projgan", few, images=16 * steps), flagship, STEPS_TO_20
+    if steps != 20:
+        whole = tmp_path / "whole"
+        trainer.train(config, few, whole, report=silent, intervals=intervals)
+    lines = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
     assert ["moments" in line for line in lines] == [line["step"] > 0.625 * steps for line in lines]
     calls = iter([False] * stopped + [True])
     with pytest.raises(trainer.Stopped):
         trainer.train(
             config,
-            digits,
+            few,
             tmp_path / "parts",
             report=silent,
             should_stop=lambda: next(calls),
             intervals=intervals,
         )
-    trainer.train(config, digits, tmp_path / "parts", report=silent, resume=True, intervals=intervals)
-    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    trainer.train(config, few, tmp_path / "parts", report=silent, resume=True, intervals=intervals)
+    assert_same(weights(whole), weights(tmp_path / "parts"))
 
 
-def test_what_is_finished_is_what_is_shipped(digits: Dataset) -> None:
-    loop = trainer.Loop(small("projgan", digits, images=16 * 64), digits, Accelerator(cpu=True))
+def test_what_is_finished_is_what_is_shipped(few: Dataset) -> None:
+    loop = trainer.Loop(small("projgan", few, images=16 * 64), few, Accelerator(cpu=True))
     while loop.step < loop.finish:
         loop.advance(measure=False)
     before = loop.snapshot()
@@ -141,34 +158,38 @@ def test_another_seed_gives_other_weights(digits: Dataset, tmp_path: Path) -> No
     assert not any(torch.equal(one[name], two[name]) for name in one if one[name].dim() > 1)
 
 
+# A process that has read what it needs forks one that trains and dies, looks at what that left, and then resumes it as
+# `python -m training.train` would.
 KILLED = """
-import os, signal, sys
+import json, os, runpy, signal, sys
 from pathlib import Path
+import sklearn.datasets, torch._dynamo
 from training import trainer
-from training.train import main
+run = Path(sys.argv[sys.argv.index("--run") + 1])
 plain = trainer.RunFiles.checkpoint
 def then_die(self):
     plain(self)
     if self.loop.step == 100:
         os.kill(os.getpid(), signal.SIGKILL)
-trainer.RunFiles.checkpoint = then_die
-sys.exit(main(sys.argv[1:]))
+if child := os.fork():
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    (run / "killed.json").write_text(json.dumps([ended, json.loads((run / "status.json").read_text())["step"]]))
+    sys.argv.append("--resume")
+else:
+    trainer.RunFiles.checkpoint = then_die
+runpy.run_module("training.train", run_name="__main__", alter_sys=True)
 """
 
 
+@pytest.mark.usefixtures("signals")
 def test_killed_at_100_steps_and_resumed_to_200_equals_200_in_one_go_bit_for_bit(tmp_path: Path) -> None:
     asked = ["--recipe", "dcgan", "--dataset", "digits", "--images", str(16 * 200), "--threads", "1"]
     asked += ["--set", "batch=16", "--set", "width=0.125", "--checkpoint-steps", "50", "--snapshots", "2"]
+    assert train.main([*asked, "--run", str(tmp_path / "whole")]) == train.FINISHED
+    command = [sys.executable, "-c", KILLED, *asked, "--run", str(tmp_path / "parts")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-    def run(name: str, *prefix: str, more: tuple[str, ...] = ()) -> int:
-        command = [sys.executable, *prefix, *asked, "--run", str(tmp_path / name), *more]
-        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
-
-    assert run("whole", "-m", "training.train") == 0
-    assert run("parts", "-c", KILLED) == -signal.SIGKILL
-    assert json.loads((tmp_path / "parts" / "status.json").read_text())["step"] == 100
-    assert run("parts", "-m", "training.train", more=("--resume",)) == 0
+    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == train.FINISHED
+    assert json.loads((tmp_path / "parts" / "killed.json").read_text()) == [-signal.SIGKILL, 100]
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     best = [load_file(tmp_path / name / "best.safetensors") for name in ("whole", "parts")]
     assert_same(*best)
@@ -198,24 +219,34 @@ def test_an_epochs_mean_losses_are_those_of_its_steps(digits: Dataset, tmp_path:
             assert epoch[name] == pytest.approx(sum(line[name] for line in own) / length, abs=1e-4)
 
 
+# One process that has read what both need becomes two.
+LAUNCHED = """
+import os, sys
+import sklearn.datasets, torch._dynamo
+from training import pictures
+from training.train import main
+pictures.curves = lambda run: None
+child = os.fork()
+rank = "0" if child else "1"
+os.environ.update(RANK=rank, LOCAL_RANK=rank)
+status = main(sys.argv[1:])
+sys.exit(status or (os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if child else 0))
+"""
+
+
 def test_two_processes_train_one_network_together(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "training.train", "--recipe", "cdcgan", "--dataset", "digits", "--images", "320"]
+    command = [sys.executable, "-c", LAUNCHED, "--recipe", "cdcgan", "--dataset", "digits", "--images", "320"]
     command += ["--set", "batch=16", "--set", "width=0.125", "--run", str(tmp_path / "run"), "--threads", "1"]
     # What a launcher (accelerate launch, torchrun) tells each process.
     told = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    processes = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, **told, "RANK": rank, "LOCAL_RANK": rank, "ACCELERATE_USE_CPU": "true"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for rank in ("0", "1")
-    ]
-    assert [process.wait(timeout=240) for process in processes] == [0, 0]
+    environment = {**os.environ, **told, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=240, check=False
+    )
+    assert ended.returncode == 0
     assert json.loads((tmp_path / "run" / "config.json").read_text())["processes"] == 2
     state, _ = checkpoint.latest(tmp_path / "run" / "checkpoints")
     assert state is not None
@@ -224,6 +255,7 @@ def test_two_processes_train_one_network_together(tmp_path: Path) -> None:
     assert not torch.equal(state["rng"][0], state["rng"][1])
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_stop_saves_a_checkpoint_and_a_resume_finishes(digits: Dataset, tmp_path: Path) -> None:
     config, run = small("gan", digits), tmp_path / "run"
     answers = iter([False] * 6 + [True])
@@ -249,6 +281,7 @@ def test_a_run_is_not_overwritten_without_resume(digits: Dataset, tmp_path: Path
         trainer.train(config, digits, run, report=silent)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_not_a_number_stops_the_run_and_is_named(digits: Dataset, tmp_path: Path) -> None:
     config = small("wgan-gp", digits, images=16 * 5 * 20, overrides={"lr_d": 0.1, "lr_g": 0.1})
     loop_advance = trainer.Loop.advance
@@ -268,6 +301,7 @@ def test_not_a_number_stops_the_run_and_is_named(digits: Dataset, tmp_path: Path
     assert "not finite" in status["reason"]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_collapsed_generator_stops_the_run_and_is_named(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,7 +344,7 @@ def test_the_best_snapshot_is_kept_not_the_last(digits: Dataset, tmp_path: Path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer.Loop, "snapshot", remember)
         status = trainer.train(
-            small("projgan", digits),
+            small("projgan-r3", digits),
             digits,
             tmp_path / "run",
             report=silent,

@@ -4,6 +4,7 @@
     python -m benchmarks.serving --sides limit ganserve --cases n16c8 --rounds 3 --seconds 4
     python -m benchmarks.serving --start                          # start-up time and memory, and nothing else
     python -m benchmarks.serving --cached                         # answers 304 a second, and nothing else
+    python -m benchmarks.serving --nginx                          # answers from nginx's cache, and nothing else
     PEERS=/path/to/environments python -m benchmarks.serving      # where peers/<name>.txt is installed in <name>
 
 The client is wrk, every request has a seed of its own, the sides take turns, and the table gives medians over the
@@ -391,6 +392,52 @@ def cached(model: Path, rounds: int, seconds: float) -> dict[str, Any]:
     }
 
 
+def behind_nginx(model: Path, rounds: int, seconds: float) -> dict[str, Any]:
+    """Answers a second of a seeded image from nginx's cache, and of the same bytes as a file that nginx serves itself,
+    in turns, with the configuration of the containers."""
+    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+    if nginx is None:
+        raise RuntimeError("nginx is not installed: apt-get install nginx")
+    path = "/images/mnist-projgan/4/3/42.png"
+    rates: dict[str, list[float]] = {"cache": [], "file": []}
+    others, front = 0, free_port()
+    with tempfile.TemporaryDirectory() as place, served(ONE, model) as (port, _, _):
+        text = (ROOT / "deploy" / "nginx.conf").read_text()
+        text = re.sub(r"server replica:8000 .*;", f"server 127.0.0.1:{port};", text).replace("/tmp/nginx", f"{place}/n")
+        text = text.replace("listen 8080;", f"listen 127.0.0.1:{front}; location /file/ {{ root {place}; }}")
+        text = text.replace("/dev/stdout", f"{place}/access.log").replace("/dev/stderr", f"{place}/error.log")
+        configuration = Path(place) / "nginx.conf"
+        configuration.write_text(("user root;\n" if os.geteuid() == 0 else "") + text)
+        process = subprocess.Popen([nginx, "-c", str(configuration), "-g", "daemon off;"])
+        try:
+            for _ in range(200):
+                with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{front}{path}") as answer:
+                    content = answer.read()
+                    if answer.headers["X-Cache"] == "HIT":
+                        break
+                time.sleep(0.05)
+            else:
+                raise RuntimeError("nginx keeps no image")
+            (Path(place) / "file").mkdir()
+            (Path(place) / "file" / "42.png").write_bytes(content)
+            with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+                script.write(COUNT_OTHERS.replace("304", "200"))
+                script.flush()
+                for _ in range(rounds):
+                    for kind, address in (("cache", path), ("file", "/file/42.png")):
+                        command = ["wrk", "-t1", "-c16", f"-d{max(1, round(seconds))}s", "-s", script.name]
+                        command.append(f"http://127.0.0.1:{front}{address}")
+                        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+                        result = json.loads(re.search(r"RESULT (.*)", told)[1])  # type: ignore[index]
+                        rates[kind].append(result["requests"] / result["seconds"])
+                        others += result["others"]
+        finally:
+            process.terminate()
+            process.wait(20)
+    share = statistics.median(a / b for a, b in zip(rates["cache"], rates["file"], strict=True))
+    return {**{kind: statistics.median(found) for kind, found in rates.items()}, "share": share, "others": others}
+
+
 def starts(model: Path, times: int) -> dict[str, Any]:
     """From the process's start to the first 200 of ``/health/ready``, and its resident memory then."""
     seconds, resident = [], []
@@ -440,6 +487,13 @@ def table(record: dict[str, Any]) -> str:
             f"{told['requests_per_second']:.0f} answers 304 a second ({told['others']} other answers); uvicorn alone, "
             f"answering the same to everything: {told['uvicorn_alone']:.0f}, of which that is {told['share']:.2f}."
         )
+    if "nginx" in record:
+        told = record["nginx"]
+        lines.append(
+            f"\nThe same address from the cache of `deploy/nginx.conf`, 16 connections, nginx and client on all cores: "
+            f"{told['cache']:.0f} answers 200 a second ({told['others']} other answers); the same bytes as a file of "
+            f"nginx's own: {told['file']:.0f}, of which that is {told['share']:.2f}."
+        )
     if "start" in record:
         told = record["start"]
         lines.append(
@@ -470,13 +524,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--start", action="store_true", help="start-up time and memory, and nothing else")
     parser.add_argument("--cached", action="store_true", help="answers 304 a second, and nothing else")
+    parser.add_argument("--nginx", action="store_true", help="answers from nginx's cache a second, and nothing else")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         print("error: wrk is not installed (apt-get install wrk, or brew install wrk)", file=sys.stderr)
         return 2
     record: dict[str, Any] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     model = options.model.resolve()
-    if not options.start and not options.cached:
+    if not options.start and not options.cached and not options.nginx:
         new, broken = measure(options.sides, options.cases, model, options.rounds, options.seconds)
         named = {(row["side"], row["case"]) for row in new}
         old = [row for row in record.get("rows", []) if (row["side"], row["case"]) not in named]
@@ -485,6 +540,8 @@ def main() -> int:
         record["left_out"] = kept | broken
     if options.cached:
         record["cached"] = cached(model, options.rounds, options.seconds)
+    if options.nginx:
+        record["nginx"] = behind_nginx(model, options.rounds, options.seconds)
     if options.start:
         record["start"] = starts(model, 5)
     RECORD.write_text(json.dumps(record, indent=1) + "\n")

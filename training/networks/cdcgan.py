@@ -53,7 +53,8 @@ class Discriminator(nn.Module):
                 layers.append(nn.BatchNorm2d(after))
             layers.append(nn.LeakyReLU(0.2, inplace=True))
             before, edge = after, edge // 2
-        self.body = nn.Sequential(*layers, Dense(before * edge * edge, 1))
+        # Checkpoints name a layer by its place, and a flattening stood before the last one.
+        self.body = nn.Sequential(*layers, nn.Identity(), Dense(before * edge * edge, 1))
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         assert label is not None

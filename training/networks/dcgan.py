@@ -73,7 +73,8 @@ class Discriminator(nn.Module):
                 nn.LeakyReLU(0.2, inplace=True),
             ]
             before, edge = after, (edge + 2 - kernel) // stride + 1
-        self.body = nn.Sequential(*layers, Dense(before * edge * edge, 1))
+        # Checkpoints name a layer by its place, and a flattening stood before the last one.
+        self.body = nn.Sequential(*layers, nn.Identity(), Dense(before * edge * edge, 1))
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         logit: Tensor = self.body(image).squeeze(1)

@@ -398,7 +398,7 @@ def behind_nginx(model: Path, rounds: int, seconds: float) -> dict[str, Any]:
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if nginx is None:
         raise RuntimeError("nginx is not installed: apt-get install nginx")
-    path = "/images/mnist-projgan/4/3/42.png"
+    path = f"/images/{model.parents[1].name}/{model.parent.name}/3/42.png"
     rates: dict[str, list[float]] = {"cache": [], "file": []}
     others, front = 0, free_port()
     with tempfile.TemporaryDirectory() as place, served(ONE, model) as (port, _, _):
@@ -469,7 +469,8 @@ def table(record: dict[str, Any]) -> str:
     for case, (n, connections, form) in CASES.items():
         for row in (row for row in rows if row["case"] == case):
             rate = row["requests_per_second"]
-            share = f"{row.get('of_limit', rate / best[case]):.2f}" if case in best else "-"
+            share = row.get("of_limit", rate / best[case] if case in best else None)
+            share = "-" if share is None else f"{share:.2f}"
             # With more connections than cores requests wait for each other.
             over = f"{row['p50_over']:.2f}" if connections == 1 and "p50_over" in row else "-"
             memory = f"{row['memory_mb']:.0f}" if "memory_mb" in row else "-"
@@ -504,14 +505,14 @@ def table(record: dict[str, Any]) -> str:
 
 
 def how_often(record: dict[str, Any]) -> str:
-    """Rounds and seconds, with the cases that had others than most."""
-    cases: dict[str, list[str]] = {}
+    """Rounds and seconds, with the sides that had others than most."""
+    sides: dict[str, list[str]] = {}
     for row in record.get("rows", []):
-        told = cases.setdefault(row["how"], [])
-        if row["case"] not in told:
-            told.append(row["case"])
-    usual, *others = sorted(cases, key=lambda how: -len(cases[how])) or [""]
-    return usual + "".join(f" ({', '.join(cases[how])}: {how})" for how in others)
+        told = sides.setdefault(row["how"], [])
+        if row["side"] not in told:
+            told.append(row["side"])
+    usual, *others = sorted(sides, key=lambda how: -len(sides[how])) or [""]
+    return usual + "".join(f" ({'; '.join(sides[how])}: {how})" for how in others)
 
 
 def main() -> int:
@@ -551,7 +552,8 @@ def main() -> int:
         f"# Serving speed\n\n{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; "
         f"{how_often(record)}; `{model.parents[1].name}` version {model.parent.name}. ganserve and its peers run "
         "one process a core (`GANSERVE_WORKERS`), `ganserve, one process` is its default. Made by `python -m "
-        "benchmarks.serving`. Lost: cores that other work took meanwhile.\n\n"
+        "benchmarks.serving`. Of limit: for ganserve the median of pairs measured one right after the other, for the "
+        "others the rows' ratio. Lost: cores that other work took meanwhile.\n\n"
     )
     (HERE / "serving.md").write_text(head + told + "\n")
     return 0

@@ -463,7 +463,7 @@ class Batcher:
 
     def _cut(self, engine: Engine, queue: _Queue, small: bool) -> list[_Piece]:
         most = engine.max_rows
-        # Whoever takes this has a core, or shares one that a core's own process runs small requests on.
+        # One part for whoever takes this, and one for each lane that idles and would find a core beside it.
         share = max(MIN_SPLIT_ROWS, -(-queue.rows // (1 + min(self._idle, max(0, self._cores.free - 1)))))
         if not small:
             room = min(most, share)

@@ -72,7 +72,6 @@ class Recipe:
     matching: float = 0.0
     finish: Finish | None = None
     image_range: tuple[float, float] = (-1.0, 1.0)
-    one_pass: bool = True
 
 
 _QIITA_GAN = 'Qiita, "Conditional GAN と GAN の違い"'
@@ -86,7 +85,7 @@ _TABLE = (
     Recipe("gan", f"{_QIITA_GAN}; Goodfellow et al. 2014 (arXiv:1406.2661)", "mlp", False, "bce", 50 * MNIST),
     Recipe("gan-bn", _THEORY, "mlp-bn", False, "bce", 100 * MNIST, optimiser=Optimiser(lr_g=1e-4, lr_d=2e-4)),
     Recipe("dcgan", _DCGAN, "dcgan", False, "bce", 3001 * 128, batch=128, optimiser=Optimiser(betas=(0.5, 0.999))),
-    Recipe("dcgan-gap", _ZENN, "gap", False, "bce", 3001 * 128, batch=128, optimiser=_DCGAN_ADAM, one_pass=False),
+    Recipe("dcgan-gap", _ZENN, "gap", False, "bce", 3001 * 128, batch=128, optimiser=_DCGAN_ADAM),
     Recipe(
         "wgan",
         f"{_ZENN}; Arjovsky et al. 2017 (arXiv:1701.07875)",
@@ -97,7 +96,6 @@ _TABLE = (
         optimiser=Optimiser("rmsprop", 5e-5, 5e-5),
         d_steps=5,
         clip=0.01,
-        one_pass=False,
     ),
     Recipe(
         "wgan-gp",
@@ -129,7 +127,6 @@ _TABLE = (
         optimiser=_DCGAN_ADAM,
         g_steps=2,
         image_range=(-0.5, 0.5),
-        one_pass=False,
     ),
     Recipe(
         "projgan",

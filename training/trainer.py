@@ -40,6 +40,7 @@ from training.data import Dataset, class_counts, split_held_out
 from training.losses import LOSSES, gradient_penalty, zero_centred_penalty
 from training.matching import COARSE, FINE, Matching
 from training.networks import projected
+from training.networks.parts import in_parts
 
 # A young generator shows one grey blur; only one that still does after so many steps, and after this share of its
 # run, has collapsed.
@@ -353,12 +354,10 @@ class Loop:
         self, real: Tensor, label: Tensor | None, fake: Tensor, fake_label: Tensor | None, index: int
     ) -> None:
         recipe = self.recipe
-        if recipe.one_pass:
-            both = torch.cat([real, fake]).contiguous(memory_format=torch.channels_last)
-            labels = torch.cat([label, fake_label]) if label is not None and fake_label is not None else None
+        both = torch.cat([real, fake]).contiguous(memory_format=torch.channels_last)
+        labels = torch.cat([label, fake_label]) if label is not None and fake_label is not None else None
+        with in_parts(self.discriminator, 2):
             d_real, d_fake = self._score(both, labels).chunk(2)
-        else:
-            d_real, d_fake = self._score(real, label), self._score(fake, fake_label)
         loss = objective = self.loss.discriminator(d_real, d_fake)
         draw = self.step * recipe.d_steps + index
         if recipe.gradient_penalty:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
@@ -8,10 +9,11 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import nn
 
-from training import recipes, teacher, trainer
+from training import networks, recipes, teacher, trainer
 from training.data import Dataset
 from training.networks import cdcgan, dcgan, projected
 from training.networks.dropout import Dropout
+from training.networks.parts import in_parts
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -33,6 +35,20 @@ def test_dropout_treats_every_place_and_every_byte_of_a_draw_alike() -> None:
     kept = (Dropout(0.5)(torch.ones(4000, 16)) > 0).float()
     assert float((kept.mean(0) - 0.5).abs().max()) < 0.04
     assert float(torch.corrcoef(kept.T).fill_diagonal_(0).abs().max()) < 0.08
+
+
+def test_dropout_in_place_gives_what_it_gives_anew_and_its_gradient() -> None:
+    x = torch.randn(8, 4, 5, 5, requires_grad=True)
+    torch.manual_seed(0)
+    expected = Dropout(0.25)(x * 1)
+    (theirs,) = torch.autograd.grad(expected.square().sum(), x)
+    torch.manual_seed(0)
+    given = x * 1
+    found = Dropout(0.25, inplace=True)(given)
+    assert found.data_ptr() == given.data_ptr()
+    assert torch.equal(found, expected)
+    (ours,) = torch.autograd.grad(found.square().sum(), x)
+    assert torch.equal(ours, theirs)
 
 
 def test_dropout_does_nothing_in_evaluation_and_refuses_what_bytes_cannot_decide() -> None:
@@ -58,6 +74,35 @@ def test_a_dense_layer_reads_maps_in_either_layout_as_flattened_ones_and_copies_
     for mine, its in zip(ours, theirs, strict=True):
         assert torch.allclose(mine, its, atol=1e-5)
     assert ours[0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("family", ["cdcgan", "gap"])
+def test_parts_of_a_batch_are_normalised_as_if_the_network_had_seen_one_after_the_other(family: str) -> None:
+    torch.manual_seed(0)
+    shape = networks.Shape(100, 10 if family == "cdcgan" else 0, 1, 28)
+    _, network = networks.build(family, shape, 0.25)
+    twin = copy.deepcopy(network)
+    parts = torch.rand(6, 1, 28, 28) + 1, torch.rand(6, 1, 28, 28) - 1
+    labels = (torch.arange(12) % 10).chunk(2) if shape.classes else (None, None)
+    label = torch.arange(12) % 10 if shape.classes else None
+    with in_parts(network, 2):
+        found = network(torch.cat(parts), label)
+    expected = torch.cat([twin(part, its) for part, its in zip(parts, labels, strict=True)])
+    assert torch.allclose(found, expected, atol=1e-5)
+    for ours, theirs in zip(network.buffers(), twin.buffers(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6), "running averages saw both parts in turn"
+    gradients = [
+        torch.autograd.grad(x.square().sum(), net.parameters()) for x, net in ((found, network), (expected, twin))
+    ]
+    for ours, theirs in zip(*gradients, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-4 * float(theirs.abs().max()) + 1e-5)
+    assert not torch.allclose(network(torch.cat(parts), label), expected, atol=1e-2), "and the parts are over"
+
+
+def test_a_batch_norm_that_would_mix_the_parts_is_refused() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    with pytest.raises(TypeError, match="BatchNorm2d would mix the parts"), in_parts(network, 2):
+        pass
 
 
 def test_labels_looked_up_score_as_labels_joined_to_the_image_as_maps() -> None:

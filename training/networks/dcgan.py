@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -53,7 +54,7 @@ class Generator(nn.Module):
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         x = self.project(latent).view(-1, self.widths[0], self.base, self.base)
-        image: Tensor = self.body(x)
+        image: Tensor = self.body(x.contiguous(memory_format=torch.channels_last))
         return image
 
 
@@ -69,7 +70,7 @@ class Discriminator(nn.Module):
             after = int(nominal * width)
             layers += [
                 nn.Conv2d(before, after, kernel, stride, 1),
-                Dropout(0.25),
+                Dropout(0.25, inplace=True),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
             before, edge = after, (edge + 2 - kernel) // stride + 1

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from training.networks.dcgan import base_and_doublings
+from training.networks.parts import BatchNorm2d
 
 
 class Generator(nn.Module):
@@ -75,7 +76,7 @@ def _widths(width: float) -> tuple[int, int, int]:
 
 def build(z: int, classes: int, channels: int, size: int, width: float) -> tuple[nn.Module, nn.Module]:
     """The pair with batch norm on both sides (``dcgan-gap`` and ``wgan``)."""
-    critic = Discriminator(channels, size, _widths(width), lambda n, edge: nn.BatchNorm2d(n))
+    critic = Discriminator(channels, size, _widths(width), lambda n, edge: BatchNorm2d(n))
     return _generator(z, channels, size, width), critic
 
 

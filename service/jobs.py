@@ -18,13 +18,17 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import sqlalchemy as sa
-from dbos import DBOS, DBOSClient, EnqueueOptions, WorkflowSerializationFormat, WorkflowStatus
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.latents import MAX_SEED
+
+if TYPE_CHECKING:
+    # Imported where they are used: to load them takes as long as the rest of a start, and many services never see a
+    # job.
+    import sqlalchemy as sa
+    from dbos import DBOSClient, EnqueueOptions, WorkflowStatus
 
 QUEUE = "retrain"
 WORKFLOW = "retrain"
@@ -187,6 +191,8 @@ def _out_of_bounds(value: float | int | str, bound: Mapping[str, Any]) -> str | 
 
 def engine_for(url: str) -> sa.Engine:
     """An engine for the queue's database, set up so that several processes can share one SQLite file."""
+    import sqlalchemy as sa
+
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "postgresql":
         return sa.create_engine(
@@ -215,6 +221,8 @@ def engine_for(url: str) -> sa.Engine:
 
 def dbos_url(url: str) -> str:
     """The same database, spelled as DBOS expects it."""
+    import sqlalchemy as sa
+
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "postgresql":
         parsed = parsed.set(drivername="postgresql")
@@ -223,6 +231,9 @@ def dbos_url(url: str) -> str:
 
 def prepare_database(url: str, engine: sa.Engine) -> None:
     """Create or migrate the queue's tables; safe to run in several processes at once, and again."""
+    import sqlalchemy as sa
+    from dbos import DBOS
+
     sqlite = engine.dialect.name == "sqlite"
     if sqlite:
         with engine.connect() as connection:
@@ -295,6 +306,9 @@ class JobStore:
         Raises:
             InvalidJob, KeyReused, QueueFull, JobsUnavailable
         """
+        import sqlalchemy as sa
+        from dbos import WorkflowSerializationFormat
+
         check_request(request, recipes() if self._bounds is None else self._bounds)
         if reason := self._check_dataset(request.dataset):
             raise InvalidJob([f"dataset: {reason}"])
@@ -370,6 +384,8 @@ class JobStore:
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state."""
+        import sqlalchemy as sa
+
         with self._open() as (_, engine), engine.connect() as connection:
             table = "workflow_status" if engine.dialect.name == "sqlite" else "dbos.workflow_status"
             rows = connection.execute(
@@ -383,6 +399,8 @@ class JobStore:
 
     def workers(self) -> list[str]:
         """Ids of the workers that were heard of lately."""
+        import sqlalchemy as sa
+
         with self._open() as (_, engine), engine.connect() as connection:
             rows = connection.execute(
                 sa.text("SELECT id FROM ganserve_workers WHERE seen_at > :since ORDER BY id"),
@@ -418,6 +436,9 @@ class JobStore:
 
     @contextmanager
     def _open(self) -> Iterator[tuple[DBOSClient, sa.Engine]]:
+        import sqlalchemy as sa
+        from dbos import DBOSClient
+
         try:
             with self._lock:
                 if self._client is None:

@@ -144,6 +144,23 @@ def environment(repository: Repository, tmp_path: Path) -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(("GANSERVE_", "PROMETHEUS_"))} | ours
 
 
+def test_a_start_does_not_wait_for_the_libraries_of_the_queue(environment: dict[str, str]) -> None:
+    code = """
+import sys
+from fastapi.testclient import TestClient
+from service.app import create_app
+from service.settings import load
+
+with TestClient(create_app(load([]))) as client:
+    assert client.get("/health/ready").status_code == 200
+    sys.exit(", ".join(sorted({"sqlalchemy", "dbos"} & sys.modules.keys())) or 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def start(environment: dict[str, str], *flags: str) -> tuple["subprocess.Popen[str]", str]:
     """A process on a free port, and its address."""
     import socket

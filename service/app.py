@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -23,10 +23,12 @@ from service.batching import Batcher
 from service.catalogue import Catalogue, Opener
 from service.engine import CPU
 from service.middleware import BodyLimit, Head, Observe
-from service.remote import RemoteEngine, Upstream
 from service.repository import Repository
 from service.revalidation import Revalidation
 from service.settings import Settings, load
+
+if TYPE_CHECKING:
+    from service.remote import Upstream
 
 
 class Service(FastAPI):
@@ -64,6 +66,8 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
     telemetry = tracing.telemetry(settings.otlp_endpoint, _version())
     upstream: Upstream | None = None
     if settings.upstream is not None:
+        from service.remote import Upstream
+
         token = settings.engine_token.get_secret_value() if settings.engine_token else None
         upstream = Upstream(settings.upstream, timeout=settings.request_timeout, token=token)
     catalogue = Catalogue(
@@ -137,6 +141,8 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
 
 
 def _remote(upstream: Upstream, settings: Settings) -> Opener:
+    from service.remote import RemoteEngine
+
     # The file was compared with its card all the same; the other server reads its own copy.
     return lambda card, content: RemoteEngine(card, upstream, settings.batch_rows)
 

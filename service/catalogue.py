@@ -11,11 +11,10 @@ import asyncio
 import logging
 from collections import OrderedDict
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from service import metrics
 from service.engine import Device, Engine, OnnxEngine, providers
-from service.remote import Upstream
 from service.repository import (
     LivePointer,
     ModelCard,
@@ -26,6 +25,9 @@ from service.repository import (
     VersionNotFound,
 )
 from service.watch import Watcher
+
+if TYPE_CHECKING:
+    from service.remote import Upstream
 
 PREFERRED = "mnist-projgan"
 REPOSITORY = "(repository)"

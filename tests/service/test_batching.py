@@ -539,6 +539,8 @@ def test_the_event_loop_runs_small_requests_together_once_their_pace_is_known_an
             await batcher.generate(engine, rows(0, 1), keep, timeout=20)
             assert engine.seen == [(False, 1)]
             batcher._cost["m"] = 1e-4
+            # A lane that is not asleep yet would look for work once more.
+            await until(lambda: batcher._idle == 1)
             engine.seen.clear()
             small = [batcher.generate(engine, rows(i, 2), keep, timeout=20) for i in range(4)]
             await asyncio.gather(*small)
@@ -594,6 +596,8 @@ def test_on_the_event_loop_too_the_window_holds_and_the_cancelled_cost_no_run() 
         async with batching(inline=True, delay=0.1) as batcher:
             await batcher.generate(engine, rows(0, 1), keep, timeout=20)
             batcher._cost["m"] = 1e-4
+            # A lane that is not asleep yet would keep an eye on the window too.
+            await until(lambda: batcher._idle == 1)
             engine.seen.clear()
             began = time.monotonic()
             tasks = [

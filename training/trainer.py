@@ -354,6 +354,7 @@ class Loop:
         self, real: Tensor, label: Tensor | None, fake: Tensor, fake_label: Tensor | None, index: int
     ) -> None:
         recipe = self.recipe
+        # One pass costs less than two; batch norm must not let the real images know of the others.
         both = torch.cat([real, fake]).contiguous(memory_format=torch.channels_last)
         labels = torch.cat([label, fake_label]) if label is not None and fake_label is not None else None
         with in_parts(self.discriminator, 2):

@@ -64,14 +64,14 @@ class Discriminator(nn.Module):
         assert isinstance(first, nn.Conv2d)
         assert isinstance(first.padding, tuple)
         pixels, size = image.shape[1], image.shape[2:]
-        # Convolution is linear and a class's map is one number everywhere: its share differs between positions only by
-        # how much of the patch lies in the padding, and is the same for all images of the class.
+        # Convolution is linear and a class's map is one number everywhere: what it adds differs between positions only
+        # by how much of the patch lies in the padding, and is the same for all images of the class.
         inside = F.unfold(image.new_ones(1, 1, *size), first.kernel_size, padding=first.padding, stride=first.stride)
         weights = first.weight[:, pixels:].permute(2, 3, 1, 0).flatten(2).flatten(0, 1)
-        shares = (inside[0].t() @ weights).unflatten(1, (self.classes, -1)) + first.bias
+        by_class = (inside[0].t() @ weights).unflatten(1, (self.classes, -1)) + first.bias
         x = F.conv2d(image, first.weight[:, :pixels], None, first.stride, first.padding)
-        share = one_hot(label, self.classes) @ shares.transpose(0, 1).flatten(1)
-        x += share.view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
+        added = one_hot(label, self.classes) @ by_class.transpose(0, 1).flatten(1)
+        x += added.view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
         logit: Tensor = self.body[1:](x).squeeze(1)
         return logit
 

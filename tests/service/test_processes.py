@@ -120,11 +120,20 @@ def test_when_the_parent_is_killed_its_processes_end(environment: dict[str, str]
         wait_for(lambda: all(gone(orphan) for orphan in orphans), 30)
 
 
+def waiting_images(address: str) -> float:
+    """Rows that wait for their turn, over all processes."""
+    lines = httpx.get(f"{address}/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("ganserve_queued_images "))
+
+
 def test_told_to_stop_all_processes_finish_what_they_began(environment: dict[str, str]) -> None:
     flags = ("--batch-rows", "1", "--max-images", "2048", "--request-timeout", "300", "--drain-timeout", "60")
     with serving(environment, *flags) as (process, address, _), ThreadPoolExecutor(2) as threads:
-        asked = [threads.submit(httpx.get, f"{address}/generate?n=2048&seed={k}", timeout=60) for k in range(2)]
-        wait_for(lambda: "ganserve_queued_images 0.0" not in httpx.get(f"{address}/metrics").text, 30)
+        # A client takes long to make, so both are made first and begin at about the same time.
+        clients = [httpx.Client(base_url=address, timeout=60) for _ in range(2)]
+        asked = [threads.submit(client.get, f"/generate?n=2048&seed={k}") for k, client in enumerate(clients)]
+        # More rows than one request has: both have begun.
+        wait_for(lambda: waiting_images(address) > 2048, 30)
         os.kill(process.pid, signal.SIGTERM)
         assert [answer.result().status_code for answer in asked] == [200, 200]
         process.communicate(timeout=60)

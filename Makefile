@@ -49,7 +49,7 @@ test: $(TEST_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-faults: $(TEST_STAMP)
 	$(BIN)/python -m pytest -n 2 -m "slow or not slow" tests/faults

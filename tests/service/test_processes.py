@@ -127,13 +127,13 @@ def waiting_images(address: str) -> float:
 
 
 def test_told_to_stop_all_processes_finish_what_they_began(environment: dict[str, str]) -> None:
-    flags = ("--batch-rows", "1", "--max-images", "2048", "--request-timeout", "300", "--drain-timeout", "60")
+    flags = ("--batch-rows", "1", "--max-images", "1024", "--request-timeout", "300", "--drain-timeout", "60")
     with serving(environment, *flags) as (process, address, _), ThreadPoolExecutor(2) as threads:
         # A client takes long to make, so both are made first and begin at about the same time.
         clients = [httpx.Client(base_url=address, timeout=60) for _ in range(2)]
-        asked = [threads.submit(client.get, f"/generate?n=2048&seed={k}") for k, client in enumerate(clients)]
+        asked = [threads.submit(client.get, f"/generate?n=1024&seed={k}") for k, client in enumerate(clients)]
         # More rows than one request has: both have begun.
-        wait_for(lambda: waiting_images(address) > 2048, 30)
+        wait_for(lambda: waiting_images(address) > 1024, 30)
         os.kill(process.pid, signal.SIGTERM)
         assert [answer.result().status_code for answer in asked] == [200, 200]
         process.communicate(timeout=60)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,10 +77,10 @@ class Cluster:
         return sum(line["path"] == path and line["cache"] == "HIT" for line in lines)
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+@contextmanager
+def running(folder: Path) -> Iterator[Cluster]:
+    """Two replicas and their cache, all in ``folder``."""
     assert NGINX is not None
-    folder = tmp_path_factory.mktemp("nginx")
     repository = Repository(folder / "models")
     publish(repository, "digits", seed=1)
     publish(repository, "digits", seed=2, live=False)
@@ -113,6 +114,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             process.terminate()
         for process in processes:
             process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running(tmp_path_factory.mktemp("nginx")) as found:
+        yield found
 
 
 def test_a_seeded_versioned_answer_is_made_once_and_then_comes_from_the_cache(cluster: Cluster) -> None:
@@ -196,16 +203,15 @@ def test_a_promotion_through_the_cache_reaches_both_replicas_and_old_addresses_s
     assert (kept.headers["x-cache"], kept.content) == ("HIT", old)
 
 
-def test_one_replica_dies_and_no_request_does(cluster: Cluster) -> None:
-    cluster.processes[0].kill()
-    cluster.processes[0].wait(30)
-    for seed in range(20):
-        assert cluster.cache.get(f"/images/digits/1/0/{5000 + seed}.png").status_code == 200
-
-
-def test_what_is_cached_is_served_when_every_replica_is_gone(cluster: Cluster) -> None:
+def test_one_replica_dies_and_no_request_does_and_what_is_cached_outlives_both(tmp_path: Path) -> None:
     address = "/images/digits/1/0/5000.png"
-    cluster.processes[1].kill()
-    cluster.processes[1].wait(30)
-    answer = cluster.cache.get(address)
-    assert (answer.status_code, answer.headers["x-cache"]) == (200, "HIT")
+    with running(tmp_path) as cluster:
+        first, second = cluster.processes[:2]
+        first.kill()
+        first.wait(30)
+        for seed in range(20):
+            assert cluster.cache.get(f"/images/digits/1/0/{5000 + seed}.png").status_code == 200
+        second.kill()
+        second.wait(30)
+        answer = cluster.cache.get(address)
+        assert (answer.status_code, answer.headers["x-cache"]) == (200, "HIT")

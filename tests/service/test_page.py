@@ -83,7 +83,7 @@ class Site:
         return CLIENT.get(f"{self.url}models/{name}").json()["live"]
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def closed() -> Iterator[None]:
     yield
     CLIENT.close()

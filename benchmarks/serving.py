@@ -353,12 +353,13 @@ def measure(
                 broken[side] = f"{type(error).__name__}: {error}"
                 print(f"round {turn + 1}: {side} is left out from here on: {broken[side]}", flush=True)
     rows = []
+    served = f"{model.parents[1].name} version {model.parent.name}"
     for (side, case), results in found.items():
         middle = {key: statistics.median(r[key] for r in results) for key in results[0]}
         per_second = statistics.median(r["requests"] / r["seconds"] for r in results)
         errors = sum(r["errors"] for r in results)
         told = {"requests_per_second": per_second, **middle, "errors": errors}
-        rows.append({"side": side, "case": case, **told, "how": f"{rounds} rounds of {seconds:g} s"})
+        rows.append({"side": side, "case": case, **told, "how": f"{rounds} rounds of {seconds:g} s", "model": served})
     return rows, broken
 
 
@@ -548,9 +549,11 @@ def main() -> int:
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
     told = table(record)
     print(told)
+    # What the rows were measured on, which need not be what this call was given.
+    models = ", ".join(sorted({row["model"] for row in record.get("rows", [])}))
     head = (
         f"# Serving speed\n\n{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; "
-        f"{how_often(record)}; `{model.parents[1].name}` version {model.parent.name}. ganserve and its peers run "
+        f"{how_often(record)}; {models}. ganserve and its peers run "
         "one process a core (`GANSERVE_WORKERS`), `ganserve, one process` is its default. Made by `python -m "
         "benchmarks.serving`. Of limit: for ganserve the median of pairs measured one right after the other, for the "
         "others the rows' ratio. Lost: cores that other work took meanwhile.\n\n"

@@ -128,9 +128,9 @@ def waiting_images(address: str) -> float:
 
 def test_told_to_stop_all_processes_finish_what_they_began(environment: dict[str, str]) -> None:
     flags = ("--batch-rows", "1", "--max-images", "1024", "--request-timeout", "300", "--drain-timeout", "60")
-    with serving(environment, *flags) as (process, address, _), ThreadPoolExecutor(2) as threads:
+    with serving(environment, *flags) as (process, address, _), ExitStack() as stack, ThreadPoolExecutor(2) as threads:
         # A client takes long to make, so both are made first and begin at about the same time.
-        clients = [httpx.Client(base_url=address, timeout=60) for _ in range(2)]
+        clients = [stack.enter_context(httpx.Client(base_url=address, timeout=60)) for _ in range(2)]
         asked = [threads.submit(client.get, f"/generate?n=1024&seed={k}") for k, client in enumerate(clients)]
         # More rows than one request has: both have begun.
         wait_for(lambda: waiting_images(address) > 1024, 30)

@@ -48,6 +48,7 @@ def flagship(few: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize("recipe", recipes.RECIPES)
 def test_every_recipe_trains_and_leaves_pictures_logs_and_weights(recipe: str, digits: Dataset, tmp_path: Path) -> None:
     config = small(recipe, digits, images=16 * 20 * recipes.get(recipe).d_steps)
@@ -59,6 +60,7 @@ def test_every_recipe_trains_and_leaves_pictures_logs_and_weights(recipe: str, d
     assert {"loss_d", "loss_g", "d_real", "d_fake_before", "d_fake_after"} <= lines[0].keys()
     assert ("wasserstein" in lines[0]) == recipe.startswith("wgan")
     assert (run / "best.safetensors").exists()
+    assert (run / "curves.png").exists()
     assert "finished" in (run / "report.html").read_text(encoding="utf-8")
     kinds = {path.name.rsplit("-", 1)[0] for path in (run / "samples").iterdir()}
     assert kinds == ({"fresh", "same-noise"} if recipes.get(recipe).conditional else {"fresh"})

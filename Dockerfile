@@ -26,6 +26,7 @@ RUN pip install --constraint constraints.txt '.[training,postgres]' && rm -rf bu
 ENV HF_HOME=/srv/ganserve/var/huggingface MPLCONFIGDIR=/tmp/matplotlib
 
 FROM trainer-needs AS trainer
+COPY ganserve ganserve
 COPY service service
 COPY training training
 COPY --chown=ganserve:ganserve models models
@@ -35,6 +36,7 @@ STOPSIGNAL SIGTERM
 CMD ["python", "-m", "training.worker"]
 
 FROM cuda-needs AS service-cuda
+COPY ganserve ganserve
 COPY service service
 COPY --chown=ganserve:ganserve models models
 USER ganserve
@@ -45,6 +47,7 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["pyt
 CMD ["python", "-m", "service"]
 
 FROM service-needs AS service
+COPY ganserve ganserve
 COPY service service
 COPY --chown=ganserve:ganserve models models
 USER ganserve

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from service.batching import Batcher, Rows
-from service.engine import OnnxEngine
-from service.latents import consecutive, latents
-from service.repository import Repository
+from ganserve.latents import consecutive, latents
+from ganserve.repository import Repository
+from service.inference.batching import Batcher, Rows
+from service.inference.engine import OnnxEngine
 
 HERE = Path(__file__).parent
 MOST = 0.10

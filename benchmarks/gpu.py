@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 
 from benchmarks.overload import Pool, closed
 from benchmarks.serving import ROOT, served
-from service.engine import CUDA_BUCKETS, CUDA_OPTIONS, OnnxEngine, providers
-from service.latents import consecutive, latents
-from service.repository import Repository
+from ganserve.latents import consecutive, latents
+from ganserve.repository import Repository
+from service.inference.engine import CUDA_BUCKETS, CUDA_OPTIONS, OnnxEngine, providers
 
 HERE = Path(__file__).parent
 # Kernels of another device round elsewhere; more than this is another picture.

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service import encode
-from service.engine import OnnxEngine
-from service.latents import consecutive, latents
-from service.repository import Repository
+from ganserve import encode, png
+from ganserve.latents import consecutive, latents
+from ganserve.repository import Repository
+from service.inference.engine import OnnxEngine
 
 HERE = Path(__file__).parent
 Pixels = NDArray[np.uint8]
@@ -66,11 +66,11 @@ def packed(pack: Callable[[bytes], bytes], up: bool) -> Callable[[Pixels], bytes
         rows[:, 0], rows[:, 1:] = (2 if up else 0), pixels
         if up:
             np.subtract(pixels[1:], pixels[:-1], out=rows[1:, 1:])
-        head = encode.png(sheet[:1])[:16] + width.to_bytes(4, "big") + height.to_bytes(4, "big")
+        head = png.encode(sheet[:1])[:16] + width.to_bytes(4, "big") + height.to_bytes(4, "big")
         head += bytes([8, 0 if channels == 1 else 2, 0, 0, 0])
         data = b"IDAT" + pack(rows.tobytes())
         parts = [head, zlib.crc32(head[12:]).to_bytes(4, "big"), (len(data) - 4).to_bytes(4, "big"), data]
-        parts += [zlib.crc32(data).to_bytes(4, "big"), encode.png(sheet[:1])[-12:]]
+        parts += [zlib.crc32(data).to_bytes(4, "big"), png.encode(sheet[:1])[-12:]]
         return b"".join(parts)
 
     return encoded

@@ -269,8 +269,8 @@ def _bare(model: str, n: int, form: str, seconds: float) -> tuple[int, list[floa
     """One core's share of the limit: requests, and what each took in ms."""
     import onnxruntime
 
-    from service import encode
-    from service.latents import consecutive, latents
+    from ganserve import encode, png
+    from ganserve.latents import consecutive, latents
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -285,7 +285,7 @@ def _bare(model: str, n: int, form: str, seconds: float) -> tuple[int, list[floa
             session.run(None, {"latent": noise[i : i + 32], "label": label[i : i + 32]})[0] for i in range(0, n, 32)
         ]
         images = np.concatenate(parts)
-        encode.npz(images, label[:, 0], seeds) if form == "npz" else encode.png(encode.grid(images))
+        encode.npz(images, label[:, 0], seeds) if form == "npz" else png.encode(encode.grid(images))
         took.append((time.perf_counter() - begun) * 1000)
     return len(took), took
 

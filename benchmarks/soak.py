@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.serving import ROOT, memory_mb, served
-from service.repository import Repository
+from ganserve.repository import Repository
 
 HERE = Path(__file__).parent
 NAME = "mnist-projgan"

@@ -23,12 +23,12 @@ import numpy as np
 import uvloop
 
 from benchmarks.serving import ROOT
-from service import encode
+from ganserve import encode, png
+from ganserve.latents import consecutive, latents
+from ganserve.repository import Repository
+from ganserve.settings import Settings
 from service.app import create_app
-from service.engine import OnnxEngine
-from service.latents import consecutive, latents
-from service.repository import Repository
-from service.settings import Settings
+from service.inference.engine import OnnxEngine
 
 HERE = Path(__file__).parent
 # images a request: requests at once
@@ -55,7 +55,7 @@ def parts(engine: OnnxEngine, n: int) -> dict[str, float]:
     return {
         "network": alone(lambda: engine.run(chunk, np.full(32, 3, np.int64)), times) / (32 // n),
         "latents": alone(lambda: latents(card.latent_recipe, np.repeat(seeds, 32 // n), card.z), times) / (32 // n),
-        "png": alone(lambda: encode.png(encode.grid(images)), times),
+        "png": alone(lambda: png.encode(encode.grid(images)), times),
     }
 
 

@@ -17,10 +17,10 @@ from typing import Any
 import uvicorn
 from pydantic import SecretStr
 
-from service import logs, tracing
-from service.engine import DeviceUnavailable, providers
+from ganserve.settings import Settings, SettingsError, load
+from service.inference.engine import DeviceUnavailable, providers
+from service.observe import logs, tracing
 from service.processes import Supervisor
-from service.settings import Settings, SettingsError, load
 
 BAD_SETTINGS = 2
 

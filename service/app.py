@@ -16,19 +16,21 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import cores, errors, tracing
-from service.api import Direct, Phase, include_routers, page, reference
-from service.auth import Auth
-from service.batching import Batcher
-from service.catalogue import Catalogue, Opener
-from service.engine import CPU
-from service.middleware import BodyLimit, Head, Observe
-from service.repository import Repository
-from service.revalidation import Revalidation
-from service.settings import Settings, load
+from ganserve.repository import Repository
+from ganserve.settings import Settings, load
+from service.api import Direct, Phase, include_routers, page
+from service.http import errors, reference
+from service.http.auth import Auth
+from service.http.middleware import BodyLimit, Head, Observe
+from service.http.revalidation import Revalidation
+from service.inference import cores
+from service.inference.batching import Batcher
+from service.inference.catalogue import Catalogue, Opener
+from service.inference.engine import CPU
+from service.observe import tracing
 
 if TYPE_CHECKING:
-    from service.remote import Upstream
+    from service.inference.remote import Upstream
 
 
 class Service(FastAPI):
@@ -66,7 +68,7 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
     telemetry = tracing.telemetry(settings.otlp_endpoint, _version())
     upstream: Upstream | None = None
     if settings.upstream is not None:
-        from service.remote import Upstream
+        from service.inference.remote import Upstream
 
         token = settings.engine_token.get_secret_value() if settings.engine_token else None
         upstream = Upstream(settings.upstream, timeout=settings.request_timeout, token=token)
@@ -141,7 +143,7 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
 
 
 def _remote(upstream: Upstream, settings: Settings) -> Opener:
-    from service.remote import RemoteEngine
+    from service.inference.remote import RemoteEngine
 
     # The file was compared with its card all the same; the other server reads its own copy.
     return lambda card, content: RemoteEngine(card, upstream, settings.batch_rows)

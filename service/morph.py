@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.latents import latents
+from ganserve.latents import latents
 
 Format = Literal["webp", "gif"]
 

@@ -27,7 +27,7 @@ from typing import Any
 
 import uvicorn
 
-from service import cores
+from service.inference import cores
 
 APP = "service.app:create_app"
 READY, ENDED, ALIVE = b"r", b"e", b"."

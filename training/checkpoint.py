@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from ganserve import files
 
 KEPT = 2
 
@@ -26,7 +27,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     torch.save(state, buffer)
     payload = buffer.getvalue()
     path = folder / f"step-{step:09d}.pt"
-    write_atomically(path, hashlib.sha256(payload).digest() + payload)
+    files.replace(path, hashlib.sha256(payload).digest() + payload)
     for old in _all(folder)[:-KEPT]:
         old.unlink(missing_ok=True)
     return path
@@ -59,22 +60,3 @@ def latest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
 
 def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.pt"))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write, fsync and rename, so that ``path`` holds either its old content or all of the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with staged.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(staged, path)
-    finally:
-        staged.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

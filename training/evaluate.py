@@ -28,10 +28,11 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from service.latents import consecutive, latents
-from service.repository import Repository, RepositoryError
+from ganserve import files
+from ganserve.card import RepositoryError
+from ganserve.latents import consecutive, latents
+from ganserve.repository import Repository
 from training import cas, judge, metrics
-from training.checkpoint import write_atomically
 from training.data import DataError, Dataset, load, split_held_out
 from training.export import open_session, run_session
 
@@ -164,7 +165,7 @@ def _once(kind: str, parts: Sequence[str], compute: Callable[[], dict[str, Any]]
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         kept = compute()
-        write_atomically(path, json.dumps(kept, indent=1).encode())
+        files.replace(path, json.dumps(kept, indent=1).encode())
     return kept
 
 

@@ -27,9 +27,10 @@ from safetensors.torch import load as from_safetensors
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from service import encode
-from service.latents import consecutive, latents
-from service.repository import ImageShape, ModelCard, Repository, RepositoryError
+from ganserve import encode, png
+from ganserve.card import ImageShape, ModelCard, RepositoryError
+from ganserve.latents import consecutive, latents
+from ganserve.repository import Repository
 from training import networks
 from training.folding import folded
 from training.trainer import RunConfig, to_uint8
@@ -232,7 +233,7 @@ def samples(content: bytes, card: ModelCard) -> bytes:
     rows = len(card.classes) or SAMPLE_COLUMNS
     noise = latents(card.latent_recipe, consecutive(0, rows * SAMPLE_COLUMNS), card.z)
     label = np.arange(rows, dtype=np.int64).repeat(SAMPLE_COLUMNS)[:, None] if card.conditional else None
-    return encode.png(encode.grid(run_session(open_session(content), noise, label), SAMPLE_COLUMNS))
+    return png.encode(encode.grid(run_session(open_session(content), noise, label), SAMPLE_COLUMNS))
 
 
 def describe(finished: FinishedRun, name: str, content: bytes, graph: Graph, job_id: str | None) -> ModelCard:

@@ -23,7 +23,7 @@ IMAGES = 2000
 
 def export(run: str, repository: str, model: str, job_id: str) -> dict[str, Any]:
     """Export a finished run into a repository of its own."""
-    from service.repository import Repository
+    from ganserve.repository import Repository
     from training.export import export_run
 
     return {"version": export_run(Path(run), Repository(Path(repository)), name=model, promote=False, job_id=job_id)}
@@ -38,7 +38,7 @@ def evaluate(onnx: str, dataset: str) -> dict[str, Any]:
 
 def recover(models: str, model: str, version: int, weights: str) -> dict[str, Any]:
     """Write the weights of a published version as a file that a training can begin from."""
-    from service.repository import Repository
+    from ganserve.repository import Repository
     from training.recover import recover as recover_weights
 
     repository = Repository(Path(models))

@@ -28,7 +28,7 @@ from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from training.checkpoint import write_atomically
+from ganserve import files
 from training.data import DataError, Dataset, load, split_held_out
 
 SHIPPED = Path(__file__).parent / "judges"
@@ -169,7 +169,7 @@ def write(path: Path, network: Network | Whitened, dataset: Dataset, report: dic
     """The weights, and beside them a json with their digest and how they came to be."""
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     content = to_safetensors(tensors)
-    write_atomically(path, content)
+    files.replace(path, content)
     told = {
         "sha256": hashlib.sha256(content).hexdigest(),
         "dataset": Path(dataset.name).name,
@@ -178,7 +178,7 @@ def write(path: Path, network: Network | Whitened, dataset: Dataset, report: dic
         "architecture": next(name for name, kind in ARCHITECTURES.items() if type(network) is kind),
         **report,
     }
-    write_atomically(path.with_suffix(".json"), (json.dumps(told, indent=1) + "\n").encode())
+    files.replace(path.with_suffix(".json"), (json.dumps(told, indent=1) + "\n").encode())
 
 
 def read(path: Path) -> Judge:

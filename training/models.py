@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from service.repository import Repository
+from ganserve.repository import Repository
 from training import evaluate, export, quality
 
 # Long and important ones first, so that lanes end together.

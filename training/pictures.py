@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from service import encode
-from training.checkpoint import write_atomically
+from ganserve import encode, files, png
 
 if TYPE_CHECKING:
     from training.trainer import Renderer
@@ -24,16 +23,16 @@ def sample_sheets(run: Path, step: int, render: Renderer, classes: Sequence[str]
     rows = min(len(classes), 64) or COLUMNS
     labels = torch.arange(rows).repeat_interleave(COLUMNS) if classes else None
     fresh = folder / f"fresh-{step:09d}.png"
-    write_atomically(fresh, sheet(render(render.noise(rows * COLUMNS), labels)))
+    files.replace(fresh, sheet(render(render.noise(rows * COLUMNS), labels)))
     if classes:
         same = render.noise(COLUMNS).repeat(rows, 1)
-        write_atomically(folder / f"same-noise-{step:09d}.png", sheet(render(same, labels)))
+        files.replace(folder / f"same-noise-{step:09d}.png", sheet(render(same, labels)))
     return fresh
 
 
 def sheet(images: torch.Tensor) -> bytes:
     """A PNG grid, 16 columns wide, of uint8 [n, c, h, w]."""
-    return encode.png(encode.grid(images.permute(0, 2, 3, 1).contiguous().numpy(), COLUMNS))
+    return png.encode(encode.grid(images.permute(0, 2, 3, 1).contiguous().numpy(), COLUMNS))
 
 
 def curves(run: Path) -> None:

@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from service.latents import consecutive, latents
-from service.repository import ModelCard, Repository
+from ganserve.card import ModelCard
+from ganserve.latents import consecutive, latents
+from ganserve.repository import Repository
 from training.export import open_session, run_session
 
 HERE = Path(__file__).parent.parent / "benchmarks"

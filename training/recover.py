@@ -21,10 +21,10 @@ from onnx import numpy_helper
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from service.latents import consecutive, latents
-from service.repository import ModelCard
+from ganserve import files
+from ganserve.card import ModelCard
+from ganserve.latents import consecutive, latents
 from training import networks
-from training.checkpoint import write_atomically
 from training.export import Graph, open_session, run_session
 from training.folding import folded
 from training.networks.projection import ConditionalBatchNorm
@@ -52,7 +52,7 @@ def recover(onnx_file: Path, card: ModelCard, target: Path) -> None:
     generator = rebuild(content, card)
     tensors = {name: tensor.contiguous() for name, tensor in generator.state_dict().items()}
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, to_safetensors(tensors))
+    files.replace(target, to_safetensors(tensors))
 
 
 def rebuild(content: bytes, card: ModelCard) -> nn.Module:

@@ -19,7 +19,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, TypeVar
 
-from training.checkpoint import write_atomically
+from ganserve import files
 
 SHEETS = 12
 SHEET_BYTES = 4_000_000
@@ -112,7 +112,7 @@ def write(run: Path) -> Path:
         f"<body><main>\n{''.join(parts)}</main></body></html>\n"
     )
     path = run / "report.html"
-    write_atomically(path, page.encode())
+    files.replace(path, page.encode())
     return path
 
 

@@ -34,6 +34,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
+from ganserve import files
 from training import checkpoint, guard, networks, pictures, recipes, selection, teacher
 from training import report as html
 from training.data import Dataset, class_counts, split_held_out
@@ -754,7 +755,7 @@ class RunFiles:
         if not loop.guard.strikes and (loop.best is None or scores["score"] <= loop.best["score"]):
             loop.best = line
             tensors = {k: v.contiguous().cpu() for k, v in net.state_dict().items()}
-            checkpoint.write_atomically(self.run / "best.safetensors", to_safetensors(tensors))
+            files.replace(self.run / "best.safetensors", to_safetensors(tensors))
         if time.monotonic() - self.drawn > CURVES_SECONDS:
             self.draw()
         else:
@@ -782,7 +783,7 @@ class Renderer:
 
     def noise(self, n: int, first: int = 0) -> Tensor:
         """float32 [n, z]: the published latents of seeds ``first`` on."""
-        from service.latents import consecutive, latents
+        from ganserve.latents import consecutive, latents
 
         return torch.from_numpy(latents(self.recipe.latent, consecutive(first, n), self.recipe.z))
 
@@ -848,7 +849,7 @@ def _trim(run: Path, step: int) -> None:
         if file.exists():
             lines = [json.loads(line) for line in _whole_lines(file)]
             kept = "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step)
-            checkpoint.write_atomically(file, kept.encode())
+            files.replace(file, kept.encode())
 
 
 def _whole_lines(file: Path) -> list[str]:
@@ -866,7 +867,7 @@ def _agreed(accelerator: Accelerator, mine: bool) -> bool:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """One JSON document, atomically."""
-    checkpoint.write_atomically(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+    files.replace(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def append_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -37,7 +37,9 @@ from typing import Any
 import sqlalchemy as sa
 from dbos import DBOS, WorkflowSerializationFormat
 
-from service.jobs import (
+from ganserve import files
+from ganserve.card import ModelCard, RepositoryError
+from ganserve.queue import (
     APPLICATION_NAME,
     APPLICATION_VERSION,
     PROGRESS,
@@ -49,9 +51,9 @@ from service.jobs import (
     engine_for,
     prepare_database,
 )
-from service.repository import ModelCard, Repository, RepositoryError
-from service.settings import SettingsError
-from service.settings import load as load_settings
+from ganserve.repository import Repository
+from ganserve.settings import SettingsError
+from ganserve.settings import load as load_settings
 from training import gate
 
 if __name__ == "__main__":
@@ -565,7 +567,7 @@ async def init_weights(worker: Worker, job_id: str, spec: dict[str, Any]) -> Pat
         # Trained on another machine: the weights are in the published graph.
         arguments = {"models": str(worker.repository.root), "model": card.name, "version": card.version}
         await _task(job_id, "recover", {**arguments, "weights": str(kept)}, shown="train")
-    await asyncio.to_thread(_copy, kept, chosen)
+    await asyncio.to_thread(files.copy, kept, chosen)
     return chosen
 
 
@@ -583,17 +585,6 @@ def live_card(repository: Repository, model: str, recipe: str) -> ModelCard:
         wrong = f"init: {model} {live} is of recipe {card.recipe!r}, not {recipe!r}"
         raise JobFailed(f"{wrong}; name that recipe, or {instead}")
     return card
-
-
-def _copy(source: Path, target: Path) -> None:
-    """A copy that is whole from the moment it has its name."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        shutil.copyfile(source, staging)
-        os.replace(staging, target)
-    finally:
-        staging.unlink(missing_ok=True)
 
 
 def _weights(data: Path, card: ModelCard) -> Path:
@@ -697,7 +688,7 @@ def _keep_weights(worker: Worker, job_id: str, card: ModelCard) -> None:
     for run in reversed(attempts(worker.config.data / "runs" / job_id)):
         best = run / "best.safetensors"
         if best.exists():
-            _copy(best, _weights(worker.config.data, card))
+            files.copy(best, _weights(worker.config.data, card))
             return
 
 

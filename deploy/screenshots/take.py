@@ -20,8 +20,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
+from ganserve.settings import Settings  # noqa: E402
 from service.app import create_app  # noqa: E402
-from service.settings import Settings  # noqa: E402
 
 SHOTS: dict[str, tuple[str, dict[str, Any]]] = {
     "page-light.png": (

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from service.errors import Unavailable
+from service.http.errors import Unavailable
 
 
 class Phase(Enum):

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from service.api.jobs import Store, as_problem
-from service.auth import require_admin
-from service.errors import BodyTooLarge, Conflict, Invalid, NotFound, Problem, UnsupportedMedia
+from service.http.auth import require_admin
+from service.http.errors import BodyTooLarge, Conflict, Invalid, NotFound, Problem, UnsupportedMedia
 from service.jobs import JobsError, JobStore
 from service.uploads import (
     RESERVED,

@@ -20,15 +20,15 @@ from PIL import features
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from starlette.datastructures import QueryParams
 
-from service import encode
+from ganserve import encode, png
+from ganserve.card import ModelCard
+from ganserve.latents import MAX_SEED, consecutive
+from ganserve.settings import Settings
 from service.api import check_ready
-from service.auth import Auth
-from service.batching import Batcher, Rows
-from service.catalogue import Catalogue
-from service.errors import BadRequest, Invalid, NotAcceptable, UnsupportedMedia, invalid
-from service.latents import MAX_SEED, consecutive
-from service.repository import ModelCard
-from service.settings import Settings
+from service.http.auth import Auth
+from service.http.errors import BadRequest, Invalid, NotAcceptable, UnsupportedMedia, invalid
+from service.inference.batching import Batcher, Rows
+from service.inference.catalogue import Catalogue
 
 router = APIRouter(tags=["images"])
 
@@ -139,7 +139,7 @@ class Plan:
         }
         if self.format in ("png", "webp"):
             sheet = encode.grid(images, self.columns, self.padding, self.scale)
-            content = encode.png(sheet, self.text()) if self.format == "png" else encode.webp(sheet)
+            content = png.encode(sheet, self.text()) if self.format == "png" else encode.webp(sheet)
         else:
             if self.scale > 1:
                 images = images.repeat(self.scale, axis=1).repeat(self.scale, axis=2)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from service import metrics
 from service.api import Phase
 from service.api.jobs import queue_counts
-from service.catalogue import Catalogue
+from service.inference.catalogue import Catalogue
+from service.observe import metrics
 
 router = APIRouter(tags=["health"])
 

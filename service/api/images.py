@@ -8,11 +8,11 @@ from typing import Annotated
 import numpy as np
 from fastapi import APIRouter, Path, Request, Response
 
-from service import encode
+from ganserve import png
+from ganserve.latents import MAX_SEED
 from service.api.generate import Images, Plan, admit, label_index, render
-from service.catalogue import Catalogue
-from service.errors import NotFound
-from service.latents import MAX_SEED
+from service.http.errors import NotFound
+from service.inference.catalogue import Catalogue
 
 router = APIRouter(tags=["images"])
 
@@ -56,7 +56,7 @@ async def image(
     )
 
     def finish(images: Images) -> bytes:
-        return encode.png(images[0], {**plan.text(), "X-Label": label})
+        return png.encode(images[0], {**plan.text(), "X-Label": label})
 
     made = await render(request, plan, finish)
     if made.status_code == 304:

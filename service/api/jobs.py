@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from service.api import Phase
-from service.auth import require_admin
-from service.errors import Conflict, Invalid, NotFound, Overloaded, Problem, Unavailable
+from service.http.auth import require_admin
+from service.http.errors import Conflict, Invalid, NotFound, Overloaded, Problem, Unavailable
 from service.jobs import (
     InvalidJob,
     Job,

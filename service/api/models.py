@@ -9,11 +9,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from ganserve.card import LivePointer, ModelCard, ModelCorrupt, RepositoryError
 from service.api.generate import matches
-from service.auth import require_admin, require_user
-from service.catalogue import Catalogue
-from service.errors import Conflict, NotFound, PreconditionFailed
-from service.repository import LivePointer, ModelCard, ModelCorrupt, RepositoryError
+from service.http.auth import require_admin, require_user
+from service.http.errors import Conflict, NotFound, PreconditionFailed
+from service.inference.catalogue import Catalogue
 
 router = APIRouter(prefix="/models", tags=["models"])
 

@@ -11,16 +11,16 @@ import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from ganserve.card import ModelCard
+from ganserve.latents import MAX_SEED
+from ganserve.settings import Settings
 from service.api import check_ready
 from service.api.generate import ENCODERS, WEBP_SIDE, Images, describe, label_index, matches
-from service.auth import require_user
-from service.batching import Batcher, Rows
-from service.catalogue import Catalogue
-from service.errors import Invalid
-from service.latents import MAX_SEED
+from service.http.auth import require_user
+from service.http.errors import Invalid
+from service.inference.batching import Batcher, Rows
+from service.inference.catalogue import Catalogue
 from service.morph import LAYOUT, Format, animate, there_and_back, walk
-from service.repository import ModelCard
-from service.settings import Settings
 
 router = APIRouter(tags=["images"])
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from fastapi import APIRouter, Request, Response
 
-from service.errors import NotFound
+from service.http.errors import NotFound
 from service.jobs import recipes
 
 FOLDER = Path(__file__).resolve().parent.parent / "page"

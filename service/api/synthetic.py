@@ -15,16 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from ganserve.latents import MAX_SEED
+from ganserve.settings import Settings
 from service.api import check_ready
 from service.api.generate import ENCODERS, describe, matches
-from service.auth import require_user
-from service.batching import Batcher, Rows
-from service.catalogue import Catalogue
-from service.engine import Engine
-from service.errors import DeadlineExceeded, Invalid, Overloaded, Problem
-from service.latents import MAX_SEED
-from service.settings import Settings
-from service.synthetic import LAYOUT, Format, Images, Span, Writer, writer
+from service.datasets.synthetic import LAYOUT, Format, Images, Span, Writer, writer
+from service.http.auth import require_user
+from service.http.errors import DeadlineExceeded, Invalid, Overloaded, Problem
+from service.inference.batching import Batcher, Rows
+from service.inference.catalogue import Catalogue
+from service.inference.engine import Engine
 
 router = APIRouter(tags=["datasets"])
 

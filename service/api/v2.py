@@ -1,7 +1,8 @@
 """``/v2``: the Open Inference Protocol, as Triton speaks it over HTTP, with its binary tensors.
 
 The tensors are those of the graph: ``latent`` and, for models with classes, ``label`` in; ``image`` out. Rows wait in
-the same queues as those of ``/generate``, under the same limits. Errors are ``{"error": ...}``, see service.errors.
+the same queues as those of ``/generate``, under the same limits. Errors are ``{"error": ...}``, see
+service.http.errors.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ import pydantic_core
 from fastapi import APIRouter, Depends, Path, Request, Response
 from numpy.typing import NDArray
 
+from ganserve.card import ModelCard, ModelCorrupt, ModelNotFound, RepositoryError
+from ganserve.settings import Settings
 from service.api import Phase, check_ready
-from service.auth import require_admin, require_user
-from service.batching import Batcher, Rows
-from service.catalogue import Catalogue
-from service.errors import BadRequest, BodyTooLarge, Unavailable, UnsupportedMedia
-from service.repository import ModelCard, ModelCorrupt, ModelNotFound, RepositoryError
-from service.settings import Settings
+from service.http.auth import require_admin, require_user
+from service.http.errors import BadRequest, BodyTooLarge, Unavailable, UnsupportedMedia
+from service.inference.batching import Batcher, Rows
+from service.inference.catalogue import Catalogue
 
 router = APIRouter(prefix="/v2", tags=["v2"])
 

@@ -17,8 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
+from ganserve.repository import Repository
 from service.jobs import Job, JobRequest, JobStore
-from service.repository import Repository
 
 HERE = Path(__file__).parent
 BOUNDS = {

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from service.repository import ImageShape, ModelCard, Repository
+from ganserve.card import ImageShape, ModelCard
+from ganserve.repository import Repository
 
 Z, SIDE = 4, 2
 

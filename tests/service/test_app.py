@@ -14,8 +14,8 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from ganserve.repository import Repository
 from service.api import Phase
-from service.repository import Repository
 from tests.service.conftest import Dummies, Serve
 
 PROBLEM = "application/problem+json"
@@ -149,7 +149,7 @@ def test_a_start_does_not_wait_for_libraries_that_it_may_never_need(environment:
     code = """
 import asyncio, sys
 from service.app import create_app
-from service.settings import load
+from ganserve.settings import load
 
 app = create_app(load([]))
 async def start():

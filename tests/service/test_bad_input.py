@@ -3,7 +3,7 @@
 import pytest
 from fastapi.testclient import TestClient
 
-from service.latents import MAX_SEED
+from ganserve.latents import MAX_SEED
 from tests.service.conftest import Serve
 
 PROBLEM = "application/problem+json"

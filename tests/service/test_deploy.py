@@ -13,8 +13,8 @@ import yaml
 from fastapi.testclient import TestClient
 from prometheus_client import REGISTRY
 
-from service import metrics
-from service.settings import PREFIX, Settings
+from ganserve.settings import PREFIX, Settings
+from service.observe import metrics
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -6,10 +6,11 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image, ImageSequence
 
-from service.latents import MAX_SEED, latents
+from ganserve.latents import MAX_SEED, latents
+from ganserve.repository import Repository
 from service.morph import animate, there_and_back, walk
-from service.repository import Repository
-from tests.service.conftest import SIDE, USER, Dummies, Serve, card, network
+from tests.service.conftest import USER, Dummies, Serve
+from tests.tiny import SIDE, card, network
 
 NORMAL, UNIFORM = "philox-normal/v1", "philox-uniform/v1"
 

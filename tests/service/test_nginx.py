@@ -16,9 +16,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.repository import Repository
-from tests.service.conftest import ADMIN, publish
+from ganserve.repository import Repository
+from tests.service.conftest import ADMIN
 from tests.service.test_app import wait_for
+from tests.tiny import publish
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 CONFIGURATION = Path(__file__).parents[2] / "deploy/nginx.conf"

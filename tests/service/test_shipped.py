@@ -8,8 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from ganserve.settings import Settings
 from service.app import create_app
-from service.settings import Settings
 
 SHIPPED = Path(__file__).parents[2] / "models"
 

@@ -9,7 +9,8 @@ from google.protobuf import text_format
 from onnx import TensorProto
 from tritonclient.grpc import model_config_pb2
 
-from service.repository import Repository
+from ganserve.card import config_pbtxt
+from ganserve.repository import Repository
 
 MODELS = Path(__file__).parents[2] / "models"
 SHIPPED = Repository(MODELS)
@@ -59,4 +60,4 @@ def test_the_configuration_is_what_the_live_card_gives(name: str) -> None:
     live = SHIPPED.live(name)
     assert live is not None
     card = SHIPPED.verify(name, live)
-    assert (MODELS / name / "config.pbtxt").read_text() == SHIPPED.config_pbtxt(card, live)
+    assert (MODELS / name / "config.pbtxt").read_text() == config_pbtxt(card, live)

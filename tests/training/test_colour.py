@@ -12,9 +12,9 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from ganserve.repository import Repository
+from ganserve.settings import Settings
 from service.app import create_app
-from service.repository import Repository
-from service.settings import Settings
 from training import export, selection, train
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -7,7 +7,7 @@ import onnx
 import pytest
 import torch
 
-from service.repository import Repository
+from ganserve.repository import Repository
 from tests.onnx_models import tiny_generator
 from tests.training.conftest import silent, small
 from training import cas, evaluate, export, judge, metrics, trainer

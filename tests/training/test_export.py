@@ -7,8 +7,8 @@ import onnx
 import pytest
 import torch
 
-from service.latents import consecutive, latents
-from service.repository import Repository
+from ganserve.latents import consecutive, latents
+from ganserve.repository import Repository
 from tests.training.conftest import silent, small
 from training import export, recipes, trainer
 from training.data import Dataset

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.repository import Repository
+from ganserve.repository import Repository
 from tests.training.conftest import silent, small
 from training import export, metrics, quality, trainer
 from training.data import Dataset

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from service.repository import ModelCard
+from ganserve.card import ModelCard
 from tests.training.conftest import small
 from training import networks, recover
 from training.data import load

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service import encode
+from ganserve import png
 from training import report
 
 HOSTILE = '<script>alert("1")</script>'
@@ -108,7 +108,7 @@ def run(tmp_path: Path) -> Path:
 
 def sheet(run: Path, kind: str, step: int, edge: int = 8) -> bytes:
     pixels = np.random.default_rng(step).integers(0, 256, (edge, edge, 1), dtype=np.uint8)
-    content = encode.png(pixels)
+    content = png.encode(pixels)
     (run / "samples" / f"{kind}-{step:09d}.png").write_bytes(content)
     return content
 

@@ -1,0 +1,101 @@
+"""What a version of a model is, in words and numbers; and every way in which the repository can refuse.
+
+RepositoryError
+├── ModelNotFound
+├── VersionNotFound
+├── ModelCorrupt      what is on disk is not what its card says
+└── PublishRefused    what was handed over is not a servable model
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, Field
+
+MAX_BATCH_SIZE = 64
+
+
+class RepositoryError(RuntimeError):
+    """Anything that the repository refuses; the message says what would be right."""
+
+
+class ModelNotFound(RepositoryError):  # noqa: N818
+    """No model of that name."""
+
+
+class VersionNotFound(RepositoryError):  # noqa: N818
+    """The model has no such version."""
+
+
+class ModelCorrupt(RepositoryError):  # noqa: N818
+    """A version whose files do not agree with its card; it is never loaded."""
+
+
+class PublishRefused(RepositoryError):  # noqa: N818
+    """A model that failed its check; nothing was published."""
+
+
+class ImageShape(BaseModel):
+    """Pixels."""
+
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    channels: int = Field(ge=1, le=4)
+
+
+class ModelCard(BaseModel):
+    """What a version is, how it was made and how good it is."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    version: int = Field(ge=1)
+    recipe: str
+    source: str
+    dataset: str
+    created_at: AwareDatetime
+    conditional: bool
+    classes: list[str]
+    z: int = Field(ge=1)
+    latent_recipe: str
+    image: ImageShape
+    opset: int
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    file_bytes: int
+    parameters: int
+    macs: int | None = None
+    training: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+    notes: list[str] = []
+    job_id: str | None = None
+
+
+class LivePointer(BaseModel):
+    """The content of ``live.json``."""
+
+    version: int = Field(ge=1)
+    previous: int | None = None
+    promoted_at: AwareDatetime
+
+
+def config_pbtxt(card: ModelCard, live: int) -> str:
+    """Triton's model configuration for a card, with ``live`` as the one version that is served."""
+    inputs = [f'{{ name: "latent" data_type: TYPE_FP32 dims: [ {card.z} ] }}']
+    if card.conditional:
+        inputs.append('{ name: "label" data_type: TYPE_INT64 dims: [ 1 ] }')
+    shape = f"{card.image.height}, {card.image.width}, {card.image.channels}"
+    listed = ",\n  ".join(inputs)
+    return (
+        f'name: "{card.name}"\n'
+        'backend: "onnxruntime"\n'
+        f"max_batch_size: {MAX_BATCH_SIZE}\n"
+        f"input [\n  {listed}\n]\n"
+        f'output [\n  {{ name: "image" data_type: TYPE_UINT8 dims: [ {shape} ] }}\n]\n'
+        "dynamic_batching { }\n"
+        f"version_policy {{ specific {{ versions: [ {live} ] }} }}\n"
+    )
+
+
+def to_json(model: BaseModel) -> bytes:
+    """The bytes of ``card.json`` and ``live.json``."""
+    return (json.dumps(model.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,116 @@
+"""Images to bytes: PNG grid, WebP, ZIP, NPZ, JSON."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ganserve import png
+
+Pixels = NDArray[np.uint8]
+
+
+def default_columns(n: int) -> int:
+    """Columns of the squarest grid of ``n`` tiles."""
+    return math.ceil(math.sqrt(n))
+
+
+def grid(images: Pixels, columns: int | None = None, padding: int = 2, scale: int = 1) -> Pixels:
+    """Tiles uint8 [n, h, w, c] row by row on black, ``padding`` pixels between and around: uint8 [H, W, c]."""
+    n, height, width, channels = images.shape
+    columns = min(columns or default_columns(n), n)
+    rows = -(-n // columns)
+    if scale > 1:
+        images = images.repeat(scale, axis=1).repeat(scale, axis=2)
+        height, width = height * scale, width * scale
+    down, across = height + padding, width + padding
+    sheet = np.zeros((rows * down + padding, columns * across + padding, channels), np.uint8)
+    # The cells of the sheet, each a tile with the padding above it and to its left; a view, so tiles are copied once.
+    cells = sheet[: rows * down, : columns * across].reshape(rows, down, columns, across, channels, copy=False)
+    tiles = cells[:, padding:, :, padding:].transpose(0, 2, 1, 3, 4)
+    whole = n // columns
+    tiles[:whole] = images[: whole * columns].reshape(whole, columns, height, width, channels)
+    if whole < rows:
+        tiles[whole, : n - whole * columns] = images[whole * columns :]
+    return sheet
+
+
+def _image(pixels: Pixels) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def webp(image: Pixels) -> bytes:
+    """A lossless WebP of uint8 [h, w, c]."""
+    buffer = io.BytesIO()
+    _image(image).save(buffer, "WEBP", lossless=True, quality=20, method=0)
+    return buffer.getvalue()
+
+
+def zip_archive(
+    images: Pixels,
+    labels: Sequence[int] | None,
+    seeds: Sequence[int],
+    classes: Sequence[str],
+    meta: Mapping[str, Any],
+) -> bytes:
+    """One PNG an image and ``manifest.json``; equal input gives equal bytes."""
+    buffer = io.BytesIO()
+    entries = []
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for index, (pixels, seed) in enumerate(zip(images, seeds, strict=True)):
+            entry: dict[str, Any] = {"file": f"{index:06d}.png", "seed": int(seed)}
+            if labels is not None:
+                entry |= {"label": int(labels[index]), "class": classes[labels[index]]}
+            entries.append(entry)
+            archive.writestr(_entry(entry["file"]), png.encode(pixels))
+        manifest = json.dumps({**meta, "images": entries}, indent=1, ensure_ascii=False)
+        archive.writestr(_entry("manifest.json"), manifest)
+    return buffer.getvalue()
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    """An archive entry without the time of day in it."""
+    return zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+
+
+def npz(images: Pixels, labels: Sequence[int] | None, seeds: Sequence[int]) -> bytes:
+    """Arrays ``images`` uint8 [n, h, w, c], ``labels`` int64 [n] (-1 without classes), ``seeds`` uint64 [n]."""
+    arrays: dict[str, NDArray[Any]] = {
+        "images": images,
+        "labels": np.asarray(labels if labels is not None else [-1] * len(images), np.int64),
+        "seeds": np.asarray(seeds, np.uint64),
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            part = io.BytesIO()
+            np.lib.format.write_array(part, array, allow_pickle=False)
+            archive.writestr(_entry(f"{name}.npy"), part.getbuffer())
+    return buffer.getvalue()
+
+
+def json_document(
+    images: Pixels,
+    labels: Sequence[int] | None,
+    seeds: Sequence[int],
+    classes: Sequence[str],
+    meta: Mapping[str, Any],
+) -> bytes:
+    """Base64 PNGs with label, class and seed."""
+    entries = []
+    for index, (pixels, seed) in enumerate(zip(images, seeds, strict=True)):
+        entry: dict[str, Any] = {"seed": int(seed)}
+        if labels is not None:
+            entry |= {"label": int(labels[index]), "class": classes[labels[index]]}
+        entry["png"] = base64.b64encode(png.encode(pixels)).decode("ascii")
+        entries.append(entry)
+    return json.dumps({**meta, "images": entries}, ensure_ascii=False, separators=(",", ":")).encode()

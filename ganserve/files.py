@@ -1,0 +1,53 @@
+"""Files that are whole from the moment they have their name, and on the disk when a function returns."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+PARTIAL = ".partial"
+
+
+def write(path: Path, content: bytes) -> None:
+    """A new file, synced; its name may be seen before its content is whole."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write beside the file, then rename: whoever reads sees the old content or the new, a crash leaves either.
+
+    Makes the folders above it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+    try:
+        write(staged, content)
+        os.replace(staged, path)
+    finally:
+        staged.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def copy(source: Path, target: Path) -> None:
+    """A copy that is whole from the moment it has its name; makes the folders above it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staged = target.with_name(f".{target.name}.{uuid.uuid4().hex}{PARTIAL}")
+    try:
+        shutil.copyfile(source, staged)
+        os.replace(staged, target)
+    finally:
+        staged.unlink(missing_ok=True)

@@ -1,0 +1,54 @@
+"""Pixels to PNG, in a third of the time that a general encoder takes."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def encode(image: NDArray[np.uint8], text: Mapping[str, str] | None = None) -> bytes:
+    """A PNG of uint8 [h, w, c], grey for one channel, with ``text`` as its text chunks.
+
+    Written without Pillow, which tries every filter on every row: with runs alone and one fixed filter the same
+    pixels take a third of the time and no more bytes (``benchmarks/png.md``).
+    """
+    height, width, channels = image.shape
+    rows = np.empty((height, 1 + width * channels), np.uint8)
+    pixels = image.reshape(height, width * channels)
+    if channels == 1:
+        # Drawings on black: the rows as they are.
+        rows[:, 0] = 0
+        rows[:, 1:] = pixels
+    else:
+        # The difference to the row above, which photographs need.
+        rows[:, 0] = 2
+        rows[0, 1:] = pixels[0]
+        np.subtract(pixels[1:], pixels[:-1], out=rows[1:, 1:])
+    packer = zlib.compressobj(1, zlib.DEFLATED, 15, 8, zlib.Z_RLE)
+    data = packer.compress(rows.data) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
+    chunks = [_SIGNATURE, _chunk(b"IHDR", header)]
+    chunks += [_text_chunk(key, value) for key, value in (text or {}).items()]
+    chunks += [_chunk(b"IDAT", data), _END]
+    return b"".join(chunks)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+
+
+def _text_chunk(key: str, value: str) -> bytes:
+    try:
+        return _chunk(b"tEXt", key.encode("latin-1") + b"\0" + value.encode("latin-1"))
+    except UnicodeEncodeError:
+        # Uncompressed, without a language or a translated keyword.
+        return _chunk(b"iTXt", key.encode("utf-8") + b"\0\0\0\0\0" + value.encode("utf-8"))
+
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+_END = _chunk(b"IEND", b"")

@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import pytest
+
+from ganserve.settings import Settings, SettingsError, load
+
+# fmt: off
+NAMES = [
+    "HOST", "PORT", "MODELS", "DATA", "DEFAULT_MODEL", "DEVICE", "TOKEN", "ADMIN_TOKEN", "JOBS_DB",
+    "MAX_IMAGES", "MAX_QUEUED_IMAGES", "REQUEST_TIMEOUT", "WORKER_ID", "WORKERS", "LANES",
+    "THREADS", "MAX_BODY_BYTES", "BATCH_DELAY_MS", "DRAIN_TIMEOUT",
+]
+# fmt: on
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"GANSERVE_{name.upper()}", raising=False)
+
+
+def test_the_defaults_are_those_that_are_published() -> None:
+    settings = load()
+    assert (settings.host, settings.port, settings.models, settings.data) == (
+        "127.0.0.1", 8000, Path("models"), Path("var")
+    )  # fmt: skip
+    assert (settings.device, settings.max_images, settings.workers, settings.threads) == ("auto", 1024, 1, 1)
+    assert settings.token is None
+    assert settings.admin_token is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_published_name_is_a_setting_with_a_description(name: str) -> None:
+    assert Settings.model_fields[name.lower()].description
+
+
+def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANSERVE_PORT", "9000")
+    monkeypatch.setenv("GANSERVE_MAX_IMAGES", "7")
+    assert load().port == 9000
+    settings = load(["--port", "9001", "--default-model", "m"])
+    assert (settings.port, settings.max_images, settings.default_model) == (9001, 7, "m")
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANSERVE_TOKEN", "")
+    monkeypatch.setenv("GANSERVE_PORT", "")
+    assert load().token is None
+    assert load().port == 8000
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "flag"),
+    [
+        ("PORT", "http", "--port"),
+        ("PORT", "70000", "--port"),
+        ("DEVICE", "tpu", "--device"),
+        ("BATCH_DELAY_MS", "5", "--batch-delay-ms"),
+        ("REQUEST_TIMEOUT", "0", "--request-timeout"),
+        ("LANES", "0", "--lanes"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_meaning(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, flag: str
+) -> None:
+    monkeypatch.setenv(f"GANSERVE_{name}", value)
+    with pytest.raises(SettingsError) as raised:
+        load()
+    text = str(raised.value)
+    assert f"GANSERVE_{name}" in text
+    assert flag in text
+    assert repr(value) in text
+    assert str(Settings.model_fields[name.lower()].description) in text
+
+
+def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        load(["--prot", "1"])
+    assert "--prot" in capsys.readouterr().err
+
+
+def test_secrets_are_never_shown() -> None:
+    settings = load(["--token", "user-secret", "--admin-token", "admin-secret"])
+    assert "secret" not in repr(settings).replace("SecretStr", "")
+    assert settings.token is not None
+    assert settings.token.get_secret_value() == "user-secret"
+
+
+def test_processes_read_the_same_settings_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(["--token", "t", "--port", "9", "--lanes", "3", "--access-log", "true", "--models", "x"])
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    assert load() == settings
+
+
+def test_lanes_are_a_process_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert load().lane_count == 8
+    assert load(["--workers", "4"]).lane_count == 2
+    # Two at least: small requests are run beside them, and a large one is spread.
+    assert load(["--workers", "16"]).lane_count == 2
+    assert load(["--workers", "4", "--lanes", "5"]).lane_count == 5
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0}, raising=False)
+    assert load().lane_count == 1
+
+
+def test_a_request_may_not_ask_for_more_than_can_ever_wait() -> None:
+    assert load(["--max-queued-images", "100"]).image_limit == 100
+    assert load(["--max-images", "10"]).image_limit == 10

@@ -1,0 +1,119 @@
+"""``/datasets`` over HTTP: a ZIP in, a data set that jobs can name out."""
+
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from PIL import Image
+from pydantic import SecretStr
+
+from service.api import datasets, jobs
+from service.http import errors
+from service.http.auth import Auth
+from service.uploads import Limits, Uploads
+
+ADMIN = {"Authorization": "Bearer admin"}
+ZIP = {**ADMIN, "Content-Type": "application/zip"}
+
+
+def archive(**files: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as opened:
+        for name in ("cat/a.png", "dog/a.png"):
+            picture = io.BytesIO()
+            Image.new("L", (8, 8)).save(picture, "PNG")
+            opened.writestr(name, picture.getvalue())
+        for name, content in files.items():
+            opened.writestr(f"cat/{name}.png", content)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    app = FastAPI()
+    app.include_router(jobs.router)
+    app.include_router(datasets.router)
+    errors.install(app)
+    app.state.auth = Auth.of(SecretStr("user"), SecretStr("admin"))
+    app.state.settings = SimpleNamespace(data=tmp_path, jobs_url=f"sqlite:///{tmp_path}/jobs.sqlite")
+    app.state.uploads = Uploads(tmp_path / "datasets", Limits(archive_bytes=10_000))
+    with TestClient(app) as client:
+        yield client
+    if getattr(app.state, "jobs", None) is not None:
+        app.state.jobs.close()
+
+
+def train_on(client: TestClient, dataset: str) -> Any:
+    body = {"model": "m", "recipe": "cgan", "dataset": dataset, "images": 100}
+    return client.post("/jobs", json=body, headers=ADMIN)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("PUT", "/datasets/pets"), ("GET", "/datasets"), ("DELETE", "/datasets/pets")]
+)
+def test_every_call_needs_the_admin_token(client: TestClient, method: str, path: str) -> None:
+    assert client.request(method, path).status_code == 401
+    assert client.request(method, path, headers={"Authorization": "Bearer user"}).status_code == 403
+
+
+def test_an_upload_is_kept_listed_trained_on_and_deleted(client: TestClient) -> None:
+    refused = train_on(client, "pets")
+    assert refused.status_code == 422
+    assert "PUT /datasets/pets" in refused.json()["detail"]
+    made = client.put("/datasets/pets", content=archive(), headers=ZIP)
+    assert made.status_code == 201
+    assert made.headers["Location"] == "/datasets/pets"
+    assert made.json()["classes"] == {"cat": 1, "dog": 1}
+    assert client.get("/datasets", headers=ADMIN).json()["uploads"] == [made.json()]
+    assert client.get("/datasets/pets", headers=ADMIN).json() == made.json()
+    job = train_on(client, "pets").json()["id"]
+    held = client.delete("/datasets/pets", headers=ADMIN)
+    assert held.status_code == 409
+    assert job in held.json()["detail"]
+    client.delete(f"/jobs/{job}", headers=ADMIN)
+    assert client.delete("/datasets/pets", headers=ADMIN).status_code == 204
+    assert client.get("/datasets/pets", headers=ADMIN).status_code == 404
+
+
+def test_what_is_wrong_is_listed_by_file_and_nothing_is_kept(client: TestClient, tmp_path: Path) -> None:
+    answer = client.put("/datasets/pets", content=archive(broken=b"x", cut=b"y"), headers=ZIP)
+    assert answer.status_code == 422
+    assert {entry["file"] for entry in answer.json()["errors"]} == {"cat/broken.png", "cat/cut.png"}
+    assert list((tmp_path / "datasets").iterdir()) == []
+
+
+def test_a_body_over_the_limit_is_cut_off_with_or_without_a_stated_length(
+    client: TestClient, tmp_path: Path
+) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(20):
+            yield bytes(1000)
+
+    for content in (bytes(20_000), chunks()):
+        assert client.put("/datasets/pets", content=content, headers=ZIP).status_code == 413
+    assert not list((tmp_path / "datasets").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "headers", "status"),
+    [("Pets", ZIP, 422), ("digits", ZIP, 422), ("pets", {**ADMIN, "Content-Type": "image/png"}, 415)],
+)
+def test_a_wrong_name_or_type_is_refused(
+    client: TestClient, name: str, headers: dict[str, str], status: int
+) -> None:
+    assert client.put(f"/datasets/{name}", content=archive(), headers=headers).status_code == status
+
+
+def test_a_kept_data_set_is_not_replaced(client: TestClient) -> None:
+    assert client.put("/datasets/pets", content=archive(), headers=ZIP).status_code == 201
+    assert client.put("/datasets/pets", content=archive(), headers=ZIP).status_code == 409
+
+
+def test_deleting_an_unknown_data_set_is_answered_404(client: TestClient) -> None:
+    assert client.delete("/datasets/pets", headers=ADMIN).status_code == 404

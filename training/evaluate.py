@@ -1,14 +1,14 @@
 """How good an exported generator is, measured on the ONNX file itself through onnxruntime.
 
     python -m training.evaluate mnist-projgan --dataset ylecun/mnist           # a model of the repository
-    python -m training.evaluate mnist-projgan:2 --dataset ylecun/mnist --cas
+    python -m training.evaluate mnist-projgan:2 --dataset ylecun/mnist --cas --record
     python -m training.evaluate path/to/model.onnx --dataset ylecun/mnist
 
 Every metric is printed beside its value for real images: a sample of the training split in the place of the
 generated images. Each generated image has the label of one of that sample, so that both have the classes equally often
 (Brock et al. 2018, arXiv:1809.11096, draw labels from the data likewise): a distance to a test split in which some
-classes are rarer would else count the classes, not the pictures. For a model of the repository the result goes into
-its card.
+classes are rarer would else count the classes, not the pictures. The result is printed; with ``--record`` it is added
+beside a version of the repository, whose card stays as it was published.
 """
 
 from __future__ import annotations
@@ -211,8 +211,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cas", action="store_true", help="the classification accuracy score too (minutes)")
     parser.add_argument("--cas-images", type=int, help="how many it learns from; as many as the training split has")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--record", action="store_true", help="add the scores beside the version, in measures.jsonl")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args(argv)
+    if options.record and options.model.endswith(".onnx"):
+        parser.error("--record goes with a model of the repository")
     if options.threads:
         torch.set_num_threads(options.threads)
     repository = Repository(options.models)
@@ -232,8 +235,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DataError, RepositoryError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if key is not None:
-        repository.update_metrics(*key, result)
+    if options.record and key is not None:
+        repository.record(*key, result)
     print(json.dumps(result) if options.json else table(result))
     return 0
 

@@ -73,6 +73,7 @@ class Recorder:
         keep: Iterable[str] = (),
         drawn: bool = False,
         called: str = "",
+        sent: Mapping[str, str] | None = None,
         **headers: str,
     ) -> Answer:
         """Send a call and keep its answer.
@@ -83,9 +84,9 @@ class Recorder:
             keep: headers to keep though they are new each time, as this call decides them.
             drawn: the answer is of drawn seeds, so neither its bytes nor its seed and length are kept.
             called: the body in words, where it is long.
-            headers: of the call, ``_`` for ``-``.
+            sent, headers: headers of the call, ``_`` for ``-``.
         """
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent = {name.replace("_", "-"): value for name, value in {**(sent or {}), **headers}.items()}
         label = " ".join(f"{name}: {TAG.sub('<tag>', value)[:60]}" for name, value in sent.items())
         if admin:
             sent["Authorization"] = f"Bearer {ADMIN}"

@@ -51,6 +51,7 @@ def inference(recorder: Recorder) -> None:
             for what in ("", "/config", "/ready"):
                 ask("GET", path + what)
         _infer(recorder, name)
+    counted(recorder, "/v2/models/stats")
     counted(recorder, "/v2/models/mnist-gan/stats")
     counted(recorder, "/v2/models/mnist-gan/versions/1/stats")
     ask("GET", "/v2/models/nothing/stats")
@@ -75,15 +76,15 @@ def _infer(recorder: Recorder, name: str) -> None:
         ask("POST", path, body, called=f"JSON, {told}")
         ask("POST", path, {**body, **as_bytes}, called=f"JSON, {told}, answered in bytes")
         content, length = binary(name, rows, {})
-        ask("POST", path, content, called=f"bytes, {told}", **{LENGTH: str(length)})
+        ask("POST", path, content, called=f"bytes, {told}", sent={LENGTH: str(length)})
         content, length = binary(name, rows, {"parameters": {"binary_data_output": True}})
-        ask("POST", path, content, called=f"bytes, {told}, answered in bytes", **{LENGTH: str(length)})
+        ask("POST", path, content, called=f"bytes, {told}, answered in bytes", sent={LENGTH: str(length)})
     content = json.dumps({"inputs": inputs(name, 2)}).encode()
     one = f"/v2/models/{name}/versions/1/infer"
     ask("POST", one, gzip.compress(content, mtime=0), called="gzip", Content_Encoding="gzip")
     ask("POST", one, zlib.compress(content), called="deflate", Content_Encoding="deflate")
     raw = struct.pack("<100f", *values(1, 100))
-    ask("POST", path, raw, called="raw", **{LENGTH: "0"})
+    ask("POST", path, raw, called="raw", sent={LENGTH: "0"})
 
 
 def _mistakes(recorder: Recorder) -> None:
@@ -115,9 +116,9 @@ def _mistakes(recorder: Recorder) -> None:
         recorder.ask("POST", path, body, called=told)
     content, length = binary("mnist-projgan", 1, {})
     for told, header in (("a long head", "99999"), ("a wrong head", "x"), ("a short head", str(length - 3))):
-        recorder.ask("POST", path, content, called=told, **{LENGTH: header})
-    recorder.ask("POST", path, content[:-4], called="four bytes too few", **{LENGTH: str(length)})
-    recorder.ask("POST", path, content + b"abcd", called="four bytes too many", **{LENGTH: str(length)})
+        recorder.ask("POST", path, content, called=told, sent={LENGTH: header})
+    recorder.ask("POST", path, content[:-4], called="four bytes too few", sent={LENGTH: str(length)})
+    recorder.ask("POST", path, content + b"abcd", called="four bytes too many", sent={LENGTH: str(length)})
     recorder.ask("POST", path, b"{", called="broken JSON")
     recorder.ask("POST", path, b"cats", called="no gzip", Content_Encoding="gzip")
     recorder.ask("POST", path, b"cats", called="brotli", Content_Encoding="br")

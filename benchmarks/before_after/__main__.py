@@ -5,10 +5,10 @@
 
 In each round the version before takes its turn twice, as ``before`` and as ``again``, and the version after once; who
 comes first changes from round to round. The ratio is the median over the rounds of what ``after`` did to the mean of
-the two. The ratios of ``again`` to ``before`` are the spread of one and the same version on this machine: a case is slower
-where ``after`` is below .97 and below nine tenths of them. Each side runs the modules of its own checkout in processes
-of its own: the service under wrk with the models of BEFORE, and ``training.train`` on the digits, made 28 x 28. Adds
-to ``before_after.json`` and writes ``before_after.md``; exit status 1 where a case is slower.
+the two. The ratios of ``again`` to ``before`` are the spread of one and the same version on this machine: a case is
+slower where ``after`` is below .97 and below nine tenths of them. Each side runs the modules of its own checkout in
+processes of its own: the service under wrk with the models of BEFORE, and ``training.train`` on the digits, made
+28 x 28. Adds to ``before_after.json`` and writes ``before_after.md``; exit status 1 where a case is slower.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Every setting, once: ``GANSERVE_*`` in the environment, or the flag of the same name.
 
-GANSERVE_PORT=9000 python -m service
-python -m service --port 9000 --models /srv/models
+    GANSERVE_PORT=9000 python -m service
+    python -m service --port 9000 --models /srv/models
+    python -m ganserve.settings > docs/settings.md
 """
 
 from __future__ import annotations
@@ -171,3 +172,33 @@ def _explain(detail: object) -> str:
     field = Settings.model_fields.get(name)
     meaning = f" ({field.description})" if field else ""
     return f"{PREFIX}{name.upper()} or {flag}{given}: {detail['msg']}{meaning}"
+
+
+def table() -> str:
+    """``docs/settings.md``: every setting with its default, its bounds and its meaning."""
+    lines = [
+        "# Settings",
+        "",
+        "From the environment, or as a flag of `python -m service` (`ganserve serve`): `GANSERVE_MAX_IMAGES=100` is",
+        "`--max-images 100`. `make serve` and `make worker` pass the environment on. This page is written by",
+        "`python -m ganserve.settings > docs/settings.md`.",
+        "",
+        "| setting | default | what |",
+        "|---|---|---|",
+    ]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{field.default}`"
+        bounds = "; ".join(bound for limit in field.metadata if (bound := _bound(limit)))
+        told = f"{field.description}{f' ({bounds})' if bounds else ''}".replace("|", "\\|")
+        lines.append(f"| `{PREFIX}{name.upper()}` | {default} | {told} |")
+    return "\n".join(lines) + "\n"
+
+
+def _bound(limit: object) -> str:
+    """One limit of a field in words; nothing for a pattern, which its description tells better."""
+    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    return next((f"{told} {getattr(limit, key):g}" for key, told in words.items() if hasattr(limit, key)), "")
+
+
+if __name__ == "__main__":
+    print(table(), end="")

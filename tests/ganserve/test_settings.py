@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ganserve.settings import Settings, SettingsError, load
+from ganserve.settings import Settings, SettingsError, load, table
 
 # fmt: off
 NAMES = [
@@ -107,3 +107,9 @@ def test_lanes_are_a_process_share_of_the_cores(monkeypatch: pytest.MonkeyPatch)
 def test_a_request_may_not_ask_for_more_than_can_ever_wait() -> None:
     assert load(["--max-queued-images", "100"]).image_limit == 100
     assert load(["--max-images", "10"]).image_limit == 10
+
+
+def test_the_page_of_settings_is_the_one_that_the_code_writes() -> None:
+    page = Path(__file__).parents[2] / "docs" / "settings.md"
+    assert page.read_text(encoding="utf-8") == table(), "python -m ganserve.settings > docs/settings.md"
+    assert all(f"`GANSERVE_{name.upper()}`" in table() for name in Settings.model_fields)

@@ -78,24 +78,6 @@ class LivePointer(BaseModel):
     promoted_at: AwareDatetime
 
 
-def config_pbtxt(card: ModelCard, live: int) -> str:
-    """Triton's model configuration for a card, with ``live`` as the one version that is served."""
-    inputs = [f'{{ name: "latent" data_type: TYPE_FP32 dims: [ {card.z} ] }}']
-    if card.conditional:
-        inputs.append('{ name: "label" data_type: TYPE_INT64 dims: [ 1 ] }')
-    shape = f"{card.image.height}, {card.image.width}, {card.image.channels}"
-    listed = ",\n  ".join(inputs)
-    return (
-        f'name: "{card.name}"\n'
-        'backend: "onnxruntime"\n'
-        f"max_batch_size: {MAX_BATCH_SIZE}\n"
-        f"input [\n  {listed}\n]\n"
-        f'output [\n  {{ name: "image" data_type: TYPE_UINT8 dims: [ {shape} ] }}\n]\n'
-        "dynamic_batching { }\n"
-        f"version_policy {{ specific {{ versions: [ {live} ] }} }}\n"
-    )
-
-
 def to_json(model: BaseModel) -> bytes:
     """The bytes of ``card.json`` and ``live.json``."""
     return (json.dumps(model.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n").encode()

@@ -39,7 +39,6 @@ from ganserve.card import (
     ModelNotFound,
     PublishRefused,
     VersionNotFound,
-    config_pbtxt,
     to_json,
 )
 from ganserve.latents import RECIPES as LATENT_RECIPES
@@ -168,7 +167,7 @@ class Repository:
             # After the rename: until it is written, the folder itself holds the number.
             files.replace(folder / HIGHEST, f"{version}\n".encode())
             if not (folder / "config.pbtxt").exists():
-                files.replace(folder / "config.pbtxt", config_pbtxt(card, version).encode())
+                files.replace(folder / "config.pbtxt", signature.config_pbtxt(card, version).encode())
         return version
 
     def update_metrics(self, name: str, version: int, metrics: dict[str, Any]) -> ModelCard:
@@ -194,7 +193,7 @@ class Repository:
                     promoted_at=datetime.now(UTC),
                 )
                 files.replace(folder / "live.json", to_json(pointer))
-            files.replace(folder / "config.pbtxt", config_pbtxt(card, version).encode())
+            files.replace(folder / "config.pbtxt", signature.config_pbtxt(card, version).encode())
         return pointer
 
     def rollback(self, name: str) -> LivePointer:

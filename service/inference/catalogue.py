@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ganserve.card import LivePointer, ModelCard, ModelCorrupt, ModelNotFound, RepositoryError, VersionNotFound
 from ganserve.repository import Repository
-from service.inference.engine import Device, Engine, OnnxEngine, providers
+from service.inference.engine import Device, Engine, OnnxEngine, Placement, providers
 from service.inference.watch import Watcher
 from service.observe import metrics
 
@@ -73,9 +73,7 @@ class Catalogue:
         self.withdrawn: set[str] = set()
         self._default = default
         self._open = open_engine or (
-            lambda card, content: OnnxEngine.open(
-                card, content, device=device, max_rows=max_rows, threads=threads
-            )
+            lambda card, content: OnnxEngine.open(card, content, Placement(device, max_rows, threads))
         )
         self._engines: OrderedDict[Key, Engine] = OrderedDict()
         self._loading: dict[Key, asyncio.Task[Engine]] = {}

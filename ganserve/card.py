@@ -4,6 +4,7 @@ RepositoryError
 ├── ModelNotFound
 ├── VersionNotFound
 ├── ModelCorrupt      what is on disk is not what its card says
+│   └── Unreadable    the disk does not give it; it may again in a moment
 └── PublishRefused    what was handed over is not a servable model
 """
 
@@ -31,6 +32,10 @@ class VersionNotFound(RepositoryError):  # noqa: N818
 
 class ModelCorrupt(RepositoryError):  # noqa: N818
     """A version whose files do not agree with its card; it is never loaded."""
+
+
+class Unreadable(ModelCorrupt):
+    """The disk refuses a file or a folder, or does not answer; nothing is known against what is in it."""
 
 
 class PublishRefused(RepositoryError):  # noqa: N818

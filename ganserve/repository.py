@@ -38,6 +38,7 @@ from ganserve.card import (
     ModelCorrupt,
     ModelNotFound,
     PublishRefused,
+    Unreadable,
     VersionNotFound,
     to_json,
 )
@@ -47,7 +48,8 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 VERSION = re.compile(r"[1-9][0-9]*")
 STALE_STAGING_SECONDS = 3600.0
 HIGHEST = ".highest"
-
+# Of a card or a pointer; and of a graph, which protobuf cannot read beyond.
+TEXT_BYTES, GRAPH_BYTES = 16 << 20, (1 << 31) - 1
 
 
 class Repository:
@@ -57,26 +59,27 @@ class Repository:
         self.root = Path(root)
 
     def names(self) -> list[str]:
-        """Models that have a version, sorted."""
-        if not self.root.is_dir():
+        """Models that have a version, and those whose folder cannot be looked into, sorted. Raises Unreadable."""
+        try:
+            found = [path for path in self.root.iterdir() if NAME.fullmatch(path.name)]
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(
-            p.name
-            for p in self.root.iterdir()
-            if NAME.fullmatch(p.name) and p.is_dir() and not p.is_symlink() and self._versions(p)
-        )
+        except OSError as error:
+            raise Unreadable(f"the models folder cannot be read: {error.strerror}") from error
+        return sorted(path.name for path in found if self._may_have_versions(path))
 
     def versions(self, name: str) -> list[int]:
-        """Versions of a model, ascending. Raises ModelNotFound."""
-        return self._versions(self._folder(name))
+        """Versions of a model, ascending. Raises ModelNotFound, Unreadable."""
+        with _told(f"{name}: its folder"):
+            return self._versions(self._folder(name))
 
     def card(self, name: str, version: int) -> ModelCard:
         """The card as it is written. Raises ModelNotFound, VersionNotFound, ModelCorrupt."""
         path = self._file(name, version, "card.json")
         try:
-            card = ModelCard.model_validate_json(path.read_bytes())
+            card = ModelCard.model_validate_json(files.read(path, TEXT_BYTES))
         except OSError as error:
-            raise ModelCorrupt(f"{name} version {version}: card.json cannot be read ({error.strerror})") from error
+            raise Unreadable(f"{name} version {version}: card.json cannot be read ({error.strerror})") from error
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the file"
@@ -99,12 +102,16 @@ class Repository:
         """The live version with its predecessor, None before the first promotion. Raises ModelCorrupt."""
         path = self._folder(name) / "live.json"
         try:
-            return LivePointer.model_validate_json(path.read_bytes())
+            return LivePointer.model_validate_json(files.read(path, TEXT_BYTES))
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:
-            told = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
-            raise ModelCorrupt(
+            kind, told = (
+                (Unreadable, error.strerror)
+                if isinstance(error, OSError)
+                else (ModelCorrupt, error.errors()[0]["msg"])
+            )
+            raise kind(
                 f"{name}: live.json cannot be read ({told}); restore it, or remove it and promote a version"
             ) from error
 
@@ -121,15 +128,17 @@ class Repository:
         """The card and the very bytes that were checked against it. Raises as :meth:`verify`."""
         card = self.card(name, version)
         try:
-            content = self.model_path(name, version).read_bytes()
+            content = files.read(self.model_path(name, version), GRAPH_BYTES)
         except OSError as error:
-            raise ModelCorrupt(f"{name} version {version}: model.onnx cannot be read ({error.strerror})") from error
+            raise Unreadable(f"{name} version {version}: model.onnx cannot be read ({error.strerror})") from error
         digest = hashlib.sha256(content).hexdigest()
         if digest != card.sha256:
             raise ModelCorrupt(
                 f"{name} version {version}: model.onnx has sha256 {digest[:12]}..., its card says "
                 f"{card.sha256[:12]}...; restore the file or publish it anew"
             )
+        if reason := _unservable(card):
+            raise ModelCorrupt(f"{name} version {version}: {reason}")
         return card, content
 
     def publish(self, card: ModelCard, onnx: bytes, samples_png: bytes, *, job_id: str | None = None) -> int:
@@ -205,23 +214,35 @@ class Repository:
 
     def _folder(self, name: str) -> Path:
         folder = self.root / name
-        if not NAME.fullmatch(name) or folder.is_symlink() or not folder.is_dir():
+        with _told(f"{name}: its folder"):
+            there = bool(NAME.fullmatch(name)) and not folder.is_symlink() and folder.is_dir()
+        if not there:
             raise ModelNotFound(f"no model {name!r}: there are {', '.join(self.names()) or 'none yet'}")
         return folder
 
     def _version(self, name: str, version: int) -> Path:
         folder = self._folder(name)
         path = folder / str(version)
-        if version < 1 or path.is_symlink() or not path.is_dir():
-            known = ", ".join(map(str, self._versions(folder))) or "none"
-            raise VersionNotFound(f"{name} has no version {version}: there are {known}")
+        with _told(f"{name}: its folder"):
+            if version < 1 or path.is_symlink() or not path.is_dir():
+                known = ", ".join(map(str, self._versions(folder))) or "none"
+                raise VersionNotFound(f"{name} has no version {version}: there are {known}")
         return path
 
     def _file(self, name: str, version: int, file: str) -> Path:
         path = self._version(name, version) / file
-        if path.is_symlink():
-            raise ModelCorrupt(f"{name} version {version}: {file} is a link; put the file itself in its place")
+        with _told(f"{name} version {version}: {file}"):
+            if path.is_symlink():
+                raise ModelCorrupt(f"{name} version {version}: {file} is a link; put the file itself in its place")
+            if path.exists() and not path.is_file():
+                raise ModelCorrupt(f"{name} version {version}: {file} is not a plain file")
         return path
+
+    def _may_have_versions(self, path: Path) -> bool:
+        try:
+            return path.is_dir() and not path.is_symlink() and bool(self._versions(path))
+        except OSError:
+            return True
 
     @staticmethod
     def _versions(folder: Path) -> list[int]:
@@ -270,19 +291,33 @@ class Repository:
             yield
 
 
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """What the disk refuses is told as that."""
+    try:
+        yield
+    except OSError as error:
+        raise Unreadable(f"{what} cannot be read ({error.strerror})") from error
+
+
+def _unservable(card: ModelCard) -> str | None:
+    """Why a card cannot be served, whatever its graph; None if nothing is against it."""
+    if card.conditional != bool(card.classes):
+        return (
+            f"its card has conditional {card.conditional} and {len(card.classes)} classes; "
+            "expected classes for a conditional model and none for another"
+        )
+    if card.latent_recipe not in LATENT_RECIPES:
+        return f"unknown latent recipe {card.latent_recipe!r}, expected one of {', '.join(LATENT_RECIPES)}"
+    return None
+
+
 def _check(card: ModelCard, content: bytes) -> None:
     """Digest, a card that can be served, graph signature and one run of what was written."""
     if hashlib.sha256(content).hexdigest() != card.sha256:
         raise PublishRefused(f"{card.name}: what was read back is not what was written; is the disk sound?")
-    if card.conditional != bool(card.classes):
-        raise PublishRefused(
-            f"{card.name}: its card has conditional {card.conditional} and {len(card.classes)} classes; "
-            "expected classes for a conditional model and none for another"
-        )
-    if card.latent_recipe not in LATENT_RECIPES:
-        raise PublishRefused(
-            f"{card.name}: unknown latent recipe {card.latent_recipe!r}, expected one of {', '.join(LATENT_RECIPES)}"
-        )
+    if reason := _unservable(card):
+        raise PublishRefused(f"{card.name}: {reason}")
     try:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4

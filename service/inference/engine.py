@@ -10,8 +10,10 @@ for which onnxruntime keeps the handles of CUDA's libraries; the lanes prepare a
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -93,12 +95,14 @@ class Placement:
         max_rows: most rows of a run on the CPU.
         threads: onnxruntime's threads of a run on the CPU.
         buckets: batch sizes that runs are padded to; None: ``CUDA_BUCKETS`` on CUDA, none elsewhere.
+        timeout: seconds after which a graph that does not end is stopped as it is warmed; None: never.
     """
 
     device: Device = "cpu"
     max_rows: int = 32
     threads: int = 1
     buckets: tuple[int, ...] | None = None
+    timeout: float | None = None
 
 
 @dataclass(eq=False)
@@ -108,6 +112,7 @@ class OnnxEngine:
     Attributes:
         buckets: batch sizes to pad to; empty where any size gives the same pixels, as on the CPU.
         thread: where all runs happen; None: each on its caller's.
+        options: onnxruntime's of a run, while the engine is warmed.
     """
 
     card: ModelCard
@@ -116,6 +121,7 @@ class OnnxEngine:
     max_rows: int
     buckets: tuple[int, ...] = ()
     thread: ThreadPoolExecutor | None = field(default=None, repr=False)
+    options: Any = field(default=None, repr=False)
 
     @classmethod
     def open(cls, card: ModelCard, content: bytes, placement: Placement = Placement()) -> OnnxEngine:
@@ -136,7 +142,8 @@ class OnnxEngine:
         thread = ThreadPoolExecutor(1, thread_name_prefix=f"device-{card.name}") if carried == CUDA else None
         engine = cls(card, carried, session, buckets[-1] if buckets else placement.max_rows, buckets, thread)
         engine._check_signature()
-        engine._warm_up()
+        with engine._ending(placement.timeout):
+            engine._warm_up()
         return engine
 
     def run(self, latent: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.uint8]:
@@ -154,8 +161,22 @@ class OnnxEngine:
                 key: np.concatenate([value, np.repeat(value[-1:], size - n, 0)])
                 for key, value in feed.items()
             }
-        images: NDArray[np.uint8] = self.session.run(None, feed)[0]
+        images: NDArray[np.uint8] = self.session.run(None, feed, self.options)[0]
         return images[:n] if size > n else images
+
+    @contextmanager
+    def _ending(self, seconds: float | None) -> Iterator[None]:
+        """Stop the runs within that go on for longer; they fail then."""
+        self.options = onnxruntime.RunOptions()
+        timer = threading.Timer(seconds or 0, setattr, (self.options, "terminate", True))
+        timer.daemon = True
+        if seconds is not None:
+            timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self.options = None
 
     def _check_signature(self) -> None:
         try:

@@ -52,7 +52,7 @@ class Shifty:
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
-    def run(self, outputs: None, feed: dict[str, Any]) -> list[Any]:
+    def run(self, outputs: None, feed: dict[str, Any], options: Any) -> list[Any]:
         n = len(feed["latent"])
         self.sizes.append(n)
         return [np.full((n, SIDE, SIDE, 1), n, np.uint8)]
@@ -153,9 +153,9 @@ class Sessions:
             made.get_providers = lambda: [CUDA, CPU]
         run = made.run
 
-        def noted(outputs: Any, feed: dict[str, Any]) -> Any:
+        def noted(outputs: Any, feed: dict[str, Any], options: Any) -> Any:
             self.ran.append((len(feed["latent"]), threading.current_thread().name))
-            return run(outputs, feed)
+            return run(outputs, feed, options)
 
         made.run = noted
         return made

@@ -300,7 +300,7 @@ async def unload(request: Request, name: str) -> Response:
     if settings.workers > 1:
         raise Unavailable(
             f"one of {settings.workers} processes would unload {name!r} and the others still serve it: run one "
-            "process, or take the model out of the repository",
+            "process, or take the model out of the repository and start anew",
             retry_after=3600,
         )
     catalogue = _catalogue(request)

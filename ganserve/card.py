@@ -3,9 +3,9 @@
 RepositoryError
 ├── ModelNotFound
 ├── VersionNotFound
-├── ModelCorrupt      what is on disk is not what its card says
-│   └── Unreadable    the disk does not give it; it may again in a moment
-└── PublishRefused    what was handed over is not a servable model
+├── ModelCorrupt            what is on disk is not what its card says
+│   └── ModelUnreadable     the disk does not give it; it may again in a moment
+└── PublishRefused          what was handed over is not a servable model
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ModelCorrupt(RepositoryError):  # noqa: N818
     """A version whose files do not agree with its card; it is never loaded."""
 
 
-class Unreadable(ModelCorrupt):
+class ModelUnreadable(ModelCorrupt):
     """The disk refuses a file or a folder, or does not answer; nothing is known against what is in it."""
 
 

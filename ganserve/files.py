@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-import stat
 import uuid
 from pathlib import Path
 
 PARTIAL = ".partial"
-
-
-def read(path: Path, most: int) -> bytes:
-    """The content of a plain file of at most ``most`` bytes.
-
-    A pipe or a device would keep its reader waiting, or feed it without end.
-
-    Raises:
-        OSError: it cannot be read, or is no such file; ``strerror`` says why.
-    """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "it is not a plain file")
-        if found.st_size > most:
-            raise OSError(errno.EFBIG, f"it has {found.st_size} bytes; at most {most} are read")
-        return file.read()
 
 
 def write(path: Path, content: bytes) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from weakref import WeakValueDictionary
 
-from ganserve.card import LivePointer, ModelCard, ModelNotFound, RepositoryError, Unreadable
+from ganserve.card import LivePointer, ModelCard, ModelNotFound, ModelUnreadable, RepositoryError
 from ganserve.repository import Repository
 from service.inference.leftout import LeftOut
 from service.inference.patience import Patience
@@ -97,7 +97,7 @@ class Follower:
         left_out, served = self.served.left_out, self.served
         try:
             there, names = await self.patience.run("names", "the models folder", partial(_names, self.repository))
-        except Unreadable as error:
+        except ModelUnreadable as error:
             left_out.set_repository(str(error))
             self._look_again()
             return
@@ -122,8 +122,12 @@ class Follower:
                 self._gone(name, "its folder is gone")
             except RepositoryError as error:
                 left_out.add(name, str(error))
-                if isinstance(error, Unreadable):
+                if isinstance(error, ModelUnreadable):
                     self._look_again()
+            except Exception as error:
+                # One model's odd folder shall not keep the others from being followed.
+                log.exception("%s cannot be followed", name)
+                left_out.add(name, f"it cannot be followed ({type(error).__name__}: {error!s:.200})")
 
     def _gone(self, name: str, what: str) -> None:
         """What the repository says nothing of any more is served on, if it was."""
@@ -164,12 +168,12 @@ class Follower:
 
 
 def _names(repository: Repository) -> tuple[bool, list[str]]:
-    """Whether there is a models folder, and the models in it. Raises Unreadable."""
+    """Whether there is a models folder, and the models in it. Raises ModelUnreadable."""
     names = repository.names()
     try:
         return bool(names) or repository.root.is_dir(), names
     except OSError as error:
-        raise Unreadable(f"the models folder cannot be read: {error.strerror}") from error
+        raise ModelUnreadable(f"the models folder cannot be read ({error.strerror})") from error
 
 
 def _look(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ganserve.card import Unreadable
+from ganserve.card import ModelUnreadable
 
 # Threads at one time; what is asked for beyond waits for its turn, and a disk that hangs collects no more.
 MOST = 32
@@ -55,7 +55,7 @@ class Patience:
             then: called with what came of it, however late and whoever waits.
 
         Raises:
-            Unreadable: it takes longer than the deadline, or :meth:`end` was called.
+            ModelUnreadable: it takes longer than the deadline, or :meth:`end` was called.
             Exception: what the work raises.
         """
         piece: _Piece[T] = self._running.get(key) or self._waiting.get(key) or self._begin(key, work, then)
@@ -70,8 +70,8 @@ class Patience:
         # What had no turn yet shall not take one for nobody.
         self._waiting.pop(key, None)
         if self._ended.is_set():
-            raise Unreadable(f"{what} is given up: the service is stopping")
-        raise Unreadable(f"{what} takes longer than {self.seconds:g} s (GANSERVE_LOAD_TIMEOUT)")
+            raise ModelUnreadable(f"{what} is given up: the service is stopping")
+        raise ModelUnreadable(f"{what} takes longer than {self.seconds:g} s (GANSERVE_LOAD_TIMEOUT)")
 
     def end(self) -> None:
         """Give up what is waited for, as the process stops."""

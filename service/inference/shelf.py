@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from ganserve.card import ModelCard, ModelCorrupt, RepositoryError, Unreadable
+from ganserve.card import ModelCard, ModelCorrupt, ModelUnreadable, RepositoryError
 from ganserve.repository import Repository
 from service.inference.engine import DeviceUnavailable, Engine
 from service.inference.patience import Patience
@@ -71,7 +71,7 @@ class Shelf:
         work = partial(_read_and_open, self._repository, self._open, key)
         try:
             return await self._patience.run(("load", key), what, work, partial(self._loaded, key))
-        except Unreadable as error:
+        except ModelUnreadable as error:
             self._told(key, str(error))
             raise
 

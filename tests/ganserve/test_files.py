@@ -28,16 +28,3 @@ def test_a_copy_is_whole_and_makes_the_folders_above_it(tmp_path: Path) -> None:
     files.copy(source, target)
     assert target.read_bytes() == b"content"
     assert list(target.parent.iterdir()) == [target]
-
-
-def test_only_plain_files_of_a_bounded_size_are_read(tmp_path: Path) -> None:
-    plain = tmp_path / "plain"
-    plain.write_bytes(b"12345")
-    assert files.read(plain, 5) == b"12345"
-    with pytest.raises(OSError, match="it has 5 bytes; at most 4 are read"):
-        files.read(plain, 4)
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OSError, match="not a plain file"):
-        files.read(tmp_path / "pipe", 5)
-    with pytest.raises(FileNotFoundError):
-        files.read(tmp_path / "none", 5)

@@ -214,11 +214,11 @@ def test_a_pipe_in_a_files_place_is_refused_at_once(serve: Serve, repository: Re
         os.mkfifo(place)
     began = time.monotonic()
     client = serve()
-    assert "plain file" in left_out(client)["first"]
+    assert "regular file" in left_out(client)["first"]
     for query in ("model=first", "model=first&version=1"):
         answer = client.get(f"/generate?{query}")
         assert answer.status_code == 503
-        assert "plain file" in answer.json()["detail"]
+        assert "regular file" in answer.json()["detail"]
     assert client.put("/models/second/live", json={"version": 1}, headers=ADMIN).status_code == 409
     assert client.get("/generate?model=nobody").status_code == 404
     assert client.get(IMAGE).status_code == 200

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from ganserve.card import Unreadable
+from ganserve.card import ModelUnreadable
 from service.inference import patience
 from service.inference.patience import Patience
 
@@ -51,12 +51,12 @@ def test_work_that_hangs_is_waited_for_until_its_deadline_and_then_not_at_all() 
     async def test() -> None:
         patient = Patience(0.2)
         began = time.monotonic()
-        with pytest.raises(Unreadable, match=r"reading it takes longer than 0\.2 s"):
+        with pytest.raises(ModelUnreadable, match=r"reading it takes longer than 0\.2 s"):
             await patient.run("a", "reading it", gate.wait)
         assert time.monotonic() - began >= 0.2
         began = time.monotonic()
         for _ in range(20):
-            with pytest.raises(Unreadable, match="takes longer"):
+            with pytest.raises(ModelUnreadable, match="takes longer"):
                 await patient.run("a", "reading it", gate.wait)
             assert await patient.run("b", "other", lambda: 1) == 1
         assert time.monotonic() - began < 2
@@ -72,7 +72,7 @@ def test_a_result_that_comes_late_is_told_all_the_same() -> None:
     async def test() -> None:
         told: list[bool] = []
         patient = Patience(0.05)
-        with pytest.raises(Unreadable):
+        with pytest.raises(ModelUnreadable):
             await patient.run("a", "it", gate.wait, lambda done: told.append(done.result()))
         gate.set()
         while not told:
@@ -90,7 +90,7 @@ def test_the_end_gives_up_what_is_waited_for() -> None:
         waiting = asyncio.create_task(patient.run("a", "reading it", gate.wait))
         await asyncio.sleep(0.02)
         patient.end()
-        with pytest.raises(Unreadable, match="the service is stopping"):
+        with pytest.raises(ModelUnreadable, match="the service is stopping"):
             await waiting
         gate.set()
 
@@ -128,7 +128,7 @@ def test_a_disk_that_hangs_collects_a_bounded_number_of_threads(monkeypatch: pyt
         for _ in range(2):
             asked = (patient.run(("hangs", key), "it", gate.wait) for key in range(20))
             told = await asyncio.gather(*asked, return_exceptions=True)
-            assert all(isinstance(error, Unreadable) for error in told)
+            assert all(isinstance(error, ModelUnreadable) for error in told)
         assert threads("hangs") == 3
         gate.set()
         while await asyncio.gather(patient.run("more", "it", lambda: ran.append(1)), return_exceptions=True) != [None]:

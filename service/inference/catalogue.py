@@ -12,7 +12,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ganserve.card import LivePointer, ModelCard, ModelCorrupt, ModelNotFound, RepositoryError, VersionNotFound
+from ganserve.card import ModelCard, ModelCorrupt, ModelNotFound, RepositoryError, VersionNotFound
 from ganserve.repository import Repository
 from service.inference.engine import Device, Engine, OnnxEngine, Placement, providers
 from service.inference.follow import Follower, Served
@@ -38,6 +38,9 @@ class Catalogue:
         load_timeout: seconds that reading, opening and warming a version may take.
         open_engine: how engines are made; tests put their own here.
         upstream: the server that runs the networks in place of this process.
+
+    Attributes:
+        live, pointers: the live version of each model that has one, and the pointer behind it.
 
     Raises:
         DeviceUnavailable: ``device`` is cuda and cannot be had.
@@ -65,19 +68,11 @@ class Catalogue:
         opener = open_engine or partial(OnnxEngine.open, placement=placement)
         self._patience = Patience(load_timeout)
         self._served = Served()
+        # The very dictionaries: the hottest calls look into them.
+        self.live, self.pointers = self._served.live, self._served.pointers
         self._shelf = Shelf(repository, opener, self._patience, max_loaded, self._served.settle)
         self._follower = Follower(repository, self._served, self._shelf, self._patience, watch_interval)
         self._loop: asyncio.AbstractEventLoop | None = None
-
-    @property
-    def live(self) -> dict[str, int]:
-        """The live version of each model that has one."""
-        return self._served.live
-
-    @property
-    def pointers(self) -> dict[str, LivePointer]:
-        """The pointers behind :attr:`live`."""
-        return self._served.pointers
 
     @property
     def left_out(self) -> dict[str, str]:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from training.data import Dataset, class_counts
 from training.run import RunConfig, TrainingError
+
+
+class Labelled(NamedTuple):
+    """Images float32 [n, c, h, w] and their labels int64 [n], None if unconditional."""
+
+    image: Tensor
+    label: Tensor | None
 
 
 class Batches:
@@ -43,9 +52,9 @@ class Batches:
         """Batches of one epoch; what is left of the images has its turn in another."""
         return len(self.images) // self.batch
 
-    def take(self, draw: int) -> tuple[Tensor, Tensor | None]:
-        """The batch number ``draw`` of this run, this process's share: float32 [share, c, h, w] in the recipe's range
-        and labels int64 [share], None if unconditional. A pure function of seed and number."""
+    def take(self, draw: int) -> Labelled:
+        """The batch number ``draw`` of this run, this process's share, in the recipe's range: a pure function of seed
+        and number."""
         epoch, index = divmod(draw, self.an_epoch)
         if epoch != self._epoch:
             seeded = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
@@ -55,7 +64,7 @@ class Batches:
         low, high = self.image_range
         image = self.images[rows].float().mul_((high - low) / 255).add_(low)
         image = image.contiguous(memory_format=torch.channels_last)
-        return image, None if self.labels is None else self.labels[rows]
+        return Labelled(image, None if self.labels is None else self.labels[rows])
 
     def drawn_labels(self, n: int) -> Tensor | None:
         """Labels int64 [n] of training images drawn once for all, so in their proportions; None if unconditional."""

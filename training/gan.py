@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from training import networks
-from training.batches import Batches
+from training.batches import Batches, Labelled
 from training.losses import LOSSES, gradient_penalty, zero_centred_penalty
 from training.networks.parts import in_parts
 from training.norms import frozen_statistics, recompute_statistics
@@ -79,54 +79,47 @@ class Gan:
         """Step ``number`` of the run: ``d_steps`` updates of the discriminator, ``g_steps`` of the generator."""
         recipe = self.recipe
         for draw in range(number * recipe.d_steps, (number + 1) * recipe.d_steps):
-            real, real_label = batches.take(draw)
-            label = self._labels_like(real_label)
-            latent, fake = self._generate(len(real), label)
-            loss_d, d_real = self._train_discriminator(draw, real, real_label, fake.detach(), label)
+            real = batches.take(draw)
+            label = None if real.label is None else torch.randint(self.classes, real.label.shape, device=self.device)
+            latent, fake = self._generate(len(real.image), label)
+            loss_d, d_real = self._train_discriminator(draw, real, Labelled(fake.image.detach(), label))
         for index in range(recipe.g_steps):
             if index:
-                latent, fake = self._generate(len(real), label)
-            loss_g, d_fake, distance = self._train_generator(fake, label, real, real_label, extra_loss)
+                latent, fake = self._generate(len(real.image), label)
+            loss_g, d_fake, distance = self._train_generator(fake, real, extra_loss)
         return StepResult(loss_d, loss_g, d_real, d_fake, latent, label, distance)
 
-    def _labels_like(self, label: Tensor | None) -> Tensor | None:
-        return None if label is None else torch.randint(self.classes, label.shape, device=self.device)
-
-    def _generate(self, rows: int, label: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Fresh noise and its images float32, whatever the precision inside."""
+    def _generate(self, rows: int, label: Tensor | None) -> tuple[Tensor, Labelled]:
+        """Fresh noise and its images, float32 whatever the precision inside."""
         latent = draw_latents(self.recipe, rows, self.device)
         with self.accelerator.autocast():
             image: Tensor = self.generator(latent, label)
-        return latent, image.float()
+        return latent, Labelled(image.float(), label)
 
     def _score(self, image: Tensor, label: Tensor | None) -> Tensor:
         with self.accelerator.autocast():
             score: Tensor = self.discriminator(image, label)
         return score.float()
 
-    def _score_both(
-        self, real: Tensor, real_label: Tensor | None, fake: Tensor, fake_label: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _score_both(self, real: Labelled, fake: Labelled) -> tuple[Tensor, Tensor]:
         # One pass costs less than two; batch norm must not let the real images know of the others.
-        both = torch.cat([real, fake]).contiguous(memory_format=torch.channels_last)
-        labels = torch.cat([real_label, fake_label]) if real_label is not None and fake_label is not None else None
+        both = torch.cat([real.image, fake.image]).contiguous(memory_format=torch.channels_last)
+        labels = None if real.label is None or fake.label is None else torch.cat([real.label, fake.label])
         with in_parts(self.discriminator, 2):
             d_real, d_fake = self._score(both, labels).chunk(2)
         return d_real, d_fake
 
-    def _train_discriminator(
-        self, draw: int, real: Tensor, real_label: Tensor | None, fake: Tensor, fake_label: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _train_discriminator(self, draw: int, real: Labelled, fake: Labelled) -> tuple[Tensor, Tensor]:
         """Its loss without penalties, and the scores of the real images."""
         recipe = self.recipe
-        d_real, d_fake = self._score_both(real, real_label, fake, fake_label)
+        d_real, d_fake = self._score_both(real, fake)
         loss = objective = self.loss.discriminator(d_real, d_fake)
         if recipe.gradient_penalty:
-            penalty = gradient_penalty(lambda x: self._score(x, real_label), real, fake)
+            penalty = gradient_penalty(lambda x: self._score(x, real.label), real.image, fake.image)
             objective = loss + recipe.gradient_penalty * penalty
         if recipe.r1_r2 and draw % recipe.penalty_every == 0:
-            r1 = zero_centred_penalty(lambda x: self._score(x, real_label), real)
-            r2 = zero_centred_penalty(lambda x: self._score(x, fake_label), fake)
+            r1 = zero_centred_penalty(lambda x: self._score(x, real.label), real.image)
+            r2 = zero_centred_penalty(lambda x: self._score(x, fake.label), fake.image)
             objective = loss + recipe.r1_r2 * recipe.penalty_every * (r1 + r2)
         self._update(self.opt_d, self.discriminator, objective)
         if recipe.clip:
@@ -136,14 +129,14 @@ class Gan:
         return loss.detach(), d_real.detach()
 
     def _train_generator(
-        self, fake: Tensor, label: Tensor | None, real: Tensor, real_label: Tensor | None, extra_loss: ExtraLoss
+        self, fake: Labelled, real: Labelled, extra_loss: ExtraLoss
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Its loss without what the stage adds, the scores of its images, and the stage's distance."""
         self.discriminator.requires_grad_(False)
-        d_fake = self._score(fake, label)
-        d_real = self._score(real, real_label) if self.loss.needs_real else d_fake
+        d_fake = self._score(*fake)
+        d_real = self._score(*real) if self.loss.needs_real else d_fake
         loss = objective = self.loss.generator(d_fake, d_real)
-        extra = extra_loss(fake, label)
+        extra = extra_loss(*fake)
         if extra is not None:
             objective = sum(extra.terms, loss)
         self._update(self.opt_g, self.generator, objective)

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from training import networks
 from training.batches import Batches, Labelled
 from training.losses import LOSSES, gradient_penalty, zero_centred_penalty
-from training.networks.parts import in_parts
-from training.norms import frozen_statistics, recompute_statistics
+from training.norms import batch_norms, frozen_statistics, recompute_statistics
 from training.recipes import Recipe
 from training.run import TrainingError
 from training.sampling import draw_latents
@@ -62,7 +61,11 @@ class StepResult:
 
 
 class Gan:
-    """A recipe's networks on the device, with what trains them."""
+    """A recipe's networks on the device, with what trains them.
+
+    Attributes:
+        mixes: the discriminator has a batch norm, so that the scores of a batch's images depend on each other.
+    """
 
     def __init__(self, recipe: Recipe, shape: networks.Shape, accelerator: Accelerator) -> None:
         self.recipe, self.classes = recipe, shape.classes
@@ -74,6 +77,7 @@ class Gan:
         self.opt_g = _optimiser(recipe, self.generator, recipe.optimiser.lr_g)
         self.opt_d = _optimiser(recipe, self.discriminator, recipe.optimiser.lr_d)
         self.loss = LOSSES[recipe.loss]
+        self.mixes = bool(batch_norms(discriminator))
 
     def step(self, number: int, batches: Batches, extra_loss: ExtraLoss) -> StepResult:
         """Step ``number`` of the run: ``d_steps`` updates of the discriminator, ``g_steps`` of the generator."""
@@ -102,11 +106,12 @@ class Gan:
         return score.float()
 
     def _score_both(self, real: Labelled, fake: Labelled) -> tuple[Tensor, Tensor]:
-        # One pass costs less than two; batch norm must not let the real images know of the others.
+        if self.mixes:
+            return self._score(*real), self._score(*fake)
+        # One pass costs less than two.
         both = torch.cat([real.image, fake.image]).contiguous(memory_format=torch.channels_last)
         labels = None if real.label is None or fake.label is None else torch.cat([real.label, fake.label])
-        with in_parts(self.discriminator, 2):
-            d_real, d_fake = self._score(both, labels).chunk(2)
+        d_real, d_fake = self._score(both, labels).chunk(2)
         return d_real, d_fake
 
     def _train_discriminator(self, draw: int, real: Labelled, fake: Labelled) -> tuple[Tensor, Tensor]:

@@ -41,6 +41,17 @@ def test_a_look_after_a_step_leaves_no_trace(recipe: str, few: Dataset) -> None:
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize(("recipe", "rows"), [("cdcgan", [16, 16]), ("dcgan-gap", [16, 16]), ("dcgan", [32])])
+def test_real_and_generated_images_share_a_pass_unless_batch_norm_would_mix_them(
+    recipe: str, rows: list[int], few: Dataset
+) -> None:
+    gan, batches = begun(recipe, few)
+    passes: list[int] = []
+    gan.discriminator.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+    gan.step(0, batches, nothing)
+    assert passes == rows + [16] * gan.recipe.g_steps
+
+
 def test_what_a_stage_asks_for_reaches_the_generator_and_the_reported_loss_is_the_games_alone(few: Dataset) -> None:
     (plain, batches), (asked, again) = begun("cgan", few), begun("cgan", few)
 

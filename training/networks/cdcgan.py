@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from training.networks.fast import Dense, Flatten, LabelMapConv2d
 from training.networks.mlp import one_hot
-from training.networks.parts import BatchNorm2d
 from training.networks.shape import Shape, scaled
 
 
@@ -55,7 +54,7 @@ class Discriminator(nn.Module):
         for before, after in itertools.pairwise(widths):
             layers += [
                 nn.Conv2d(before, after, 4, 2, 1, bias=False),
-                BatchNorm2d(after),
+                nn.BatchNorm2d(after),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
             edge //= 2

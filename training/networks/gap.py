@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from training.networks.parts import BatchNorm2d
 from training.networks.shape import Shape, scaled
 
 
@@ -72,7 +71,7 @@ def _pair(shape: Shape, width: float, norm: Callable[[int, int], nn.Module]) -> 
 
 def build(shape: Shape, width: float) -> tuple[nn.Module, nn.Module]:
     """The pair with batch norm on both sides (``dcgan-gap`` and ``wgan``)."""
-    return _pair(shape, width, lambda channels, edge: BatchNorm2d(channels))
+    return _pair(shape, width, lambda channels, edge: nn.BatchNorm2d(channels))
 
 
 def build_critic(shape: Shape, width: float) -> tuple[nn.Module, nn.Module]:

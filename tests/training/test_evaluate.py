@@ -16,8 +16,7 @@ from tests.training.conftest import silent, small
 from training import evaluate, export, trainer
 from training.data import DataError, Dataset, load, split_held_out
 from training.measure import cas, judge, metrics
-
-pytestmark = pytest.mark.usefixtures("undrawn")
+from training.run import Intervals
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +74,7 @@ def test_a_run_is_scored_on_its_exported_file_and_only_recorded_when_asked_besid
     digits: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "tiny"
-    intervals = trainer.Intervals(snapshots=1)
+    intervals = Intervals(snapshots=1)
     trainer.train(small("cgan", digits), digits, run, report=silent, intervals=intervals)
     repository = Repository(tmp_path / "models")
     export.export_run(run, repository)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
-import json
 import os
 import re
 import signal
@@ -26,10 +25,10 @@ from typing import Any
 
 import torch
 
+from ganserve import events
+from ganserve.events import BAD_INPUT, FAILED, FINISHED, STOPPED
 from training import recipes, trainer
 from training.data import DataError, load
-
-FINISHED, BAD_INPUT, FAILED, STOPPED = 0, 2, 3, 75
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: asked.append(received))
-    report = _json_lines if options.events else Bar()
+    report = events.write if options.events else Bar()
     try:
         overrides = _overrides(options.set)
         settings = recipes.get(options.recipe, overrides)
@@ -157,10 +156,6 @@ def keep_memory() -> None:
         allocator.mallopt(trim_threshold, 2**31 - 1)
 
 
-def _json_lines(event: trainer.Event) -> None:
-    print(json.dumps(event), flush=True)
-
-
 class Bar:
     """Progress in the terminal: images/s and time left, with warnings above it."""
 
@@ -183,7 +178,7 @@ class Bar:
 
 
 def _end(report: Any, status: int, error: Exception) -> int:
-    if report is _json_lines and status == BAD_INPUT:
+    if report is events.write and status == BAD_INPUT:
         report({"event": "failed", "reason": str(error)})
     print(f"error: {error}", file=sys.stderr)
     return status

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from training import worker
+from training.retrain import workflow
+from training.retrain.site import MAX_DEATHS, Config
 
 
 def slowed(name: str, function: Callable[..., Any], data: Path) -> Callable[..., Any]:
@@ -32,11 +34,11 @@ def main() -> None:
     file = data / "behaviour.json"
     behaviour = json.loads(file.read_text()) if file.exists() else {}
     stub = (sys.executable, str(Path(__file__).with_name("stub_training.py")), str(data))
-    worker._publish = slowed("publish", worker._publish, data)  # type: ignore[assignment]
-    worker._promote = slowed("promote", worker._promote, data)  # type: ignore[assignment]
+    workflow._publish = slowed("publish", workflow._publish, data)
+    workflow._promote = slowed("promote", workflow._promote, data)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     worker.Worker(
-        worker.Config(
+        Config(
             jobs_db=database,
             data=data,
             models=data / "models",
@@ -45,7 +47,7 @@ def main() -> None:
             # Long, since a busy machine is slow to start a process; a test of it asks for less.
             no_progress_seconds=behaviour.get("no_progress_seconds", 120.0),
             dead_after_seconds=5.0,
-            max_deaths=behaviour.get("max_deaths", worker.MAX_DEATHS),
+            max_deaths=behaviour.get("max_deaths", MAX_DEATHS),
             train=(*stub, "train"),
             task=stub,
         )

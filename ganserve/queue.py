@@ -54,8 +54,6 @@ def engine_for(url: str) -> sa.Engine:
         raise ValueError(
             f"GANSERVE_JOBS_DB: {parsed.drivername} is not supported; expected sqlite or postgresql"
         )
-    if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(parsed, pool_size=5, max_overflow=0)
 
     @sa.event.listens_for(engine, "connect")
@@ -80,7 +78,8 @@ def dbos_url(url: str) -> str:
 class Database:
     """The queue's database, SQLite or PostgreSQL. Connects at the first call; may be used from any thread.
 
-    Every method may raise what SQLAlchemy raises where the database does not answer.
+    Every method may raise what SQLAlchemy raises where the database does not answer, and :meth:`prepare` OSError where
+    the folder of SQLite's file cannot be made.
 
     Raises:
         ValueError: the URL is of another database.
@@ -106,6 +105,8 @@ class Database:
         from dbos import DBOS
 
         if self.is_sqlite:
+            if self.engine.url.database:
+                Path(self.engine.url.database).parent.mkdir(parents=True, exist_ok=True)
             with self.engine.connect() as connection:
                 # Readers then never wait for the writer. The mode is kept in the file.
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")

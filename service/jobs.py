@@ -338,6 +338,9 @@ class JobStore:
         except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
             log.warning("the queue's database does not answer: %s", error)
             raise JobsUnavailable("the queue's database does not answer: try again shortly") from error
+        except OSError as error:
+            log.warning("the folder of the queue's file cannot be made: %s", error)
+            raise JobsUnavailable("the folder of the queue's file cannot be made") from error
 
 
 def _options(job_id: str) -> EnqueueOptions:

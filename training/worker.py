@@ -24,7 +24,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from dbos import DBOS
 
-from ganserve.queue import APPLICATION_NAME, APPLICATION_VERSION, QUEUE, dbos_url, is_away
+from ganserve.queue import APPLICATION_NAME, APPLICATION_VERSION, QUEUE, dbos_url
 from ganserve.settings import SettingsError
 from ganserve.settings import load as load_settings
 from training.retrain import workflow
@@ -68,28 +68,34 @@ class Worker:
 
     def _take_jobs(self) -> None:
         """Let DBOS begin jobs in this process, one at a time."""
-        DBOS(
-            config={
-                "name": APPLICATION_NAME,
-                "system_database_url": dbos_url(self.config.jobs_db),
-                "application_version": APPLICATION_VERSION,
-                "executor_id": self.config.worker_id,
-                "log_level": "WARNING",
-                "run_migrations": False,
-            }
-        )
-        self._patiently(DBOS.launch)
-        DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=1.5)
+        self._patiently(self._launch)
+        self._patiently(lambda: DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=1.5))
+
+    def _launch(self) -> None:
+        try:
+            DBOS(
+                config={
+                    "name": APPLICATION_NAME,
+                    "system_database_url": dbos_url(self.config.jobs_db),
+                    "application_version": APPLICATION_VERSION,
+                    "executor_id": self.config.worker_id,
+                    "log_level": "WARNING",
+                    "run_migrations": False,
+                }
+            )
+            DBOS.launch()
+        except Exception:
+            # A second launch of the same instance would pass and take no job.
+            DBOS.destroy()
+            raise
 
     def _patiently(self, action: Callable[[], object]) -> None:
-        """Do it, waiting for a database that is not up yet."""
+        """Do it, waiting for a database that is not up yet, whichever way it says so."""
         while not self.stopping.is_set():
             try:
                 action()
                 return
-            except Exception as error:
-                if not is_away(error):
-                    raise
+            except (sa.exc.SQLAlchemyError, OSError) as error:
                 log.warning("the queue's database does not answer, trying again: %s", error)
                 self.stopping.wait(AGAIN_SECONDS)
         sys.exit(0)
@@ -155,15 +161,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads of a training")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    Worker(
-        Config(
-            jobs_db=options.jobs_db or f"sqlite:///{(options.data / 'jobs.sqlite').resolve()}",
-            data=options.data.resolve(),
-            models=options.models.resolve(),
-            worker_id=options.id,
-            threads=options.threads,
-        )
-    ).run()
+    config = Config(
+        jobs_db=options.jobs_db or f"sqlite:///{(options.data / 'jobs.sqlite').resolve()}",
+        data=options.data.resolve(),
+        models=options.models.resolve(),
+        worker_id=options.id,
+        threads=options.threads,
+        local_datasets=settings.local_datasets,
+    )
+    try:
+        worker = Worker(config)
+    except (ValueError, ImportError, sa.exc.ArgumentError) as error:
+        parser.error(f"--jobs-db or GANSERVE_JOBS_DB: {error}")
+    worker.run()
 
 
 def _without_password(url: str) -> str:

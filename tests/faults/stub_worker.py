@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+from dbos._sys_db import SystemDatabase
+
 from training import worker
 from training.retrain import workflow
 from training.retrain.site import MAX_DEATHS, Config
@@ -29,6 +32,17 @@ def slowed(name: str, function: Callable[..., Any], data: Path) -> Callable[...,
     return run
 
 
+def away_once() -> None:
+    """The database answers until DBOS is launched, then once not, then again."""
+    create = SystemDatabase.create_application_version
+
+    def away(self: SystemDatabase, version: str, *more: Any) -> None:
+        SystemDatabase.create_application_version = create  # type: ignore[method-assign]
+        raise sa.exc.OperationalError("select", {}, Exception("the server is starting up"))
+
+    SystemDatabase.create_application_version = away  # type: ignore[assignment,method-assign]
+
+
 def main() -> None:
     data, database, name = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     file = data / "behaviour.json"
@@ -36,6 +50,8 @@ def main() -> None:
     stub = (sys.executable, str(Path(__file__).with_name("stub_training.py")), str(data))
     workflow._publish = slowed("publish", workflow._publish, data)
     workflow._promote = slowed("promote", workflow._promote, data)
+    if behaviour.get("away_at_launch"):
+        away_once()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     worker.Worker(
         Config(

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
-from training.worker import Silence
+from training import worker
+from training.retrain.site import Config
+from training.worker import Silence, Worker, main
 
 
 def test_a_worker_is_silent_when_its_beat_has_not_changed_for_too_long_by_ones_own_clock(
@@ -22,3 +28,78 @@ def test_a_worker_is_silent_when_its_beat_has_not_changed_for_too_long_by_ones_o
     assert silence.listen({"a": 7, "b": 2}) == {"a"}
     assert silence.listen({"a": 8, "b": 2}) == set(), "it was only late"
     assert silence.listen({}) == set()
+
+
+def a_worker(tmp_path: Path) -> Worker:
+    return Worker(Config(f"sqlite:///{tmp_path}/queue/jobs.sqlite", tmp_path, tmp_path / "models", "w"))
+
+
+def test_a_worker_whose_database_has_no_place_yet_waits_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker, "AGAIN_SECONDS", 0.05)
+    (tmp_path / "queue").write_text("a file where the folder shall be")
+    begun = a_worker(tmp_path)
+
+    def make_room() -> None:
+        while not caplog.records:
+            time.sleep(0.01)
+        (tmp_path / "queue").unlink()
+
+    caplog.set_level(logging.WARNING, "ganserve.worker")
+    room = threading.Thread(target=make_room)
+    room.start()
+    begun._patiently(begun.site.database.prepare)
+    room.join()
+    begun.beat()
+    assert begun.site.database.workers() == ["w"]
+    assert "the queue's database does not answer, trying again" in caplog.text
+    begun.site.database.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        sa.exc.OperationalError("select", {}, Exception("refused")),
+        sa.exc.InternalError("select", {}, Exception("recovering")),
+        sa.exc.ProgrammingError("select", {}, Exception("no such schema yet")),
+        sa.exc.TimeoutError("no connection"),
+        ConnectionResetError("reset"),
+    ],
+)
+def test_whichever_way_a_database_says_that_it_is_not_up_a_worker_asks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(worker, "AGAIN_SECONDS", 0.0)
+    answers = iter([error, error, None])
+
+    def action() -> None:
+        if (found := next(answers)) is not None:
+            raise found
+
+    a_worker(tmp_path)._patiently(action)
+    assert next(answers, "none is left") == "none is left"
+
+
+def test_a_mistake_of_our_own_is_no_database_that_is_away(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        a_worker(tmp_path)._patiently(lambda: 1 / 0)
+
+
+def test_a_worker_that_is_told_to_end_while_it_waits_ends(tmp_path: Path) -> None:
+    begun = a_worker(tmp_path)
+
+    def away() -> None:
+        begun.stopping.set()
+        raise sa.exc.OperationalError("select", {}, Exception("refused"))
+
+    with pytest.raises(SystemExit) as ended:
+        begun._patiently(away)
+    assert ended.value.code == 0
+
+
+def test_a_database_of_another_kind_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--jobs-db", "mysql://host/jobs"])
+    assert ended.value.code == 2
+    assert "mysql is not supported; expected sqlite or postgresql" in capsys.readouterr().err.splitlines()[-1]

@@ -30,6 +30,9 @@ PROGRESS_SECONDS = 1.0
 # The longest line that a child may write.
 LINE_BYTES = 2**20
 LAST_WORDS = 20
+# libgomp's threads spin where they wait for each other, by default, and so take cores from those they wait for on a
+# machine that serves as well. It reads this once, when torch is loaded.
+AT_BARRIERS = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 @dataclass
@@ -96,7 +99,7 @@ class Children:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "GANSERVE_DATA": str(self.data)},
+            env={**AT_BARRIERS, **os.environ, "GANSERVE_DATA": str(self.data)},
             start_new_session=True,
             limit=LINE_BYTES,
         )

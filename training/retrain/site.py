@@ -46,6 +46,7 @@ class Config:
     no_progress_seconds: float = 600.0
     dead_after_seconds: float = WORKER_SILENT_SECONDS
     max_deaths: int = MAX_DEATHS
+    local_datasets: bool = False
     train: tuple[str, ...] = (sys.executable, "-m", "training.train")
     task: tuple[str, ...] = (sys.executable, "-m", "training.retrain.tasks")
 
@@ -76,9 +77,21 @@ class Site:
         return self.config.data / "weights" / f"{card.sha256}.safetensors"
 
     def dataset(self, spec: dict[str, Any]) -> str:
-        """The data set of a job as its children are told it: an upload's folder, or the name."""
-        upload = self.config.data / "datasets" / spec["dataset"]
-        return str(upload) if upload.is_dir() else str(spec["dataset"])
+        """The data set of a job as its children are told it: an upload's folder, or the name.
+
+        Raises:
+            JobFailed: children would read the name as a path on this machine, which is not allowed here.
+        """
+        name = str(spec["dataset"])
+        upload = self.config.data / "datasets" / name
+        if upload.is_dir():
+            return str(upload)
+        if not self.config.local_datasets and name != "digits" and Path(name).exists():
+            raise JobFailed(
+                f"dataset: {name!r} is on the worker's own disk, which no job may read: upload it "
+                "(PUT /datasets/NAME), or set GANSERVE_LOCAL_DATASETS=true for the worker"
+            )
+        return name
 
     def deaths(self, job_id: str) -> tuple[str, int]:
         """Note that an attempt of the job begins.

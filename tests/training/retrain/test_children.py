@@ -55,6 +55,16 @@ def test_a_child_that_fails_is_believed_and_one_that_says_nothing_is_quoted(
     assert (quoted.code, quoted.reason) == (1, "the disk is full")
 
 
+def test_a_childs_threads_sleep_where_they_wait_unless_someone_says_otherwise(
+    tmp_path: Path, told: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = """print(json.dumps({"event": "result", "policy": os.environ["OMP_WAIT_POLICY"]}))"""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert run(tmp_path, script).result == {"policy": "PASSIVE"}
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert run(tmp_path, script).result == {"policy": "ACTIVE"}
+
+
 def test_a_child_that_says_the_same_for_too_long_is_killed(tmp_path: Path, told: list[dict[str, Any]]) -> None:
     begun = time.monotonic()
     ended = run(

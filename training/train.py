@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=_positive, help="CPU threads of this process")
     add("--log-steps", type=_positive, default=100, help="steps between log lines")
     add("--snapshots", type=_positive, help="snapshots in a whole run; 20 by default, fewer in a short run")
-    add("--checkpoint-steps", type=_positive, help="steps between checkpoints; every minute by default")
+    add("--checkpoint-steps", type=_positive, help="steps between checkpoints; by time and share by default")
     add("--events", action="store_true", help="JSON lines on stdout instead of a progress bar")
     add("--die-with-parent", action="store_true", help="end when the parent process ends (Linux)")
     return parser

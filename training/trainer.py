@@ -177,6 +177,7 @@ def train(
 
     files.status("running")
     clock = Clock(loop.images_seen)
+    schedule = checkpoint.Schedule(loop.step, loop.total_steps, intervals.checkpoint_seconds)
     snapshot_every = intervals.snapshot_steps(loop.total_steps, loop.recipe.batch * loop.recipe.d_steps)
     try:
         while loop.step < loop.total_steps:
@@ -188,10 +189,10 @@ def train(
             if loop.step % snapshot_every == 0 or loop.step == loop.total_steps:
                 files.snapshot(score)
             by_steps = intervals.checkpoint_steps and loop.step % intervals.checkpoint_steps == 0
-            by_time = intervals.checkpoint_steps is None and clock.since_checkpoint > intervals.checkpoint_seconds
+            by_time = intervals.checkpoint_steps is None and schedule.due(loop.step)
             if by_steps or _agreed(accelerator, by_time):
                 files.checkpoint()
-                clock.checkpointed()
+                schedule.saved(loop.step)
             if _agreed(accelerator, should_stop()):
                 files.checkpoint()
                 files.status("stopped")
@@ -642,7 +643,7 @@ class Clock:
     """Rates and times of this process's part of a run."""
 
     def __init__(self, images: int) -> None:
-        self.started = self.marked = self.saved = time.monotonic()
+        self.started = self.marked = time.monotonic()
         self.first = self.last = images
 
     def rate(self, images: int) -> float:
@@ -655,13 +656,6 @@ class Clock:
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.started
-
-    @property
-    def since_checkpoint(self) -> float:
-        return time.monotonic() - self.saved
-
-    def checkpointed(self) -> None:
-        self.saved = time.monotonic()
 
 
 class RunFiles:

@@ -256,6 +256,17 @@ def test_two_processes_train_one_network_together(tmp_path: Path) -> None:
     assert not torch.equal(state["rng"][0], state["rng"][1])
 
 
+def test_a_run_saves_checkpoints_by_its_own_schedule(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "MOMENT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "SOON_SECONDS", 600.0)
+    monkeypatch.setattr(checkpoint, "SHARE", 1 / 4)
+    told: list[trainer.Event] = []
+    trainer.train(small("gan", digits), digits, tmp_path / "run", report=told.append)
+    assert [event["step"] for event in told if event["event"] == "checkpoint"] == [5, 10, 15, 20, 20]
+
+
 @pytest.mark.usefixtures("drawn")
 def test_a_stop_saves_a_checkpoint_and_a_resume_finishes(digits: Dataset, tmp_path: Path) -> None:
     config, run = small("gan", digits), tmp_path / "run"

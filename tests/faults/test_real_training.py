@@ -67,9 +67,14 @@ def test_a_job_whose_worker_is_killed_five_times_within_seconds_of_training_is_n
     request = JobRequest(model="m", recipe="cgan", dataset="digits", images=10**8, seed=3, overrides={"width": 0.25})
     job, _ = site.store.submit(request)
     reached = 0
+
+    def further() -> Any:
+        told = (site.store.get(job.id).progress or {}).get("images", 0)
+        return told if told > reached else None
+
     for _ in range(5):
         worker = site.worker("w1", "real_worker.py")
-        at = site.until(lambda: (p := site.store.get(job.id).progress) and p.get("images", 0) > reached and p["images"])
+        at = site.until(further)
         time.sleep(3.0)
         worker.kill()
         worker.wait()
@@ -77,6 +82,6 @@ def test_a_job_whose_worker_is_killed_five_times_within_seconds_of_training_is_n
         assert saved * 64 > reached, f"it was killed at {at} images and had saved nothing since {reached}"
         reached = saved * 64
     site.worker("w1", "real_worker.py")
-    site.until(lambda: site.store.get(job.id).progress.get("images", 0) > reached)
+    site.until(further)
     assert site.store.get(job.id).attempts == 6
     site.store.cancel(job.id)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import json
 import os
 import re
 import signal
@@ -29,6 +30,7 @@ from ganserve import events
 from ganserve.events import BAD_INPUT, FAILED, FINISHED, STOPPED
 from training import recipes, trainer
 from training.data import DataError, load
+from training.relabel import in_order
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         dataset = load(options.dataset, size=size, channels=options.channels, labelled=settings.conditional)
         if size is None and (fitting := recipes.size_for(dataset.size)) != dataset.size:
             dataset = load(options.dataset, size=fitting, channels=options.channels, labelled=settings.conditional)
+        if options.classes:
+            dataset = in_order(dataset, json.loads(options.classes))
         config = trainer.configure(
             options.recipe,
             dataset,
@@ -95,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--run", type=Path, help="the run's folder; runs/<dataset>-<recipe> by default")
     add("--resume", action="store_true", help="go on from the run's latest checkpoint")
     add("--init", help="weights (.safetensors) of a generator to begin from")
+    add("--classes", help="JSON list of the data set's class names, in the order that labels shall have")
     add(
         "--set",
         action="append",

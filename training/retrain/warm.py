@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,25 @@ from training.retrain.site import JobFailed, Site
 INSTEAD = 'ask for init "scratch"'
 
 
-async def init_weights(site: Site, job_id: str, spec: dict[str, Any]) -> Path:
-    """The weights that the job begins from: the live version's as it was when the job first asked.
+async def init_weights(site: Site, job_id: str, spec: dict[str, Any]) -> tuple[Path, list[str]]:
+    """The weights that the job begins from and the order of their classes: the live version's as it was when the job
+    first asked. No classes: they have none, or a version before this one began the job.
 
     Raises:
         JobFailed: nothing is live, or it is of another recipe or cannot be rebuilt.
     """
     chosen = site.folder(job_id) / "init.safetensors"
-    if chosen.exists():
-        return chosen
-    card = live_card(site.repository, spec["model"], spec["recipe"])
-    kept = site.weights(card)
-    if not kept.exists():
-        # Trained on another machine: the weights are in the published graph.
-        arguments = {"models": str(site.repository.root), "model": card.name, "version": card.version}
-        await site.task(job_id, "recover", {**arguments, "weights": str(kept)}, shown="train")
-    await asyncio.to_thread(files.copy, kept, chosen)
-    return chosen
+    classes = chosen.with_suffix(".json")
+    if not chosen.exists():
+        card = live_card(site.repository, spec["model"], spec["recipe"])
+        kept = site.weights(card)
+        if not kept.exists():
+            # Trained on another machine: the weights are in the published graph.
+            arguments = {"models": str(site.repository.root), "model": card.name, "version": card.version}
+            await site.task(job_id, "recover", {**arguments, "weights": str(kept)}, shown="train")
+        await asyncio.to_thread(files.replace, classes, json.dumps(card.classes).encode())
+        await asyncio.to_thread(files.copy, kept, chosen)
+    return chosen, json.loads(classes.read_text(encoding="utf-8")) if classes.exists() else []
 
 
 def live_card(repository: Repository, model: str, recipe: str) -> ModelCard:

@@ -10,6 +10,7 @@ way: new work goes inside the steps, and another sequence is a new workflow besi
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,9 @@ async def train(job_id: str, spec: dict[str, Any]) -> dict[str, Any]:
     run = await asyncio.to_thread(begin_attempt, site.folder(job_id))
     command = train_command(site, spec, run)
     if spec["init"] == "live":
-        command += ["--init", str(await init_weights(site, job_id, spec))]
+        weights, classes = await init_weights(site, job_id, spec)
+        command += ["--init", str(weights)]
+        command += ["--classes", json.dumps(classes)] if classes else []
     tries = 0
     while True:
         before = newest_checkpoint(run)

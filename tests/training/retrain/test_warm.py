@@ -11,7 +11,7 @@ from training.retrain.warm import init_weights
 
 
 def _site(tmp_path: Path, recipe: str = "cgan", live: int | None = 1) -> Site:
-    card = SimpleNamespace(name="m", version=1, recipe=recipe, sha256="ab" * 32)
+    card = SimpleNamespace(name="m", version=1, recipe=recipe, sha256="ab" * 32, classes=["b", "a"])
     site = Site(Config(f"sqlite:///{tmp_path}/jobs.sqlite", tmp_path, tmp_path / "models", "w"))
     live_models = SimpleNamespace(live=lambda name: live, card=lambda name, version: card)
     site.repository = live_models  # type: ignore[assignment]
@@ -26,7 +26,16 @@ def test_a_warm_start_begins_from_the_version_that_was_live_when_the_job_first_a
     first = asyncio.run(init_weights(site, "job", spec))
     kept.write_bytes(b"another version's")
     assert asyncio.run(init_weights(site, "job", spec)) == first
-    assert first.read_bytes() == b"first"
+    weights, classes = first
+    assert (weights.read_bytes(), classes) == (b"first", ["b", "a"])
+
+
+def test_a_warm_start_that_a_version_before_began_has_weights_alone(tmp_path: Path) -> None:
+    site = _site(tmp_path)
+    (tmp_path / "runs" / "job").mkdir(parents=True)
+    (tmp_path / "runs" / "job" / "init.safetensors").write_bytes(b"first")
+    weights, classes = asyncio.run(init_weights(site, "job", {"model": "m", "recipe": "cgan"}))
+    assert (weights.read_bytes(), classes) == (b"first", [])
 
 
 @pytest.mark.parametrize(

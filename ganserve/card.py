@@ -11,11 +11,13 @@ RepositoryError
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, Field
 
 MAX_BATCH_SIZE = 64
+NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
 class RepositoryError(RuntimeError):

@@ -31,6 +31,7 @@ from pydantic import ValidationError
 
 from ganserve import signature
 from ganserve.card import (
+    NAME,
     LivePointer,
     ModelCard,
     ModelCorrupt,
@@ -43,7 +44,6 @@ from ganserve.card import (
 from ganserve.latents import RECIPES as LATENT_RECIPES
 from ganserve.store import FolderStore, Missing, Unreadable
 
-NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 VERSION = re.compile(r"[1-9][0-9]*")
 HIGHEST = ".highest"
 MEASURES = "measures.jsonl"

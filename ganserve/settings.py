@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     worker_id: str | None = Field(
         None, description="unique and stable name of a training worker; unset: host name"
     )
+    local_datasets: bool = Field(
+        False, description="a job may name a folder of the worker's own disk, as owner/name below where it was started"
+    )
     max_images: int = Field(1024, ge=1, le=65536, description="images a request may ask for")
     max_dataset_images: int = Field(
         1_000_000, ge=1, le=10**9, description="images of one answer of /datasets/synthetic"

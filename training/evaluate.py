@@ -32,9 +32,10 @@ from ganserve import files
 from ganserve.card import RepositoryError
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
-from training.data import DataError, Dataset, splits
+from training.data import DataError, Dataset, fingerprint, splits
 from training.export import open_session, run_session
 from training.measure import cas, guard, judge, metrics
+from training.relabel import order
 
 # Seeds of evaluation images begin here, away from those of samples and examples.
 FIRST_SEED = 1 << 40
@@ -61,10 +62,17 @@ class Generated:
         inputs = {i.name: i.shape for i in self.session.get_inputs()}
         self.z = int(inputs["latent"][1])
         self.conditional = "label" in inputs
+        # The label that the graph is asked for in the place of each label of the data set.
+        self.asked = torch.arange(len(self.classes))
         _, height, width, channels = self.session.get_outputs()[0].shape
         self.size, self.channels = int(height), int(channels)
         if height != width:
             raise DataError(f"images of {height} x {width} cannot be compared: expected square ones")
+
+    def speak(self, classes: Sequence[str]) -> None:
+        """Take labels as indices into ``classes`` from here on. Raises DataError where the names are others."""
+        if self.conditional:
+            self.asked = order(self.classes, classes, ("the model", "the data set"))
 
     def images(self, n: int, first: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """``n`` images uint8 [n, c, h, w] of consecutive seeds, and the labels asked for, int64 [n]: those given, or
@@ -73,8 +81,9 @@ class Generated:
         label = None
         if self.conditional:
             label = (np.arange(n) % len(self.classes) if labels is None else labels.numpy()).astype(np.int64)[:, None]
+        asked = None if label is None else self.asked.numpy()[label]
         parts = [
-            run_session(self.session, noise[i : i + 64], None if label is None else label[i : i + 64])
+            run_session(self.session, noise[i : i + 64], None if asked is None else asked[i : i + 64])
             for i in range(0, n, 64)
         ]
         images = torch.from_numpy(np.concatenate(parts)).permute(0, 3, 1, 2).contiguous()
@@ -129,7 +138,7 @@ class Yardstick:
 
     @property
     def _parts(self) -> tuple[str, str, str]:
-        return (self.referee.digest, judge.fingerprint(self.train), judge.fingerprint(self.test))
+        return (self.referee.digest, fingerprint(self.train), fingerprint(self.test))
 
 
 def evaluate_onnx(
@@ -152,8 +161,7 @@ def evaluate_onnx(
     generated = Generated(onnx)
     yardstick = Yardstick(dataset_name, generated.size, generated.channels, images)
     train = yardstick.train
-    if generated.conditional and generated.classes != train.classes:
-        raise DataError(f"the model's classes {generated.classes} are not the data set's {train.classes}")
+    generated.speak(train.classes)
     first = FIRST_SEED + seed * 10_000_000
     result, left_out = yardstick.measure(*generated.images(yardstick.count, first, yardstick.drawn.labels))
     floor = yardstick.floor()

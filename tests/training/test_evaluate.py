@@ -14,7 +14,7 @@ from ganserve.repository import Repository
 from tests.onnx_models import tiny_generator
 from tests.training.conftest import silent, small
 from training import evaluate, export, trainer
-from training.data import DataError, Dataset, load, split_held_out
+from training.data import DataError, Dataset, fingerprint, load, split_held_out
 from training.measure import cas, judge, metrics
 from training.run import Intervals
 
@@ -34,7 +34,7 @@ def cache(
     """A data folder where that judge is kept as if it had been trained on demand."""
     folder = tmp_path_factory.mktemp("data")
     rest, _ = split_held_out(digits)
-    judge.write(folder / "judges" / f"{judge.fingerprint(rest)}.safetensors", learned[0], rest, {})
+    judge.write(folder / "judges" / f"{fingerprint(rest)}.safetensors", learned[0], rest, {})
     return folder
 
 
@@ -134,8 +134,24 @@ def test_cas_learns_from_as_many_generated_images_as_were_asked_for(monkeypatch:
     assert (found["cas"], found["cas_images"], found["cas_real"]) == (0.6, 90, 0.5)
 
 
+def test_a_model_whose_classes_stand_in_another_order_is_asked_for_them_by_name() -> None:
+    turned = onnx.load_from_string(exported(classes=10))
+    names = [str(i) for i in reversed(range(10))]
+    del turned.metadata_props[:]
+    onnx.helper.set_model_props(turned, {"latent_recipe": "philox-normal/v1", "classes": json.dumps(names)})
+    plain, mapped = evaluate.Generated(exported(classes=10)), evaluate.Generated(turned.SerializeToString())
+    mapped.speak([str(i) for i in range(10)])
+    labels = torch.arange(10)
+    expected, _ = plain.images(10, 5, 9 - labels)
+    images, told = mapped.images(10, 5, labels)
+    assert torch.equal(images, expected)
+    assert not torch.equal(images, plain.images(10, 5, labels)[0])
+    assert told is not None
+    assert torch.equal(told, labels), "the labels are the data set's"
+
+
 def test_a_model_of_other_classes_than_the_data_is_refused() -> None:
-    with pytest.raises(DataError, match="are not the data set's"):
+    with pytest.raises(DataError, match=r"classes of the model are not those of the data set .*the data set alone: 3"):
         evaluate.evaluate_onnx(exported(classes=3), "digits", images=80)
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from training.gate import RULES, compare
+from training.retrain.gate import RULES, compare
 
 LIVE = {"judge": "j1", "dataset": "digits", "split": "test", "images": 1000, "frechet": 10.0, "coverage": 0.9}
 

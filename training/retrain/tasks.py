@@ -1,11 +1,10 @@
 """The parts of a retraining job that need torch besides training, each in a process that can be killed.
 
-    python -m training.job_tasks export '{"run": "...", "repository": "...", "model": "...", "job_id": "..."}'
-    python -m training.job_tasks evaluate '{"onnx": "...", "dataset": "..."}'
-    python -m training.job_tasks recover '{"models": "...", "model": "...", "version": 1, "weights": "..."}'
+    python -m training.retrain.tasks export '{"run": "...", "repository": "...", "model": "...", "job_id": "..."}'
+    python -m training.retrain.tasks evaluate '{"onnx": "...", "dataset": "..."}'
+    python -m training.retrain.tasks recover '{"models": "...", "model": "...", "version": 1, "weights": "..."}'
 
-The last line on stdout is ``{"event": "result", ...}``. Exit status: 0 done; 2 it can never work, with the
-reason in ``{"event": "failed", "reason": ...}``; anything else may be tried again.
+The last line on stdout is the event ``result``, or ``failed`` with the reason (:mod:`ganserve.events`).
 """
 
 from __future__ import annotations
@@ -16,7 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.train import BAD_INPUT, FINISHED, die_with_parent
+from ganserve import events
+from ganserve.events import BAD_INPUT, FINISHED
+from training.train import die_with_parent
 
 IMAGES = 2000
 
@@ -39,7 +40,7 @@ def evaluate(onnx: str, dataset: str) -> dict[str, Any]:
 def recover(models: str, model: str, version: int, weights: str) -> dict[str, Any]:
     """Write the weights of a published version as a file that a training can begin from."""
     from ganserve.repository import Repository
-    from training.recover import recover as recover_weights
+    from training.retrain.recover import recover as recover_weights
 
     repository = Repository(Path(models))
     card = repository.verify(model, version)
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one task."""
     from training.data import DataError
     from training.export import ExportError
-    from training.recover import RecoverError
+    from training.retrain.recover import RecoverError
 
     name, arguments = argv or sys.argv[1:]
     die_with_parent()
@@ -59,9 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result = tasks[name](**json.loads(arguments))
     except (ExportError, DataError, RecoverError) as error:
-        print(json.dumps({"event": "failed", "reason": str(error)}), flush=True)
+        events.write({"event": "failed", "reason": str(error)})
         return BAD_INPUT
-    print(json.dumps({**result, "event": "result"}), flush=True)
+    events.write({**result, "event": "result"})
     return FINISHED
 
 

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from tests.service.http.test_reference import Curl, service
+from tests.service.http.test_openapi import Curl, service
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 # The README shows a whole training set, of which a part shows as much here.

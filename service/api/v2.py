@@ -22,12 +22,12 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from numpy.typing import NDArray
 
 from ganserve.card import ModelCard, ModelCorrupt, ModelNotFound, RepositoryError
-from ganserve.settings import Settings
-from service.api import Phase, check_ready
-from service.http.auth import require_admin, require_user
+from service.api import v2_calls
 from service.http.errors import BadRequest, BodyTooLarge, Unavailable, UnsupportedMedia
-from service.inference.batching import Batcher, Rows
+from service.http.openapi import carry
+from service.inference.batching import Rows
 from service.inference.catalogue import Catalogue
+from service.state import Phase, check_ready, of, require_admin, require_user
 
 router = APIRouter(prefix="/v2", tags=["v2"])
 
@@ -82,8 +82,7 @@ _INFERRED: dict[int | str, dict[str, Any]] = {
 
 
 def _catalogue(request: Request) -> Catalogue:
-    catalogue: Catalogue = request.app.state.catalogue
-    return catalogue
+    return of(request).catalogue
 
 
 @router.get("", summary="What this server is", dependencies=_user)
@@ -102,8 +101,8 @@ async def live() -> dict[str, bool]:
 async def ready(request: Request) -> dict[str, bool]:
     """200, or the 400 that Triton answers."""
     catalogue = _catalogue(request)
-    if request.app.state.phase is not Phase.READY:
-        raise BadRequest(f"the service is {request.app.state.phase.value}")
+    if of(request).phase is not Phase.READY:
+        raise BadRequest(f"the service is {of(request).phase.value}")
     if not catalogue.servable:
         raise BadRequest("no model can be served")
     if (reason := await catalogue.unreachable()) is not None:
@@ -135,8 +134,8 @@ async def version_ready(request: Request, name: str, version: Version) -> dict[s
 
 
 async def _model_ready(request: Request, name: str, version: int | None) -> dict[str, Any]:
-    if request.app.state.phase is not Phase.READY:
-        raise BadRequest(f"the service is {request.app.state.phase.value}")
+    if of(request).phase is not Phase.READY:
+        raise BadRequest(f"the service is {of(request).phase.value}")
     try:
         await _catalogue(request).engine(name, version)
     except ModelCorrupt as error:
@@ -158,7 +157,7 @@ async def version_config(request: Request, name: str, version: Version) -> dict[
 
 async def _config(request: Request, name: str, version: int | None) -> dict[str, Any]:
     card = await _catalogue(request).card(name, version)
-    settings: Settings = request.app.state.settings
+    settings = of(request).settings
     return {
         "name": card.name,
         "platform": "onnxruntime_onnx",
@@ -191,7 +190,7 @@ async def version_statistics(request: Request, name: str, version: Version) -> d
 
 
 def _statistics(request: Request, keys: Iterable[tuple[str, int]]) -> dict[str, Any]:
-    batcher: Batcher = request.app.state.batcher
+    batcher = of(request).batcher
     return {"model_stats": [batcher.statistics.document(name, version) for name, version in keys]}
 
 
@@ -269,7 +268,7 @@ async def unload(request: Request, name: str) -> Response:
     """Free its memory and serve it no more, on any address, until it is loaded again; requests under way finish."""
     check_ready(request)
     _parameters(_object(await request.body() or b"{}"), "the request")
-    settings: Settings = request.app.state.settings
+    settings = of(request).settings
     if settings.workers > 1:
         raise Unavailable(
             f"one of {settings.workers} processes would unload {name!r} and the others still serve it: run one "
@@ -369,9 +368,8 @@ async def version_infer(request: Request, name: str, version: Version) -> Respon
 
 async def _infer(request: Request, name: str, version: int | None) -> Response:
     check_ready(request)
-    state = request.app.state
-    settings: Settings = state.settings
-    batcher: Batcher = state.batcher
+    state = of(request)
+    settings, batcher = state.settings, state.batcher
     card = await _catalogue(request).card(name, version)
     body = await request.body()
     header, encoding = request.headers.get(HEADER_LENGTH), request.headers.get("content-encoding")
@@ -645,3 +643,6 @@ def _object(content: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise BadRequest("failed to parse the request JSON: it must be an object")
     return document
+
+
+carry(router, v2_calls.CALLS)

@@ -52,8 +52,8 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
     app.state = state  # type: ignore[assignment]
     errors.install(app)
     include_routers(app)
-    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
-    return Front(app, state, generate.HOT)
+    app.openapi = lambda: openapi.document(app, prefix=settings.root_path)  # type: ignore[method-assign]
+    return Front(app, state, generate.HOT, prefix=settings.root_path)
 
 
 def _state(settings: Settings, open_engine: Opener | None) -> State:

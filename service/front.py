@@ -51,7 +51,7 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer from memory, or pass on."""
         if scope["type"] == "http":
-            if self.prefix and scope["path"].startswith(self.prefix):
+            if self.prefix:
                 scope = self._inside(scope)
             if self.remembered is not None and scope["method"] == "GET":
                 began = time.perf_counter()
@@ -64,11 +64,11 @@ class Front:
         await self._watched(scope, receive, send)
 
     def _inside(self, scope: Scope) -> Scope:
-        """The request without the prefix, which ``root_path`` keeps for those who write addresses."""
-        path = scope["path"].removeprefix(self.prefix)
-        if not path.startswith("/"):
-            # Another name that begins alike, or the prefix itself, which means the page.
-            return scope if path else {**scope, "path": "/", "root_path": self.prefix}
+        """The request without the prefix, which ``root_path`` keeps for what writes addresses, such as /docs."""
+        path = scope["path"]
+        # Not of another name that begins alike.
+        if f"{path}/".startswith(f"{self.prefix}/"):
+            path = path.removeprefix(self.prefix) or "/"
         return {**scope, "path": path, "root_path": self.prefix}
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:

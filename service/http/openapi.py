@@ -148,11 +148,19 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
             yield method.upper(), path, operation
 
 
-def document(app: FastAPI) -> dict[str, Any]:
-    """The document of an application, made once; each operation with its statuses, roles, samples and answers."""
+def document(app: FastAPI, *, prefix: str = "") -> dict[str, Any]:
+    """The document of an application, made once; each operation with its statuses, roles, samples and answers.
+
+    A ``prefix`` under which a proxy offers the service is its first server, beside the service itself.
+    """
     if app.openapi_schema is None:
         made = get_openapi(
-            title=app.title, version=app.version, summary=app.summary, routes=app.routes, tags=app.openapi_tags
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            routes=app.routes,
+            tags=app.openapi_tags,
+            servers=[{"url": prefix.rstrip("/")}, {"url": "/"}] if prefix else None,
         )
         app.openapi_schema = _complete(made)
     return app.openapi_schema

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ganserve.card import LivePointer, ModelCard, ModelCorrupt, ModelNotFound, RepositoryError, VersionNotFound
 from ganserve.repository import Repository
+from ganserve.settings import PREFERRED
 from service.inference.engine import Device, Engine, OnnxEngine, providers
 from service.inference.watch import Watcher
 from service.observe import metrics
@@ -22,7 +23,6 @@ from service.observe import metrics
 if TYPE_CHECKING:
     from service.inference.remote import Upstream
 
-PREFERRED = "mnist-projgan"
 REPOSITORY = "(repository)"
 
 log = logging.getLogger(__name__)

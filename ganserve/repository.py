@@ -7,22 +7,18 @@ The layout is NVIDIA Triton's, so that ``tritonserver --model-repository=models`
     models/<name>/<version>/model.onnx      immutable
     models/<name>/<version>/card.json
     models/<name>/<version>/samples.png
+    models/<name>/<version>/measures.jsonl  measurements, one a line; no part of what the version promises
     models/<name>/.highest                  the highest version ever given, so that none is given again
     models/<name>/.lock                     held by whoever writes
 
+A version never changes once it is there; only measurements are added beside it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
+import json
 import re
-import shutil
-import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +27,7 @@ import numpy as np
 import onnxruntime
 from pydantic import ValidationError
 
-from ganserve import files, signature
+from ganserve import signature
 from ganserve.card import (
     LivePointer,
     ModelCard,
@@ -43,41 +39,35 @@ from ganserve.card import (
     to_json,
 )
 from ganserve.latents import RECIPES as LATENT_RECIPES
+from ganserve.store import FolderStore, Missing, Unreadable
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 VERSION = re.compile(r"[1-9][0-9]*")
-STALE_STAGING_SECONDS = 3600.0
 HIGHEST = ".highest"
-
+MEASURES = "measures.jsonl"
 
 
 class Repository:
-    """The folder of models. Every method reads the disk anew: several processes share it."""
+    """The models. Every method reads the store anew: several processes share it."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
+        self.store = FolderStore(self.root)
 
     def names(self) -> list[str]:
         """Models that have a version, sorted."""
-        if not self.root.is_dir():
-            return []
-        return sorted(
-            p.name
-            for p in self.root.iterdir()
-            if NAME.fullmatch(p.name) and p.is_dir() and not p.is_symlink() and self._versions(p)
-        )
+        return [name for name in self.store.folders() if NAME.fullmatch(name) and self._versions(name)]
 
     def versions(self, name: str) -> list[int]:
         """Versions of a model, ascending. Raises ModelNotFound."""
-        return self._versions(self._folder(name))
+        self._known(name)
+        return self._versions(name)
 
     def card(self, name: str, version: int) -> ModelCard:
         """The card as it is written. Raises ModelNotFound, VersionNotFound, ModelCorrupt."""
-        path = self._file(name, version, "card.json")
+        content = self._part(name, version, "card.json")
         try:
-            card = ModelCard.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise ModelCorrupt(f"{name} version {version}: card.json cannot be read ({error.strerror})") from error
+            card = ModelCard.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the file"
@@ -98,16 +88,7 @@ class Repository:
 
     def live_pointer(self, name: str) -> LivePointer | None:
         """The live version with its predecessor, None before the first promotion. Raises ModelCorrupt."""
-        path = self._folder(name) / "live.json"
-        try:
-            return LivePointer.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValidationError) as error:
-            told = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
-            raise ModelCorrupt(
-                f"{name}: live.json cannot be read ({told}); restore it, or remove it and promote a version"
-            ) from error
+        return self._pointer(name)[0]
 
     def live(self, name: str) -> int | None:
         """The live version, None before the first promotion."""
@@ -121,10 +102,7 @@ class Repository:
     def read(self, name: str, version: int) -> tuple[ModelCard, bytes]:
         """The card and the very bytes that were checked against it. Raises as :meth:`verify`."""
         card = self.card(name, version)
-        try:
-            content = self.model_path(name, version).read_bytes()
-        except OSError as error:
-            raise ModelCorrupt(f"{name} version {version}: model.onnx cannot be read ({error.strerror})") from error
+        content = self._part(name, version, "model.onnx")
         digest = hashlib.sha256(content).hexdigest()
         if digest != card.sha256:
             raise ModelCorrupt(
@@ -142,60 +120,74 @@ class Repository:
         Raises:
             PublishRefused: the graph does not load, or does not give what the card says.
         """
-        folder = self.root / card.name
-        folder.mkdir(parents=True, exist_ok=True)
-        files.sync_folder(self.root)
         digest = hashlib.sha256(onnx).hexdigest()
         card = card.model_copy(update={"sha256": digest, "file_bytes": len(onnx), "job_id": job_id or card.job_id})
-        with self._locked(folder):
-            self._sweep(folder)
+        self.store.path(card.name).mkdir(parents=True, exist_ok=True)
+        with self.store.exclusive(card.name):
+            self.store.sweep(card.name)
             if job_id is not None and (found := self._of_job(card.name, job_id)) is not None:
                 return found
-            version = max(self._taken(folder), default=0) + 1
-            card = card.model_copy(update={"version": version})
-            staging = folder / f".staging-{uuid.uuid4().hex}"
-            try:
-                staging.mkdir()
-                files.write(staging / "model.onnx", onnx)
-                files.write(staging / "card.json", to_json(card))
-                files.write(staging / "samples.png", samples_png)
-                files.sync_folder(staging)
-                _check(card, (staging / "model.onnx").read_bytes())
-                os.rename(staging, folder / str(version))
-                files.sync_folder(folder)
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
-            # After the rename: until it is written, the folder itself holds the number.
-            files.replace(folder / HIGHEST, f"{version}\n".encode())
-            if not (folder / "config.pbtxt").exists():
-                files.replace(folder / "config.pbtxt", config_pbtxt(card, version).encode())
+            _check(card, onnx)
+            version = max(self._taken(card.name), default=0)
+            created = False
+            while not created:
+                version += 1
+                card = card.model_copy(update={"version": version})
+                parts = {"model.onnx": onnx, "samples.png": samples_png, "card.json": to_json(card)}
+                created = self.store.create(f"{card.name}/{version}", parts)
+            # After the version stands: until it is written, the version itself holds the number.
+            self._put(f"{card.name}/{HIGHEST}", f"{version}\n".encode())
+            if "config.pbtxt" not in self.store.names(card.name):
+                self._put(f"{card.name}/config.pbtxt", config_pbtxt(card, version).encode())
         return version
 
-    def update_metrics(self, name: str, version: int, metrics: dict[str, Any]) -> ModelCard:
-        """Merge measured scores into a card; the model itself never changes."""
-        with self._locked(self._folder(name)):
-            card = self.card(name, version)
-            card = card.model_copy(update={"metrics": {**card.metrics, **metrics}})
-            files.replace(self._version(name, version) / "card.json", to_json(card))
-        return card
+    def record(self, name: str, version: int, measure: dict[str, Any]) -> None:
+        """Add a measurement beside a version, which itself never changes. Raises as :meth:`card`."""
+        self.card(name, version)
+        line = json.dumps(measure, ensure_ascii=False).encode()
+        self.store.append(f"{name}/{version}/{MEASURES}", line)
+
+    def measures(self, name: str, version: int) -> list[dict[str, Any]]:
+        """The measurements that were added, oldest first; a line that a crash cut short is passed over."""
+        self._known(name, version)
+        try:
+            lines = self.store.read(f"{name}/{version}/{MEASURES}").splitlines()
+        except (Missing, Unreadable):
+            return []
+        found = []
+        for line in lines:
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+        return [measure for measure in found if isinstance(measure, dict)]
+
+    def scores(self, name: str, version: int) -> dict[str, Any]:
+        """How good a version is known to be: its last measurement, else the one that its card was published with."""
+        measures = self.measures(name, version)
+        return measures[-1] if measures else self.card(name, version).metrics
 
     def promote(self, name: str, version: int) -> LivePointer:
         """Make a sound version live. Raises VersionNotFound, ModelCorrupt; then nothing has changed."""
-        card = self.verify(name, version)
-        folder = self._folder(name)
-        with self._locked(folder):
-            before = self.live_pointer(name)
+        self.verify(name, version)
+        moved = False
+        while not moved:
+            before, content = self._pointer(name)
             if before is not None and before.version == version:
                 pointer = before
-            else:
-                pointer = LivePointer(
-                    version=version,
-                    previous=before.version if before else None,
-                    promoted_at=datetime.now(UTC),
-                )
-                files.replace(folder / "live.json", to_json(pointer))
-            files.replace(folder / "config.pbtxt", config_pbtxt(card, version).encode())
+                break
+            previous = before.version if before else None
+            pointer = LivePointer(version=version, previous=previous, promoted_at=datetime.now(UTC))
+            moved = self.store.replace(f"{name}/live.json", to_json(pointer), content)
+        self.mend(name)
         return pointer
+
+    def mend(self, name: str) -> None:
+        """Bring ``config.pbtxt`` in line with the live pointer, however many others move it meanwhile."""
+        live = None
+        while (now := self.live(name)) is not None and now != live:
+            live = now
+            self._put(f"{name}/config.pbtxt", config_pbtxt(self.card(name, live), live).encode())
 
     def rollback(self, name: str) -> LivePointer:
         """Make the previous version live again. Raises VersionNotFound if there is none."""
@@ -204,39 +196,65 @@ class Repository:
             raise VersionNotFound(f"{name} has no previous version to roll back to; promote one by its number")
         return self.promote(name, pointer.previous)
 
-    def _folder(self, name: str) -> Path:
-        folder = self.root / name
-        if not NAME.fullmatch(name) or folder.is_symlink() or not folder.is_dir():
+    def _known(self, name: str, version: int | None = None) -> None:
+        """Raises ModelNotFound, VersionNotFound."""
+        if not NAME.fullmatch(name) or name not in self.store.folders():
             raise ModelNotFound(f"no model {name!r}: there are {', '.join(self.names()) or 'none yet'}")
-        return folder
-
-    def _version(self, name: str, version: int) -> Path:
-        folder = self._folder(name)
-        path = folder / str(version)
-        if version < 1 or path.is_symlink() or not path.is_dir():
-            known = ", ".join(map(str, self._versions(folder))) or "none"
+        if version is not None and str(version) not in self.store.folders(name):
+            known = ", ".join(map(str, self._versions(name))) or "none"
             raise VersionNotFound(f"{name} has no version {version}: there are {known}")
-        return path
 
-    def _file(self, name: str, version: int, file: str) -> Path:
-        path = self._version(name, version) / file
+    def _versions(self, name: str) -> list[int]:
+        return sorted(int(folder) for folder in self.store.folders(name) if VERSION.fullmatch(folder))
+
+    def _part(self, name: str, version: int, part: str) -> bytes:
+        self._known(name, version)
+        try:
+            return self.store.read(f"{name}/{version}/{part}")
+        except (Missing, Unreadable) as error:
+            raise ModelCorrupt(f"{name} version {version}: {part} cannot be read ({error})") from error
+
+    def _file(self, name: str, version: int, part: str) -> Path:
+        self._known(name, version)
+        path = self.store.path(f"{name}/{version}/{part}")
         if path.is_symlink():
-            raise ModelCorrupt(f"{name} version {version}: {file} is a link; put the file itself in its place")
+            raise ModelCorrupt(f"{name} version {version}: {part} is a link; put the file itself in its place")
         return path
 
-    @staticmethod
-    def _versions(folder: Path) -> list[int]:
-        return sorted(
-            int(p.name) for p in folder.iterdir() if VERSION.fullmatch(p.name) and p.is_dir() and not p.is_symlink()
-        )
+    def _pointer(self, name: str) -> tuple[LivePointer | None, bytes | None]:
+        """The pointer, and the very bytes that it was read from."""
+        self._known(name)
+        try:
+            content = self.store.read(f"{name}/live.json")
+            return LivePointer.model_validate_json(content), content
+        except Missing:
+            return None, None
+        except (Unreadable, ValidationError) as error:
+            told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise ModelCorrupt(
+                f"{name}: live.json cannot be read ({told}); restore it, or remove it and promote a version"
+            ) from error
 
-    def _taken(self, folder: Path) -> list[int]:
+    def _put(self, key: str, content: bytes) -> None:
+        """Replace a key that is derived, whatever stands there."""
+        done = False
+        while not done:
+            try:
+                before: bytes | None = self.store.read(key)
+            except Missing:
+                before = None
+            done = before == content or self.store.replace(key, content, before)
+
+    def _taken(self, name: str) -> list[int]:
         """Numbers that may not be given again: whatever stands in their place, and those of removed versions."""
-        taken = [int(p.name) for p in folder.iterdir() if VERSION.fullmatch(p.name)]
-        highest = folder / HIGHEST
-        if highest.is_file() and VERSION.fullmatch(noted := highest.read_text().strip()):
+        taken = [int(entry) for entry in self.store.names(name) if VERSION.fullmatch(entry)]
+        try:
+            noted = self.store.read(f"{name}/{HIGHEST}").decode("ascii", "replace").strip()
+        except (Missing, Unreadable):
+            noted = ""
+        if VERSION.fullmatch(noted):
             taken.append(int(noted))
-        pointer = self.live_pointer(folder.name)
+        pointer = self.live_pointer(name)
         if pointer is not None:
             taken += [pointer.version, *([pointer.previous] if pointer.previous else [])]
         return taken
@@ -250,31 +268,9 @@ class Repository:
                 continue
         return None
 
-    @staticmethod
-    def _sweep(folder: Path) -> None:
-        """Remove what crashed publishers left; the lock says that none is at work."""
-        for pattern in (".staging-*", f"*{files.PARTIAL}", f"*/*{files.PARTIAL}"):
-            for leftover in folder.glob(pattern):
-                if time.time() - leftover.lstat().st_mtime <= STALE_STAGING_SECONDS:
-                    continue
-                if leftover.is_dir() and not leftover.is_symlink():
-                    shutil.rmtree(leftover, ignore_errors=True)
-                else:
-                    leftover.unlink(missing_ok=True)
-
-    @staticmethod
-    @contextmanager
-    def _locked(folder: Path) -> Iterator[None]:
-        """One writer a model, over processes; the kernel frees the lock of a process that dies."""
-        with (folder / ".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
 
 def _check(card: ModelCard, content: bytes) -> None:
-    """Digest, a card that can be served, graph signature and one run of what was written."""
-    if hashlib.sha256(content).hexdigest() != card.sha256:
-        raise PublishRefused(f"{card.name}: what was read back is not what was written; is the disk sound?")
+    """A card that can be served, the graph's signature, and one run of it. Raises PublishRefused."""
     if card.conditional != bool(card.classes):
         raise PublishRefused(
             f"{card.name}: its card has conditional {card.conditional} and {len(card.classes)} classes; "

@@ -40,14 +40,14 @@ def train(recipe: str, dataset: str, run: Path, threads: int) -> int:
 
 
 def publish(run: Path, repository: Repository, dataset: str) -> None:
-    """Export a finished run if the repository lacks it, and score the live version if its card has no scores."""
+    """Export a finished run if the repository lacks it, and score the live version if it has no scores."""
     if export.FinishedRun.read(run).digest not in export.published(repository, run.name):
         export.export_run(run, repository)
     live = repository.live(run.name)
     assert live is not None
-    if not repository.card(run.name, live).metrics:
+    if not repository.scores(run.name, live):
         scores = evaluate.evaluate_onnx(repository.model_path(run.name, live), dataset)
-        repository.update_metrics(run.name, live, scores)
+        repository.record(run.name, live, scores)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The table of all models of the repository, from their cards and one measurement of speed.
+"""The table of all models of the repository, from their scores and one measurement of speed.
 
 python -m training.quality          # writes benchmarks/quality.md and quality.json
 """
@@ -90,7 +90,7 @@ def rows(repository: Repository) -> list[dict[str, Any]]:
                 "macs": card.macs,
                 "file_bytes": card.file_bytes,
                 **speed(card, content),
-                "metrics": card.metrics,
+                "metrics": repository.scores(name, version),
             }
         )
     return found
@@ -130,7 +130,7 @@ def write(repository: Repository) -> None:
         "Frechet distance over that of the last row. "
         "Images/s: single-threaded CPU sessions of onnxruntime at batches of 16 or 64, whichever is faster; one of "
         f"them, and the better of one and {os.cpu_count()} side by side, one a core, as measured when this table was "
-        "written. Made by `python -m training.quality` from the cards that `python -m training.evaluate` wrote.\n\n"
+        "written. Made by `python -m training.quality` from what `python -m training.evaluate --record` measured.\n\n"
     )
     (HERE / "quality.md").write_text(text + table(found) + "\n", encoding="utf-8")
 

@@ -16,7 +16,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from ganserve import repository as module
+from ganserve import store as module
 from ganserve.card import ImageShape, ModelCard, ModelCorrupt, ModelNotFound, PublishRefused, VersionNotFound
 from ganserve.repository import Repository
 from tests.onnx_models import tiny_generator
@@ -148,10 +148,36 @@ def test_publishers_side_by_side_get_a_version_each(repository: Repository) -> N
     assert sorted(versions) == [2, 3, 4, 5, 6, 7]
 
 
-def test_measured_scores_join_the_card_and_leave_the_model_alone(repository: Repository) -> None:
-    repository.update_metrics("tiny", 1, {"frechet": 1.5})
-    repository.update_metrics("tiny", 1, {"kid": 0.1})
-    assert repository.verify("tiny", 1).metrics == {"frechet": 1.5, "kid": 0.1}
+def test_measurements_stand_beside_a_version_that_never_changes(repository: Repository) -> None:
+    folder = repository.root / "tiny" / "1"
+    before = {name: (folder / name).read_bytes() for name in ("card.json", "model.onnx", "samples.png")}
+    assert repository.measures("tiny", 1) == []
+    repository.record("tiny", 1, {"frechet": 1.5})
+    repository.record("tiny", 1, {"frechet": 1.25, "kid": 0.1})
+    assert repository.measures("tiny", 1) == [{"frechet": 1.5}, {"frechet": 1.25, "kid": 0.1}]
+    assert repository.scores("tiny", 1) == {"frechet": 1.25, "kid": 0.1}
+    assert {name: (folder / name).read_bytes() for name in before} == before
+
+
+def test_the_scores_that_a_card_was_published_with_count_until_it_is_measured_again(repository: Repository) -> None:
+    repository.publish(card(metrics={"frechet": 2.0}), ONNX, b"")
+    assert repository.scores("tiny", 2) == {"frechet": 2.0}
+    repository.record("tiny", 2, {"frechet": 1.0})
+    assert repository.scores("tiny", 2) == {"frechet": 1.0}
+
+
+def test_a_measurement_that_a_crash_cut_short_costs_no_other(repository: Repository) -> None:
+    repository.record("tiny", 1, {"frechet": 1.5})
+    with (repository.root / "tiny" / "1" / "measures.jsonl").open("a") as file:
+        file.write('{"frechet": 1.')
+    repository.record("tiny", 1, {"frechet": 1.25})
+    assert repository.measures("tiny", 1) == [{"frechet": 1.5}, {"frechet": 1.25}]
+
+
+def test_what_was_never_published_cannot_be_measured(repository: Repository) -> None:
+    with pytest.raises(VersionNotFound):
+        repository.record("tiny", 9, {"frechet": 1.5})
+    assert not (repository.root / "tiny" / "9").exists()
 
 
 def damage_flip(folder: Path) -> None:
@@ -340,12 +366,12 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from ganserve import repository
+from ganserve import repository, store
 from tests.ganserve.test_repository import ONNX, card
 plain = os.rename
 def die(*a):
     os.kill(os.getpid(), signal.SIGKILL)
-repository.os.rename = die
+store.os.rename = die
 repository.Repository(Path(sys.argv[1])).publish(card(), ONNX, b"")
 """
 
@@ -357,10 +383,10 @@ def test_a_publisher_killed_before_the_rename_leaves_nothing_that_counts(reposit
     assert repository.versions("tiny") == [1]
     leftovers = list((repository.root / "tiny").glob(".staging-*"))
     assert len(leftovers) == 1
-    old = time.time() - 2 * module.STALE_STAGING_SECONDS
+    old = time.time() - 2 * module.STALE_SECONDS
     os.utime(leftovers[0], (old, old))
     partial = repository.root / "tiny" / "1" / ".card.json.0.partial"
-    partial.write_text("what a killed update_metrics leaves")
+    partial.write_text("what a killed writer leaves")
     os.utime(partial, (old, old))
     young = repository.root / "tiny" / ".staging-young"
     young.mkdir()

@@ -10,8 +10,9 @@ import torch
 from ganserve.repository import Repository
 from tests.onnx_models import tiny_generator
 from tests.training.conftest import silent, small
-from training import cas, evaluate, export, judge, metrics, trainer
+from training import evaluate, export, trainer
 from training.data import DataError, Dataset, split_held_out
+from training.measure import cas, judge, metrics
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -67,7 +68,7 @@ def test_a_judge_learns_the_digits_and_is_the_same_when_read_again(
         judge.read(path)
 
 
-def test_a_run_is_scored_on_its_exported_file_and_the_card_keeps_the_scores(
+def test_a_run_is_scored_on_its_exported_file_and_only_recorded_when_asked_beside_the_card(
     digits: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "tiny"
@@ -78,13 +79,17 @@ def test_a_run_is_scored_on_its_exported_file_and_the_card_keeps_the_scores(
     asked = ["tiny", "--dataset", "digits", "--models", str(repository.root), "--images", "140"]
     assert evaluate.main(asked) == 0
     assert "label_accuracy" in capsys.readouterr().out
-    scores = repository.card("tiny", 1).metrics
+    assert repository.measures("tiny", 1) == []
+    card = (repository.root / "tiny" / "1" / "card.json").read_bytes()
+    assert evaluate.main([*asked, "--record"]) == 0
+    assert (repository.root / "tiny" / "1" / "card.json").read_bytes() == card
+    (scores,) = repository.measures("tiny", 1)
     assert scores["images"] == 140
     assert scores["split"] == "held-out"
     assert scores["label_accuracy_real"] > 0.8
     assert scores["label_accuracy"] < 0.6, "twenty steps do not make digits"
     assert scores["frechet"] > 3 * scores["frechet_real"]
-    assert json.loads(json.dumps(scores)) == scores
+    capsys.readouterr()
     assert evaluate.main([*asked, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == scores, "the same file has the same scores"
 

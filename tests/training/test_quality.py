@@ -7,8 +7,9 @@ import pytest
 
 from ganserve.repository import Repository
 from tests.training.conftest import silent, small
-from training import export, metrics, quality, trainer
+from training import export, quality, trainer
 from training.data import Dataset
+from training.measure import metrics
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -33,7 +34,7 @@ def test_one_command_writes_a_row_a_live_model_and_one_of_real_images(
     repository.publish(card.model_copy(update={"name": "waits"}), content, b"")
     scores = dict.fromkeys(metrics.METRICS, 0.25) | {f"{name}_real": 0.75 for name in metrics.METRICS}
     told = {"judge": "f00", "dataset": "digits", "images": 140, "split": "held-out", "frechet_ratio": 4.5}
-    repository.update_metrics("tiny", 1, scores | told)
+    repository.record("tiny", 1, scores | told)
     assert quality.main(["--models", str(repository.root)]) == 0
     (row,) = json.loads((quick / "quality.json").read_text())
     assert row["model"] == "tiny"

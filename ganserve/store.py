@@ -1,0 +1,181 @@
+"""Where the model repository keeps its bytes: a narrow interface, and the folder behind it.
+
+Keys are names with slashes, ``mnist-projgan/2/card.json``. The interface asks for no more than an object store gives
+too: read a key, list one level, create what does not exist yet, replace what is still as it was read.
+
+    StoreError
+    ├── Missing       nothing stands at the key
+    └── Unreadable    something does, and it cannot be read; the message says why
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from ganserve import files
+
+STALE_SECONDS = 3600.0
+
+
+class StoreError(OSError):
+    """A store that does not give or take what it is asked to."""
+
+
+class Missing(StoreError):  # noqa: N818
+    """Nothing stands at this key."""
+
+
+class Unreadable(StoreError):  # noqa: N818
+    """What stands at this key cannot be read."""
+
+
+class Store(Protocol):
+    """Bytes by key."""
+
+    def read(self, key: str) -> bytes:
+        """The content of a key. Raises Missing, Unreadable."""
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Whatever stands directly below ``prefix``, hidden or not; none where nothing does."""
+
+    def folders(self, prefix: str = "") -> list[str]:
+        """Those of :meth:`names` that hold keys of their own."""
+
+    def create(self, prefix: str, parts: Mapping[str, bytes]) -> bool:
+        """Put all parts below ``prefix``, the last of them as the commit; False, and nothing, if it is taken."""
+
+    def replace(self, key: str, content: bytes, expected: bytes | None) -> bool:
+        """Put a new content where ``expected`` stands still (None: nothing does); False if something else does."""
+
+    def append(self, key: str, line: bytes) -> None:
+        """Add a line to a key that grows."""
+
+    def exclusive(self, name: str) -> AbstractContextManager[None]:
+        """One writer of a model at a time, where the medium can promise that."""
+
+
+class FolderStore:
+    """A folder on a disk that every process sees. Links are never followed; every name is whole or absent."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._held = threading.local()
+
+    def path(self, key: str) -> Path:
+        """Where a key's file is."""
+        return self.root / key
+
+    def read(self, key: str) -> bytes:
+        """The content of a regular file; a pipe or a device would make the reader wait for ever."""
+        try:
+            descriptor = os.open(self.path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError as error:
+            raise Missing(error.strerror) from error
+        except OSError as error:
+            if self.path(key).is_symlink():
+                raise Unreadable("it is a link; put the file itself in its place") from error
+            raise Unreadable(error.strerror) from error
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Unreadable("it is no regular file")
+            try:
+                return file.read()
+            except OSError as error:
+                raise Unreadable(error.strerror) from error
+
+    def names(self, prefix: str = "") -> list[str]:
+        """As :meth:`Store.names`, sorted."""
+        try:
+            return sorted(os.listdir(self.path(prefix)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def folders(self, prefix: str = "") -> list[str]:
+        """As :meth:`Store.folders`, sorted."""
+        try:
+            with os.scandir(self.path(prefix)) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def create(self, prefix: str, parts: Mapping[str, bytes]) -> bool:
+        """Write into a staging folder, read back, then rename: a crash leaves nothing that counts."""
+        target = self.path(prefix)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        files.sync_folder(self.root)
+        staging = target.parent / f".staging-{uuid.uuid4().hex}"
+        try:
+            staging.mkdir()
+            for name, content in parts.items():
+                files.write(staging / name, content)
+            files.sync_folder(staging)
+            for name, content in parts.items():
+                if (staging / name).read_bytes() != content:
+                    raise StoreError(f"{name}: what was read back is not what was written; is the disk sound?")
+            if os.path.lexists(target):
+                return False
+            os.rename(staging, target)
+            files.sync_folder(target.parent)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        return True
+
+    def replace(self, key: str, content: bytes, expected: bytes | None) -> bool:
+        """As :meth:`Store.replace`; the comparison and the rename are one under the model's lock."""
+        with self.exclusive(key.partition("/")[0]):
+            try:
+                found: bytes | None = self.read(key)
+            except Missing:
+                found = None
+            if found != expected:
+                return False
+            files.replace(self.path(key), content)
+        return True
+
+    def append(self, key: str, line: bytes) -> None:
+        """As :meth:`Store.append`; a line that a crash cut short is ended first."""
+        with self.exclusive(key.partition("/")[0]), self.path(key).open("ab+") as file:
+            if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
+                line = b"\n" + line
+            file.write(line + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    @contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        """One writer a model, over processes; the kernel frees the lock of a process that dies.
+
+        A thread that has it already gets it again.
+        """
+        held: set[str] = self._held.__dict__.setdefault("names", set())
+        if name in held:
+            yield
+            return
+        with (self.path(name) / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            held.add(name)
+            try:
+                yield
+            finally:
+                held.discard(name)
+
+    def sweep(self, name: str) -> None:
+        """Remove what crashed writers left; to be called by the one writer of a model."""
+        for pattern in (".staging-*", f"*{files.PARTIAL}", f"*/*{files.PARTIAL}"):
+            for leftover in self.path(name).glob(pattern):
+                if time.time() - leftover.lstat().st_mtime <= STALE_SECONDS:
+                    continue
+                if leftover.is_dir() and not leftover.is_symlink():
+                    shutil.rmtree(leftover, ignore_errors=True)
+                else:
+                    leftover.unlink(missing_ok=True)

@@ -21,8 +21,9 @@ from service.http import errors, openapi
 from service.http.auth import Auth
 from service.inference import cores
 from service.inference.batching import Batcher
-from service.inference.catalogue import Catalogue, Opener
+from service.inference.catalogue import Catalogue
 from service.inference.engine import CPU
+from service.inference.shelf import Opener
 from service.jobs import JobStore
 from service.observe import tracing
 from service.state import Phase, State
@@ -92,6 +93,7 @@ def _catalogue(settings: Settings, open_engine: Opener | None) -> Catalogue:
         threads=settings.threads,
         max_loaded=settings.max_loaded_models,
         watch_interval=settings.watch_interval,
+        load_timeout=settings.load_timeout,
         open_engine=open_engine,
         upstream=upstream,
     )
@@ -143,6 +145,7 @@ def _drain_on_signal(state: State) -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         state.phase = Phase.DRAINING
+        state.catalogue.drain()
         then = before[number]
         if callable(then):
             then(number, frame)

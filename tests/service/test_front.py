@@ -29,7 +29,10 @@ def without(answer_headers: object) -> dict[str, str]:
 def long_way(client: TestClient) -> TestClient:
     """The same application, without a hot call."""
     front: Front = client.app  # type: ignore[assignment]
-    return TestClient(Front(front.app, front.state, {}), raise_server_exceptions=False)
+    made = TestClient(Front(front.app, front.state, {}), raise_server_exceptions=False)
+    # On the event loop of the application's start.
+    made.portal = client.portal
+    return made
 
 
 @pytest.mark.parametrize(("method", "path", "body"), GOOD + FAULTS)

@@ -195,9 +195,10 @@ def _labels(asked: Asked, card: ModelCard) -> NDArray[np.int64]:
 def _index(label: int | str, card: ModelCard) -> int:
     if isinstance(label, str) and label in card.classes:
         return card.classes.index(label)
-    index = int(label) if isinstance(label, int) or _DIGITS.fullmatch(label) else -1
-    if 0 <= index < len(card.classes):
-        return index
+    if isinstance(label, str) and _DIGITS.fullmatch(label):
+        label = int(label)
+    if isinstance(label, int) and 0 <= label < len(card.classes):
+        return label
     names = ", ".join(card.classes[:20]) + (", ..." if len(card.classes) > 20 else "")
     raise errors.Invalid(
         f"model {card.name} has no label {label!r}: expected an index from 0 to {len(card.classes) - 1} or one of "

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
 def _options() -> argparse.ArgumentParser:
     options = calls.parser("jobs", "Retraining on a server. Every action needs the admin token.")
     calls.add_url(options)
-    options.set_defaults(action="list", state=None)
+    options.set_defaults(state=None)
     actions = options.add_subparsers(dest="action", metavar="submit|list|show|wait|cancel")
     submit = actions.add_parser("submit", help="ask for a retraining")
     submit.add_argument("model", help="name in the model repository; a new name makes a new model")
@@ -50,7 +50,7 @@ def _options() -> argparse.ArgumentParser:
 
 def _do(given: argparse.Namespace) -> None:
     with calls.connect(given) as client:
-        _ACTIONS[given.action](client, given)
+        _ACTIONS[given.action or "list"](client, given)
 
 
 def _submit(client: Client, given: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -49,6 +50,8 @@ class Client:
     ) -> None:
         self._place = Place.of(url, token, timeout, deadline)
         self._http = httpx.Client(transport=transport, **self._place.options())
+        # For those who never close it, as in Client().models().
+        self._closing = weakref.finalize(self, self._http.close)
         self._known = generating.Known()
         self.jobs = Jobs(self)
 
@@ -150,7 +153,7 @@ class Client:
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._http.close()
+        self._closing()
 
     def __enter__(self) -> Client:
         return self
@@ -213,7 +216,7 @@ class Jobs:
     """Retraining, as ``client.jobs``. Every call needs the admin token.
 
     >>> client = Client(token=admin_token)
-    >>> job = client.jobs.submit("pets", "cgan", "digits", 20000, overrides={"batch_size": 64})
+    >>> job = client.jobs.submit("pets", "cgan", "digits", 20000, overrides={"batch": 64})
     >>> job.state, client.jobs.cancel(job).state
     ('queued', 'cancelled')
     """

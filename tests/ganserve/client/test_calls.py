@@ -70,9 +70,9 @@ def test_admin_calls_without_the_token_are_refused(server: Any) -> None:
 
 
 def test_a_job_is_submitted_listed_watched_and_cancelled(client: Client) -> None:
-    job = client.jobs.submit(**ASKED, seed=5, overrides={"batch_size": 64}, key="once")
+    job = client.jobs.submit(**ASKED, seed=5, overrides={"batch": 64}, key="once")
     assert (job.state, job.finished, job.request["seed"]) == ("queued", False, 5)
-    assert client.jobs.submit(**ASKED, seed=5, overrides={"batch_size": 64}, key="once").id == job.id
+    assert client.jobs.submit(**ASKED, seed=5, overrides={"batch": 64}, key="once").id == job.id
     assert job.id in [one.id for one in client.jobs.list("queued")]
     assert client.jobs.get(job).state == "queued"
     with pytest.raises(errors.TimedOut, match="it is queued"):
@@ -93,7 +93,8 @@ def test_a_job_that_cannot_be_trained_names_each_field(client: Client) -> None:
 def test_a_lost_connection_is_made_again_and_nothing_is_told_twice() -> None:
     first = httpx.Response(200, stream=Broken(b"retry: 0\n\n", event(), event(step="train"), b"data: {"))
     ended = event(step="train") + b": still here\n\n" + event(state="succeeded", result={"version": 7})
-    transport, left = watched(first, httpx.Response(503, headers={"Retry-After": "0"}), httpx.Response(200, content=ended))
+    refused = httpx.Response(503, headers={"Retry-After": "0"})
+    transport, left = watched(first, refused, httpx.Response(200, content=ended))
     with Client("http://here", transport=transport) as client:
         seen = list(client.jobs.events("a1"))
     assert [(job.state, job.step) for job in seen] == [("running", None), ("running", "train"), ("succeeded", None)]
@@ -136,7 +137,7 @@ def test_waiting_shows_how_far_the_job_is(capsys: pytest.CaptureFixture[str], mo
         assert client.jobs.wait("a1", progress=True).state == "succeeded"
     shown = capsys.readouterr().err
     assert "job a1" in shown
-    assert "1.00k/1.00k images" in shown or "1.00k/1.00k" in shown
+    assert "1.00k/1.00k" in shown
     assert "promote" in shown
 
 
@@ -155,10 +156,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_of_class_folders_is_uploaded_whole(client: Client, folder: Path) -> None:
-    kept = client.upload("pets", folder, progress=False)
-    assert (kept.name, kept.images, kept.classes) == ("pets", 4, {"cat": 2, "dog": 2})
+    kept = client.upload("beasts", folder, progress=False)
+    assert (kept.name, kept.images, kept.classes) == ("beasts", 4, {"cat": 2, "dog": 2})
     with pytest.raises(errors.Conflict, match="is kept already"):
-        client.upload("pets", folder, progress=False)
+        client.upload("beasts", folder, progress=False)
 
 
 def test_a_zip_is_uploaded_as_it_is_by_either_client(server: Any, folder: Path, tmp_path: Path) -> None:

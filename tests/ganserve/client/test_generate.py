@@ -82,7 +82,7 @@ def test_more_images_than_the_server_gives_at_once_come_in_pieces_and_are_the_sa
     transport = Recorded()
     with Client(server.url, transport=transport) as client:
         images = client.generate(label, n=250, seed=LAST - 100, model="digits")
-        alone = [client.generate([int(images.labels[i])], seeds=[int(images.seeds[i])], model="digits") for i in (120, 249)]
+        alone = [client.generate(images.labels[i], seeds=[images.seeds[i]], model="digits") for i in (120, 249)]
     assert len(images) == 250
     assert images.labels.tolist() == labels.tolist()
     assert images.seeds.tolist() == [(LAST - 100 + i) % 2**53 for i in range(250)]

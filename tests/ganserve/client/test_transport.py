@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import http.server
 import json
 import socket
@@ -20,7 +21,8 @@ MODEL = {"name": "m", "live": 1, "previous": None, "versions": [1], "default": T
 
 
 def problem(status: int, detail: str, **members: Any) -> bytes:
-    return json.dumps({"type": "about:blank", "title": "A title", "status": status, "detail": detail, **members}).encode()
+    told = {"type": "about:blank", "title": "A title", "status": status, "detail": detail, **members}
+    return json.dumps(told).encode()
 
 
 def scripted(*answers: httpx.Response) -> tuple[httpx.MockTransport, list[httpx.Request]]:
@@ -109,8 +111,9 @@ def test_a_refusal_carries_the_fields_of_its_problem(by: Both, status: int, kind
 @pytest.mark.parametrize("content", [b"<html>Bad gateway</html>", b"[1]", b'{"detail": 3}', b"\xff\xfe", b""])
 def test_a_refusal_of_anything_else_is_told_as_it_is(content: bytes) -> None:
     transport, _ = scripted(httpx.Response(502, content=content))
-    with pytest.raises(errors.Problem, match="502 Bad Gateway") as raised, Client("http://here", transport=transport) as c:
-        c.models()
+    client = Client("http://here", transport=transport)
+    with client, pytest.raises(errors.Problem, match="502 Bad Gateway") as raised:
+        client.models()
     assert raised.value.status == 502
 
 
@@ -151,7 +154,7 @@ def test_a_token_is_never_shown() -> None:
         assert "secret" not in repr(client) + repr(client._place)
 
 
-@pytest.mark.parametrize("url", ["here:8000", "ftp://here", "http://", "http://[", "/models"])
+@pytest.mark.parametrize("url", ["here:8000", "ftp://here", "http://", "http://here:port", "/models"])
 def test_what_is_no_address_is_refused_at_once(url: str) -> None:
     with pytest.raises(errors.Invalid, match="is no address"):
         Client(url)
@@ -223,7 +226,7 @@ def test_connections_are_used_again(by: Both) -> None:
             connections.append(self.client_address)
             super().setup()
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             content = json.dumps([MODEL]).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(content)))
@@ -253,7 +256,7 @@ def test_connections_are_used_again(by: Both) -> None:
     assert len(connections) == 1
 
 
-def test_the_asynchronous_client_gives_the_same_images_and_serves_many_calls_at_once(server: Any, client: Client) -> None:
+def test_the_asynchronous_client_gives_the_same_images_also_to_many_calls_at_once(server: Any, client: Client) -> None:
     async def many() -> Any:
         async with AsyncClient(server.url) as other:
             calls = [other.generate(n=4, seed=seed, model="digits") for seed in range(5)]
@@ -265,3 +268,12 @@ def test_the_asynchronous_client_gives_the_same_images_and_serves_many_calls_at_
         assert np.array_equal(images.images, client.generate(n=4, seed=seed, model="digits").images)
     expected = [batch.images for batch in client.stream(n=7, batch=3, model="digits")]
     assert all(np.array_equal(batch.images, images) for batch, images in zip(streamed, expected, strict=True))
+
+
+def test_a_client_that_nobody_closes_lets_go_of_its_connections_itself(server: Any) -> None:
+    client = Client(server.url)
+    client.models()
+    http = client._http
+    del client
+    gc.collect()
+    assert http.is_closed

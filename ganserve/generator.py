@@ -52,7 +52,7 @@ class Generator:
         place = Path(folder).resolve()
         self._repository: Repository = Repository(place.parent)
         self._name, self._version = place.name, version
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or _cores()
         self._networks: dict[tuple[str, int], _Network] = {}
         with _translated():
             self._repository.versions(self._name)
@@ -165,6 +165,10 @@ class _Network:
         labels = np.arange(RUN_ROWS, dtype=np.int64) % max(1, len(self.card.classes))
         whole = self._rows(seeds, labels)
         return all(np.array_equal(self._rows(seeds[:n], labels[:n]), whole[:n]) for n in (1, 2, 3, 8))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

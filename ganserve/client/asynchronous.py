@@ -142,7 +142,7 @@ class AsyncClient:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"AsyncClient({self._place.url!r})"
+        return f"AsyncClient({self._place.name!r})"
 
     async def _run(self, flow: Flow[T]) -> T:
         try:
@@ -167,14 +167,14 @@ class AsyncClient:
                 return reply
             await asyncio.sleep(pause)
 
-    async def _lines(self, ask: Ask) -> AsyncGenerator[str, None]:
-        """The lines of an answer as they come; refusals as :meth:`_answer`."""
+    async def _parts(self, ask: Ask) -> AsyncGenerator[bytes, None]:
+        """The parts of an answer as they come; refusals as :meth:`_answer`."""
         patience = self._place.patience(ask)
         while True:
             async with self._open(ask) as response:
                 if response.status_code == 200:
-                    async for line in response.aiter_lines():
-                        yield line
+                    async for part in response.aiter_bytes():
+                        yield part
                     return
                 reply = Reply(response.status_code, response.headers, await response.aread())
             pause = patience.pause(reply)
@@ -247,9 +247,9 @@ class AsyncJobs:
         while True:
             lost: errors.GanserveError | None = None
             try:
-                async with aclosing(self._client._lines(watch.ask())) as lines:
-                    async for line in lines:
-                        if (found := watch.feed(line)) is not None:
+                async with aclosing(self._client._parts(watch.ask())) as parts:
+                    async for part in parts:
+                        for found in watch.feed(part):
                             yield found
             except (errors.Unreachable, errors.TimedOut) as error:
                 lost = error

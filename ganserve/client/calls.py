@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ganserve.client.paths import dataset_path, job_path, model_path, version_pa
 # The service says something at least every 15 s.
 SILENT_SECONDS = 45.0
 AGAIN_SECONDS = 2.0
+_LINE_END = re.compile(rb"\r\n|\n|\r(?!$)")
 # To send a data set, and for the server to unpack and check it.
 UPLOAD_SECONDS = 3600.0
 UPLOAD_SILENT_SECONDS = 600.0
@@ -109,7 +111,8 @@ class Watch:
         self._timeout, self._patience = timeout, patience
         self._until = None if timeout is None else time.monotonic() + timeout
         self._heard: float | None = None
-        self._data: list[str] = []
+        self._rest = b""
+        self._data: list[bytes] = []
 
     @property
     def ended(self) -> bool:
@@ -124,32 +127,42 @@ class Watch:
         accept = {"Accept": "text/event-stream"}
         return Ask("GET", f"{job_path(self.job_id)}/events", headers=accept, read_timeout=silent)
 
-    def feed(self, line: str) -> Job | None:
-        """The job, where this line ends an event that tells something new. Raises errors.TimedOut, errors.BadAnswer."""
+    def feed(self, part: bytes) -> Iterator[Job]:
+        """The job, for each event in these bytes that tells something new.
+
+        Raises:
+            errors.TimedOut, errors.BadAnswer
+        """
         self._heard = time.monotonic()
         self._check()
-        name, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if name == "data":
+        # Lines end at these alone: text may hold what Python takes for the end of a line.
+        *lines, self._rest = _LINE_END.split(self._rest + part)
+        for line in lines:
+            found = self._line(line)
+            if found is not None and found != self.last:
+                self.last = found
+                yield found
+
+    def _line(self, line: bytes) -> Job | None:
+        """The job, where this line ends an event."""
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
             self._data.append(value)
-        elif name == "retry" and value.isdecimal():
+        elif name == b"retry" and value.isdigit():
             self.again = int(value) / 1000
         if line or not self._data:
             return None
-        text, self._data = "\n".join(self._data), []
+        content, self._data = b"\n".join(self._data), []
         try:
-            told = json.loads(text)
+            told = json.loads(content)
         except ValueError:
             raise errors.BadAnswer("an event is no JSON: is this the address of the service?") from None
-        found: Job = answers.told_as(Job.read, told)
-        if found == self.last:
-            return None
-        self.last = found
-        return found
+        return answers.told_as(Job.read, told)  # type: ignore[no-any-return]
 
     def lost(self, error: errors.GanserveError | None) -> None:
         """The connection ended before the job did. Raises what ended it, where it is no use to ask again."""
-        self._data = []
+        self._rest, self._data = b"", []
         self._check()
         if error is not None and (self._heard is None or time.monotonic() - self._heard > self._patience):
             raise error

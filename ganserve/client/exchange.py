@@ -66,7 +66,7 @@ class Place:
         deadline: seconds that one request may take, refusals waited out included.
     """
 
-    url: str
+    url: str = field(repr=False)
     token: str | None = field(repr=False)
     timeout: float
     deadline: float
@@ -81,7 +81,12 @@ class Place:
             raise errors.Invalid(f"{found!r} is no address: {error}") from None
         if parsed.scheme not in ("http", "https") or not parsed.host:
             raise errors.Invalid(f"{found!r} is no address: expected http://host:port or https://host")
-        return cls(found, token or os.environ.get("GANSERVE_TOKEN") or None, timeout, deadline)
+        return cls(str(parsed), token or os.environ.get("GANSERVE_TOKEN") or None, timeout, deadline)
+
+    @property
+    def name(self) -> str:
+        """The address without a password that may stand in it, for messages."""
+        return str(httpx.URL(self.url).copy_with(userinfo=b""))
 
     def options(self) -> dict[str, Any]:
         """For httpx's clients."""
@@ -104,7 +109,7 @@ class Place:
 
     def patience(self, ask: Ask) -> Patience:
         """The time that a request has."""
-        return Patience(self.url, self.deadline if ask.deadline is None else ask.deadline)
+        return Patience(self.name, self.deadline if ask.deadline is None else ask.deadline)
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -113,25 +118,25 @@ class Place:
             yield
         except httpx.TimeoutException as error:
             raise errors.TimedOut(
-                f"{self.url} has not answered in time ({_words(error)}): raise timeout, or see whether it hangs"
+                f"{self.name} has not answered in time ({_words(error)}): raise timeout, or see whether it hangs"
             ) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise errors.Unreachable(
-                f"{self.url} cannot be reached ({_words(error)}): is the service running?"
+                f"{self.name} cannot be reached ({_words(error)}): is the service running?"
             ) from error
 
 
 class Patience:
     """The time of one request, begun now."""
 
-    def __init__(self, url: str, seconds: float) -> None:
-        self._url, self._seconds = url, seconds
+    def __init__(self, name: str, seconds: float) -> None:
+        self._name, self._seconds = name, seconds
         self._until = time.monotonic() + seconds
 
     def check(self) -> None:
         """Between the parts of an answer: raises errors.TimedOut when the time is over."""
         if time.monotonic() > self._until:
-            raise errors.TimedOut(f"{self._url} has not answered whole within {self._seconds:g} s: raise deadline")
+            raise errors.TimedOut(f"{self._name} has not answered whole within {self._seconds:g} s: raise deadline")
 
     def pause(self, reply: Reply) -> float | None:
         """Seconds to wait before asking again; None where the answer stands, or the wait would pass the deadline."""

@@ -164,7 +164,7 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Client({self._place.url!r})"
+        return f"Client({self._place.name!r})"
 
     def _run(self, flow: Flow[T]) -> T:
         try:
@@ -189,13 +189,13 @@ class Client:
                 return reply
             time.sleep(pause)
 
-    def _lines(self, ask: Ask) -> Generator[str, None, None]:
-        """The lines of an answer as they come; refusals as :meth:`_answer`."""
+    def _parts(self, ask: Ask) -> Generator[bytes, None, None]:
+        """The parts of an answer as they come; refusals as :meth:`_answer`."""
         patience = self._place.patience(ask)
         while True:
             with self._open(ask) as response:
                 if response.status_code == 200:
-                    yield from response.iter_lines()
+                    yield from response.iter_bytes()
                     return
                 reply = Reply(response.status_code, response.headers, response.read())
             pause = patience.pause(reply)
@@ -273,10 +273,9 @@ class Jobs:
         while True:
             lost: errors.GanserveError | None = None
             try:
-                with closing(self._client._lines(watch.ask())) as lines:
-                    for line in lines:
-                        if (found := watch.feed(line)) is not None:
-                            yield found
+                with closing(self._client._parts(watch.ask())) as parts:
+                    for part in parts:
+                        yield from watch.feed(part)
             except (errors.Unreachable, errors.TimedOut) as error:
                 lost = error
             if watch.ended:

@@ -124,8 +124,20 @@ def test_a_watch_that_never_hears_anything_raises_what_is_wrong() -> None:
     lost = errors.Unreachable("gone")
     with pytest.raises(errors.Unreachable):
         watch.lost(lost)
-    watch.feed(": still here")
+    assert not list(watch.feed(b": still here\n\n"))
     watch.lost(lost)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_an_event_is_read_however_it_is_cut_and_whatever_its_text_holds(end: bytes) -> None:
+    told_ = told(error="naïve\u2028next\x85\u00e9")
+    content = b"event: job\ndata: " + json.dumps(told_, ensure_ascii=False).encode() + b"\n\n"
+    for size in (1, 2, 7, len(content)):
+        watch = calls.Watch("a1", None, patience=30)
+        stream = content.replace(b"\n", end) + b":"
+        parts = [stream[start : start + size] for start in range(0, len(stream), size)]
+        [job] = [job for part in parts for job in watch.feed(part)]
+        assert job.error == told_["error"]
 
 
 def test_waiting_shows_how_far_the_job_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,9 +149,10 @@ def test_url_and_token_come_from_the_environment_and_a_prefix_stays(
     assert got[1].headers["Authorization"] == "Bearer other"
 
 
-def test_a_token_is_never_shown() -> None:
-    with Client("http://here", token="secret") as client:
-        assert "secret" not in repr(client) + repr(client._place)
+def test_tokens_and_passwords_are_never_shown() -> None:
+    with Client("http://me:hidden@here/x", token="secret") as client:
+        assert repr(client) == "Client('http://here/x')"
+        assert not {"secret", "hidden"} & set(repr(client._place).split("'"))
 
 
 @pytest.mark.parametrize("url", ["here:8000", "ftp://here", "http://", "http://here:port", "/models"])

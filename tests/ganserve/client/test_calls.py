@@ -163,7 +163,8 @@ def folder(tmp_path: Path) -> Path:
         path = tmp_path / "pets" / ("cat", "dog")[index % 2] / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((8, 8), 40 * index, np.uint8)).save(path)
-    (tmp_path / "pets" / ".DS_Store").write_bytes(b"clutter")
+    (tmp_path / "pets" / ".thumbnails").mkdir()
+    (tmp_path / "pets" / ".thumbnails" / "0.png").write_bytes(b"clutter")
     return tmp_path / "pets"
 
 
@@ -172,6 +173,21 @@ def test_a_folder_of_class_folders_is_uploaded_whole(client: Client, folder: Pat
     assert (kept.name, kept.images, kept.classes) == ("beasts", 4, {"cat": 2, "dog": 2})
     with pytest.raises(errors.Conflict, match="is kept already"):
         client.upload("beasts", folder, progress=False)
+
+
+def test_what_the_server_would_refuse_is_not_sent_first(folder: Path) -> None:
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.method)
+        return httpx.Response(403 if request.url.path.endswith("closed") else 200)
+
+    with Client("http://here", transport=httpx.MockTransport(answer)) as client:
+        with pytest.raises(errors.Forbidden):
+            client.upload("closed", folder)
+        with pytest.raises(errors.Conflict):
+            client.upload("taken", folder)
+    assert asked == ["GET", "GET"]
 
 
 def test_a_zip_is_uploaded_as_it_is_by_either_client(server: Any, folder: Path, tmp_path: Path) -> None:

@@ -152,7 +152,8 @@ def test_url_and_token_come_from_the_environment_and_a_prefix_stays(
 def test_tokens_and_passwords_are_never_shown() -> None:
     with Client("http://me:hidden@here/x", token="secret") as client:
         assert repr(client) == "Client('http://here/x')"
-        assert not {"secret", "hidden"} & set(repr(client._place).split("'"))
+        assert "secret" not in repr(client._place)
+        assert "hidden" not in repr(client._place)
 
 
 @pytest.mark.parametrize("url", ["here:8000", "ftp://here", "http://", "http://here:port", "/models"])

@@ -40,12 +40,18 @@ def run(work: Callable[[], None]) -> int:
     """Do it; the exit status."""
     try:
         work()
+    except (errors.Unauthorized, errors.Forbidden) as error:
+        return _failed(f"{error}; this command sends what GANSERVE_TOKEN holds")
     except (errors.GanserveError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return FAILED
+        return _failed(str(error))
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
+
+
+def _failed(reason: str) -> int:
+    print(f"error: {' '.join(reason.split())}", file=sys.stderr)
+    return FAILED
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

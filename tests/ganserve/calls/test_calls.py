@@ -106,6 +106,14 @@ def test_what_fails_is_one_sentence_and_status_two(
     assert error.count("\n") == 1
 
 
+def test_a_refused_token_is_told_with_where_it_comes_from(
+    place: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("GANSERVE_TOKEN")
+    assert run("jobs") == calls.FAILED
+    assert "GANSERVE_TOKEN" in capsys.readouterr().err
+
+
 def test_a_wrong_option_is_status_two() -> None:
     with pytest.raises(SystemExit) as raised:
         run("generate", "-n", "many")

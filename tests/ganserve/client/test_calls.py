@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +76,7 @@ def test_a_job_is_submitted_listed_watched_and_cancelled(client: Client) -> None
     assert client.jobs.submit(**ASKED, seed=5, overrides={"batch": 64}, key="once").id == job.id
     assert job.id in [one.id for one in client.jobs.list("queued")]
     assert client.jobs.get(job).state == "queued"
-    with pytest.raises(errors.TimedOut, match="it is queued"):
+    with pytest.raises(errors.TimedOut, match=r"has not ended within 0\.2 s"):
         client.jobs.wait(job, timeout=0.2, progress=False)
     assert client.jobs.cancel(job.id).state == "cancelled"
     assert [one.state for one in client.jobs.events(job)] == ["cancelled"]
@@ -126,6 +127,14 @@ def test_a_watch_that_never_hears_anything_raises_what_is_wrong() -> None:
         watch.lost(lost)
     assert not list(watch.feed(b": still here\n\n"))
     watch.lost(lost)
+
+
+def test_what_is_not_waited_for_any_longer_says_how_far_it_is() -> None:
+    watch = calls.Watch("a1", 60, patience=30)
+    assert len(list(watch.feed(event()))) == 1
+    watch._until = time.monotonic()
+    with pytest.raises(errors.TimedOut, match="job a1 has not ended within 60 s; it is running"):
+        watch.lost(None)
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])

@@ -69,17 +69,17 @@ def test_a_passing_refusal_is_waited_out_as_long_as_the_server_says(by: Both, st
     began = time.monotonic()
     [model] = by(lambda client: client.models(), "http://here", transport=transport)
     assert model.name == "m"
-    assert 1 <= time.monotonic() - began < 3
+    assert 1 <= time.monotonic() - began < 15
     assert len(got) == 3
 
 
 def test_a_wait_past_the_deadline_is_not_begun_and_the_refusal_is_raised_with_it(by: Both) -> None:
-    transport, got = scripted(refusal(429, "5"))
+    transport, got = scripted(refusal(429, "60"))
     began = time.monotonic()
     with pytest.raises(errors.Overloaded) as raised:
         by(lambda client: client.models(), "http://here", transport=transport, deadline=0.5)
-    assert time.monotonic() - began < 2
-    assert raised.value.retry_after == 5
+    assert time.monotonic() - began < 15
+    assert raised.value.retry_after == 60
     assert len(got) == 1
 
 
@@ -200,7 +200,7 @@ def test_a_hung_server_times_out(by: Both) -> None:
     began = time.monotonic()
     with speaking() as url, pytest.raises(errors.TimedOut, match="in time"):
         by(lambda client: client.models(), url, timeout=0.2)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
 
 
 def test_a_server_that_trickles_is_given_up_at_the_deadline(by: Both) -> None:
@@ -208,7 +208,7 @@ def test_a_server_that_trickles_is_given_up_at_the_deadline(by: Both) -> None:
     began = time.monotonic()
     with speaking(head, *[b" "] * 400) as url, pytest.raises(errors.TimedOut, match="deadline"):
         by(lambda client: client.models(), url, timeout=5, deadline=0.3)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
 
 
 def test_where_nobody_listens_the_service_is_unreachable(by: Both) -> None:

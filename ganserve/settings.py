@@ -17,6 +17,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "GANSERVE_"
+# The default model where none is set and this one is there.
+PREFERRED = "mnist-projgan"
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
@@ -44,10 +46,15 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    root_path: str = Field(
+        "",
+        pattern=r"^((/[A-Za-z0-9._~-]+)+/?)?$",
+        description="path under which a proxy offers the service, such as /gan; calls are answered with it and without",
+    )
     models: Path = Field(Path("models"), description="folder of the model repository")
     data: Path = Field(Path("var"), description="folder of runs, uploads and the queue's file")
     default_model: str | None = Field(
-        None, description="model of a request that names none; unset: mnist-projgan, else the first by name"
+        None, description=f"model of a request that names none; unset: {PREFERRED}, else the first by name"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where the generators run; cuda refuses to start without CUDA"

@@ -7,6 +7,7 @@ datasets/.staging-<id>/             an upload that is being checked; never read,
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -66,6 +67,7 @@ class Problem(BaseModel):
 # ├── TooLarge          413  more bytes than an archive may have
 # ├── InvalidUpload     422  with what is wrong, by file
 # ├── NameTaken         409
+# ├── DiskFull          507
 # └── UnknownDataset    404
 class UploadError(Exception):
     """An upload that is refused; the message says what would be right."""
@@ -81,6 +83,10 @@ class TooLarge(UploadError):  # noqa: N818
 
 class NameTaken(UploadError):  # noqa: N818
     """A data set of this name is kept already."""
+
+
+class DiskFull(UploadError):  # noqa: N818
+    """There is no room for the upload."""
 
 
 class UnknownDataset(UploadError):  # noqa: N818
@@ -126,6 +132,19 @@ class Uploads:
             raise UnknownDataset(f"no uploaded data set is called {name!r}; GET /datasets lists them")
         return Upload.model_validate_json(path.read_text(encoding="utf-8"))
 
+    def untrainable(self, name: str) -> str | None:
+        """Why a job cannot be trained on the data set that ``name`` names; None: nothing is known against it."""
+        if "/" in name or name in RESERVED:
+            return None
+        try:
+            self.get(name)
+        except UnknownDataset:
+            return (
+                f"{name!r} is not uploaded: PUT /datasets/{name} first, or name one of "
+                f"{', '.join(sorted(RESERVED))}, or a Hugging Face data set as owner/name"
+            )
+        return None
+
     def delete(self, name: str) -> None:
         """Remove an upload. Raises UnknownDataset."""
         self.get(name)
@@ -152,13 +171,17 @@ class Uploads:
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """A folder for one upload; it is gone at the end, whatever happened."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        self._sweep()
+        """A folder for one upload; it is gone at the end, whatever happened. Raises DiskFull where it is."""
         folder = self.root / f".staging-{uuid.uuid4().hex}"
-        folder.mkdir()
         try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            folder.mkdir()
             yield folder
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise DiskFull("the disk is full: nothing of the archive is kept") from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

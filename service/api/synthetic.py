@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
@@ -11,17 +10,14 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ganserve.latents import MAX_SEED
-from ganserve.settings import Settings
-from service.api import check_ready
-from service.api.generate import ENCODERS, describe, matches
+from service import state
 from service.datasets.formats import FORMATS, LAYOUT, Format, writer
 from service.datasets.making import written
 from service.datasets.span import Span
-from service.http.auth import require_user
+from service.http.answers import ENCODERS, describe, etag, matches
 from service.http.errors import Invalid, Problem
+from service.http.openapi import IMAGES, KNOWN, Sample, told
 from service.http.stream import Stream
-from service.inference.batching import Batcher
-from service.inference.catalogue import Catalogue
 
 router = APIRouter(tags=["datasets"])
 
@@ -54,13 +50,34 @@ class SyntheticQuery(BaseModel):
     "/datasets/synthetic",
     summary="A data set of generated images",
     response_class=Response,
-    dependencies=[Depends(require_user)],
+    dependencies=[Depends(state.require_user)],
     responses={
         200: {
             "description": "Rows offset to offset + n, as they are made",
             "content": {kind.media: {"schema": {"type": "string", "format": "binary"}} for kind in FORMATS.values()},
         }
     },
+    openapi_extra=told(
+        (*IMAGES, 501),
+        Sample(200, "WebDataset", "/datasets/synthetic?version=1&n=200&format=tar", file="set.tar"),
+        Sample(200, "Hugging Face", "/datasets/synthetic?version=1&n=200&format=parquet", file="set.parquet"),
+        Sample(200, "numpy", "/datasets/synthetic?version=1&n=200&format=npz", file="set.npz"),
+        Sample(
+            200,
+            "class folders; what PUT /datasets/{name} takes",
+            "/datasets/synthetic?version=1&seed=0&n=200&format=zip",
+            file="letters.zip",
+        ),
+        Sample(
+            200,
+            "rows 100 to 199 of the same",
+            "/datasets/synthetic?version=1&seed=0&offset=100&n=100&balanced=true",
+            file="rest.tar",
+        ),
+        Sample(304, "the client has it", "/datasets/synthetic?n=200", headers=KNOWN),
+        Sample(404, "no such model", "/datasets/synthetic?model=nothing"),
+        Sample(422, "too many for one answer", "/datasets/synthetic?n=1000000000"),
+    ),
 )
 async def synthetic(request: Request, asked: Annotated[SyntheticQuery, Query()]) -> Response:
     """Row ``i`` is the image of seed ``seed + i``, whichever rows are asked for with it.
@@ -68,10 +85,9 @@ async def synthetic(request: Request, asked: Annotated[SyntheticQuery, Query()])
     So the rest of a download that broke off after row k is ``offset=k``, and shards are ranges: ``offset=0&n=10000``,
     ``offset=10000&n=10000``, and so on hold together what one answer of all rows would.
     """
-    check_ready(request)
-    state = request.app.state
-    settings: Settings = state.settings
-    catalogue: Catalogue = state.catalogue
+    state.check_ready(request)
+    app = state.of(request)
+    settings, catalogue, batcher = app.settings, app.catalogue, app.batcher
     most = settings.max_dataset_images
     n = min(60_000, most) if asked.n is None else asked.n
     if n > most:
@@ -87,7 +103,7 @@ async def synthetic(request: Request, asked: Annotated[SyntheticQuery, Query()])
             card,
             _etag(span, asked.format, catalogue.provider),
             versioned=asked.version is not None,
-            private=state.auth.user is not None,
+            private=app.auth.user is not None,
         ),
         "X-Seed": str(span.seed),
         "X-Offset": str(span.offset),
@@ -97,7 +113,6 @@ async def synthetic(request: Request, asked: Annotated[SyntheticQuery, Query()])
     }
     if matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    batcher: Batcher = state.batcher
     try:
         # In a thread, as pyarrow takes a moment to be imported.
         made = await batcher.work(partial(writer, asked.format, span))
@@ -121,7 +136,7 @@ def _etag(span: Span, form: Format, provider: str) -> str:
         LAYOUT, ENCODERS, _writer_version(form), provider, card.sha256, card.name, card.version, form,
         span.seed, span.offset, span.n, span.balanced, *card.classes,
     ]  # fmt: skip
-    return f'"{hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()}"'
+    return etag(repr(parts))
 
 
 def _writer_version(form: Format) -> str:

@@ -10,21 +10,23 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
 from ganserve import signature
 from ganserve.card import ModelCorrupt, ModelNotFound, RepositoryError
-from ganserve.settings import Settings
 from ganserve.signature import TensorSpec
 from service import protocol
-from service.api import Phase, check_ready
-from service.http.auth import require_admin, require_user
+from service.api import v2_calls
+from service.http.answers import disconnected
 from service.http.errors import BadRequest, Unavailable
-from service.inference.batching import Batcher, Rows
+from service.http.openapi import carry
+from service.inference.batching import Rows
 from service.inference.catalogue import Catalogue
 from service.protocol import BINARY, HEADER_LENGTH
+from service.state import Phase, check_ready, of, require_admin, require_user
 
 router = APIRouter(prefix="/v2", tags=["v2"])
 
@@ -108,8 +110,7 @@ def _addressed(method: str, call: str, live: Told, versioned: Told, **options: A
 
 
 def _catalogue(request: Request) -> Catalogue:
-    catalogue: Catalogue = request.app.state.catalogue
-    return catalogue
+    return of(request).catalogue
 
 
 # -- the server
@@ -131,8 +132,8 @@ async def live() -> dict[str, bool]:
 async def ready(request: Request) -> dict[str, bool]:
     """200, or the 400 that Triton answers."""
     catalogue = _catalogue(request)
-    if request.app.state.phase is not Phase.READY:
-        raise BadRequest(f"the service is {request.app.state.phase.value}")
+    if of(request).phase is not Phase.READY:
+        raise BadRequest(f"the service is {of(request).phase.value}")
     if not catalogue.servable:
         raise BadRequest("no model can be served")
     if (reason := await catalogue.unreachable()) is not None:
@@ -163,8 +164,8 @@ async def all_statistics(request: Request) -> dict[str, Any]:
 )
 async def model_ready(request: Request, name: str, version: int | None) -> dict[str, Any]:
     """200 if the version is loaded, or could be just now; else 400, or 404 for an unknown one."""
-    if request.app.state.phase is not Phase.READY:
-        raise BadRequest(f"the service is {request.app.state.phase.value}")
+    if of(request).phase is not Phase.READY:
+        raise BadRequest(f"the service is {of(request).phase.value}")
     try:
         await _catalogue(request).engine(name, version)
     except ModelCorrupt as error:
@@ -185,7 +186,7 @@ async def model_ready(request: Request, name: str, version: int | None) -> dict[
 async def model_config(request: Request, name: str, version: int | None) -> dict[str, Any]:
     """What ``config.pbtxt`` says, as JSON, with this server's batch size."""
     card = await _catalogue(request).card(name, version)
-    settings: Settings = request.app.state.settings
+    settings = of(request).settings
     return {
         "name": card.name,
         "platform": PLATFORM,
@@ -221,7 +222,7 @@ async def model_statistics(request: Request, name: str, version: int | None) -> 
 
 
 def _statistics(request: Request, keys: Iterable[tuple[str, int]]) -> dict[str, Any]:
-    batcher: Batcher = request.app.state.batcher
+    batcher = of(request).batcher
     return {"model_stats": [batcher.statistics.document(name, version) for name, version in keys]}
 
 
@@ -296,7 +297,7 @@ async def unload(request: Request, name: str) -> Response:
     """Free its memory and serve it no more, on any address, until it is loaded again; requests under way finish."""
     check_ready(request)
     protocol.parameters(protocol.parse(await request.body() or b"{}"), "the request")
-    settings: Settings = request.app.state.settings
+    settings = of(request).settings
     if settings.workers > 1:
         raise Unavailable(
             f"one of {settings.workers} processes would unload {name!r} and the others still serve it: run one "
@@ -336,9 +337,8 @@ def _versions(catalogue: Catalogue) -> list[tuple[str, int]]:
 async def infer(request: Request, name: str, version: int | None) -> Response:
     """The images of a request's tensors; its rows wait in the same queues as everybody's."""
     check_ready(request)
-    state = request.app.state
-    settings: Settings = state.settings
-    batcher: Batcher = state.batcher
+    state = of(request)
+    settings, batcher = state.settings, state.batcher
     card = await _catalogue(request).card(name, version)
     body = await request.body()
     header, encoding = request.headers.get(HEADER_LENGTH), request.headers.get("content-encoding")
@@ -349,19 +349,17 @@ async def infer(request: Request, name: str, version: int | None) -> Response:
 
     asked = read() if len(body) <= INLINE_BYTES and encoding is None else await batcher.work(read)
     engine = await _catalogue(request).engine(card.name, card.version)
-
-    async def disconnected() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
     content, length = await batcher.generate(
         engine,
         Rows(None, asked.label, asked.latent),
         lambda images: protocol.answer(asked, card, images),
         timeout=min(settings.request_timeout, asked.timeout or math.inf),
-        disconnected=disconnected,
+        disconnected=partial(disconnected, request),
     )
     headers = {"Cache-Control": "no-store"}
     if length is None:
         return Response(content, headers=headers, media_type="application/json")
     return Response(content, headers=headers | {HEADER_LENGTH: str(length)}, media_type=BINARY)
+
+
+carry(router, v2_calls.CALLS)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ganserve.card import ModelCard, ModelCorrupt, ModelNotFound, RepositoryError, VersionNotFound
 from ganserve.repository import Repository
+from ganserve.settings import PREFERRED
 from service.inference.engine import Device, Engine, OnnxEngine, Placement, providers
 from service.inference.follow import Follower, Served
 from service.inference.patience import Patience
@@ -23,7 +24,6 @@ from service.observe import metrics
 if TYPE_CHECKING:
     from service.inference.remote import Upstream
 
-PREFERRED = "mnist-projgan"
 # Requests that wait for a load as the process stops are refused after this time.
 DRAIN_SECONDS = 2.0
 

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from ganserve.repository import Repository
 from ganserve.settings import Settings, load
-from service.api import generate, include_routers
+from service.api import datasets, generate, health, images, jobs, models, morph, page, synthetic, v2
 from service.front import Front
 from service.http import errors, openapi
 from service.http.auth import Auth
@@ -29,6 +29,11 @@ from service.observe import tracing
 from service.state import Phase, State
 from service.uploads import Uploads
 
+# In the order of the documentation. Synthetic data sets come before the uploads, whose names theirs would be one of.
+ROUTERS = tuple(
+    resource.router
+    for resource in (generate, images, morph, synthetic, models, jobs, datasets, health, v2, page)
+)
 TAGS = ("images", "models", "jobs", "datasets", "v2", "health")
 
 
@@ -52,7 +57,8 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
     # The framework's own bag of names gives way to an object whose parts are known.
     app.state = state  # type: ignore[assignment]
     errors.install(app)
-    include_routers(app)
+    for router in ROUTERS:
+        app.include_router(router)
     app.openapi = lambda: openapi.document(app, prefix=settings.root_path)  # type: ignore[method-assign]
     return Front(app, state, generate.HOT, prefix=settings.root_path)
 

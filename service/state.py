@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import get_args
+from typing import Annotated, get_args
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from ganserve.settings import Settings
 from service.http.auth import Auth
@@ -91,7 +91,9 @@ def admit(request: Request) -> None:
     check_ready(request)
 
 
-# Coroutines, because a plain function as a dependency costs a thread hop a request.
+# What follows is for routes to depend on: coroutines, because a plain function costs a thread hop a request.
+
+
 async def require_user(request: Request) -> None:
     """Dependency of the calls that generate."""
     of(request).auth.check_user(request.headers.get("authorization"))
@@ -100,3 +102,15 @@ async def require_user(request: Request) -> None:
 async def require_admin(request: Request) -> None:
     """Dependency of the admin calls."""
     of(request).auth.check_admin(request.headers.get("authorization"))
+
+
+async def _jobs(request: Request) -> JobStore:
+    return of(request).jobs
+
+
+async def _uploads(request: Request) -> Uploads:
+    return of(request).uploads
+
+
+Store = Annotated[JobStore, Depends(_jobs)]
+Kept = Annotated[Uploads, Depends(_uploads)]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from service.api.jobs import Store
 from service.http.errors import Conflict, UnsupportedMedia
 from service.http.openapi import ADMIN, Sample, told
 from service.jobs import JobStore
-from service.state import of, require_admin
-from service.uploads import RESERVED, TooLarge, Upload, Uploads
+from service.state import Kept, Store, require_admin
+from service.uploads import RESERVED, TooLarge, Upload
 
 # What clients call a ZIP, with what curl says when it is told nothing.
 ZIP_TYPES = frozenset(
@@ -35,12 +32,6 @@ class DatasetList(BaseModel):
     built_in: list[str]
 
 
-async def uploads_of(request: Request) -> Uploads:
-    """The uploads below the data folder."""
-    return of(request).uploads
-
-
-Kept = Annotated[Uploads, Depends(uploads_of)]
 _BODY = {"required": True, "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
 
 

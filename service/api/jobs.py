@@ -18,7 +18,7 @@ from service.http.errors import NotFound
 from service.http.openapi import ADMIN, Sample, told
 from service.jobs import Job, JobRequest, JobStore, JobsUnavailable, UnknownJob
 from service.jobs import State as JobState
-from service.state import Phase, State, of, require_admin
+from service.state import Phase, State, Store, of, require_admin
 
 NO_WORKER = "no worker is running: the job waits until one starts (`make worker`)"
 POLL_SECONDS = 1.0
@@ -39,14 +39,6 @@ class JobPage(BaseModel):
     jobs: list[Job]
     workers: list[str]
     next: str | None = None
-
-
-async def job_store(request: Request) -> JobStore:
-    """The application's one queue."""
-    return of(request).jobs
-
-
-Store = Annotated[JobStore, Depends(job_store)]
 
 
 def _noted(job: Job, store: JobStore) -> Job:

@@ -23,8 +23,7 @@ from service.http import errors, reference
 from service.http.auth import Auth
 from service.http.middleware import BodyLimit, Head, Observe
 from service.http.revalidation import Revalidation
-from service.inference import cores
-from service.inference.batching import Batcher
+from service.inference.batcher import Batcher
 from service.inference.catalogue import Catalogue, Opener
 from service.inference.engine import CPU
 from service.observe import tracing
@@ -94,9 +93,6 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
             total=settings.queue_limit,
             delay=settings.batch_delay_ms / 1000,
             inline=settings.workers > 1 and upstream is None and catalogue.provider == CPU,
-            cores=cores.mine(max(settings.lanes or 1, settings.cores // settings.threads))
-            if upstream is None and catalogue.provider == CPU
-            else None,
         )
         with _drain_on_signal(app):
             try:

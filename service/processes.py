@@ -20,14 +20,12 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, MutableSequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import uvicorn
-
-from service.inference import cores
 
 APP = "service.app:create_app"
 READY, ENDED, ALIVE = b"r", b"e", b"."
@@ -119,25 +117,19 @@ class Server(uvicorn.Server):
             self._tell(ENDED)
 
 
-def _serve(
-    pair: socket.socket, options: Mapping[str, Any], silence: float, running: MutableSequence[int], index: int
-) -> None:
+def _serve(pair: socket.socket, options: Mapping[str, Any], silence: float) -> None:
     """The main function of a serving process."""
-    cores.give(running, index)
     Server(uvicorn.Config(APP, factory=True, **options), pair, silence=silence).run()
 
 
 class _Child:
     """A serving process as its parent sees it."""
 
-    def __init__(
-        self, options: Mapping[str, Any], silence: float, running: MutableSequence[int], index: int
-    ) -> None:
-        self.index = index
+    def __init__(self, options: Mapping[str, Any], silence: float) -> None:
         self.pair, theirs = socket.socketpair()
         self.pair.setblocking(False)
         spawn = multiprocessing.get_context("spawn")
-        self.process: SpawnProcess = spawn.Process(target=_serve, args=(theirs, dict(options), silence, running, index))
+        self.process: SpawnProcess = spawn.Process(target=_serve, args=(theirs, dict(options), silence))
         self.process.start()
         theirs.close()
         self.started = self.heard = time.monotonic()
@@ -178,8 +170,6 @@ class Supervisor:
         self.options, self.processes, self.drain, self.silence = options, processes, drain, silence
         self.children: list[_Child] = []
         self._due: list[float] = []
-        # Runs on the cores, a figure a process.
-        self._running = multiprocessing.get_context("spawn").RawArray("i", processes)
         self._selector = selectors.DefaultSelector()
         self._listening = False
         self._turn = 0
@@ -217,8 +207,7 @@ class Supervisor:
             woken.close()
 
     def _start(self) -> None:
-        index = min(set(range(self.processes)) - {child.index for child in self.children})
-        child = _Child(self.options, self.silence, self._running, index)
+        child = _Child(self.options, self.silence)
         self.children.append(child)
         self._selector.register(child.pair, selectors.EVENT_READ, child)
         self._selector.register(child.process.sentinel, selectors.EVENT_READ, child)
@@ -299,7 +288,6 @@ class Supervisor:
         self._selector.unregister(child.process.sentinel)
         child.pair.close()
         child.process.join()
-        self._running[child.index] = 0
 
     def _stop(self, woken: socket.socket) -> None:
         """End all processes; a second signal makes them drop what they have begun."""

@@ -27,8 +27,9 @@ from ganserve.settings import Settings
 from service.api import check_ready
 from service.http.auth import Auth
 from service.http.errors import BadRequest, Invalid, NotAcceptable, UnsupportedMedia, invalid
-from service.inference.batching import Batcher, Rows
+from service.inference.batcher import Batcher
 from service.inference.catalogue import Catalogue
+from service.inference.rows import Rows
 
 router = APIRouter(tags=["images"])
 

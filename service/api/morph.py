@@ -18,8 +18,9 @@ from service.api import check_ready
 from service.api.generate import ENCODERS, WEBP_SIDE, Images, describe, label_index, matches
 from service.http.auth import require_user
 from service.http.errors import Invalid
-from service.inference.batching import Batcher, Rows
+from service.inference.batcher import Batcher
 from service.inference.catalogue import Catalogue
+from service.inference.rows import Rows
 from service.morph import LAYOUT, Format, animate, there_and_back, walk
 
 router = APIRouter(tags=["images"])

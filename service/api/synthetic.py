@@ -22,9 +22,10 @@ from service.api.generate import ENCODERS, describe, matches
 from service.datasets.synthetic import LAYOUT, Format, Images, Span, Writer, writer
 from service.http.auth import require_user
 from service.http.errors import DeadlineExceeded, Invalid, Overloaded, Problem
-from service.inference.batching import Batcher, Rows
+from service.inference.batcher import Batcher
 from service.inference.catalogue import Catalogue
 from service.inference.engine import Engine
+from service.inference.rows import Rows
 
 router = APIRouter(tags=["datasets"])
 

@@ -26,8 +26,9 @@ from ganserve.settings import Settings
 from service.api import Phase, check_ready
 from service.http.auth import require_admin, require_user
 from service.http.errors import BadRequest, BodyTooLarge, Unavailable, UnsupportedMedia
-from service.inference.batching import Batcher, Rows
+from service.inference.batcher import Batcher
 from service.inference.catalogue import Catalogue
+from service.inference.rows import Rows
 
 router = APIRouter(prefix="/v2", tags=["v2"])
 

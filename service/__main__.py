@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from ganserve.settings import Settings, SettingsError, load
 from service.inference.engine import DeviceUnavailable, providers
 from service.observe import logs, tracing
-from service.processes import Supervisor
+from service.processes.supervisor import Supervisor
 
 BAD_SETTINGS = 2
 

@@ -40,8 +40,8 @@ def serving(environment: dict[str, str], *flags: str) -> Iterator[tuple["subproc
 
 def supervise(environment: dict[str, str], options: str, flags: str) -> "subprocess.Popen[str]":
     program = (
-        "from service.__main__ import _options; from service.processes import Supervisor; from ganserve.settings import"
-        f" load; s = load(); raise SystemExit(Supervisor({options}, {flags}).run())"
+        "from service.__main__ import _options; from service.processes.supervisor import Supervisor;"
+        f" from ganserve.settings import load; s = load(); raise SystemExit(Supervisor({options}, {flags}).run())"
     )
     told = environment | {"GANSERVE_PORT": "0", "GANSERVE_ADMIN_TOKEN": "secret"}
     return subprocess.Popen([sys.executable, "-c", program], env=told, stderr=subprocess.PIPE, text=True)

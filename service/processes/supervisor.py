@@ -11,7 +11,6 @@ after SIGTERM.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import multiprocessing
@@ -20,18 +19,14 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import uvicorn
 
-APP = "service.app:create_app"
-READY, ENDED, ALIVE = b"r", b"e", b"."
-# Without a word for so long a process is hung. One that other work keeps from its core for a few seconds is not: to be
-# killed for that would lose the requests it holds. It says a word so many times in that span.
-SILENCE_SECONDS, WORDS = 60.0, 12
+from service.processes.server import APP, ENDED, READY, SILENCE_SECONDS, WORDS, serve
+
 # A process that dies young is not started again at once.
 RESTART_SECONDS = 1.0
 BACKLOG = 2048
@@ -44,84 +39,6 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 log = logging.getLogger(__name__)
 
 
-class Server(uvicorn.Server):
-    """A uvicorn server whose connections are handed to it over ``pair``."""
-
-    def __init__(self, config: uvicorn.Config, pair: socket.socket, *, silence: float = SILENCE_SECONDS) -> None:
-        super().__init__(config)
-        self.pair, self.silence = pair, silence
-        self._untold = b""
-        self._opening: set[asyncio.Task[None]] = set()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start without a listening socket of its own, then take what the parent hands over."""
-        await super().startup(sockets=[])
-        self.pair.setblocking(False)
-        self._loop, self._factory = asyncio.get_running_loop(), self._protocol()
-        self._loop.add_reader(self.pair, self._receive)
-        self._tell(READY)
-        self._live()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more connections and let the open ones finish."""
-        self._loop.remove_reader(self.pair)
-        await super().shutdown(sockets=[])
-
-    def _tell(self, message: bytes) -> None:
-        self._untold += message
-        with contextlib.suppress(OSError):
-            sent = self.pair.send(self._untold)
-            self._untold = self._untold[sent:]
-
-    def _live(self) -> None:
-        self._tell(ALIVE)
-        self._loop.call_later(self.silence / WORDS, self._live)
-
-    def _receive(self) -> None:
-        while True:
-            try:
-                message, descriptors, _, _ = socket.recv_fds(self.pair, 1, 1)
-            except BlockingIOError:
-                return
-            except OSError:
-                message, descriptors = b"", []
-            if not message:
-                # The parent has gone, and nobody would ever stop this process.
-                self._loop.remove_reader(self.pair)
-                self.should_exit = True
-                return
-            for descriptor in descriptors:
-                task = self._loop.create_task(self._open(socket.socket(fileno=descriptor)))
-                self._opening.add(task)
-                task.add_done_callback(self._opening.discard)
-
-    def _protocol(self) -> Callable[[], Any]:
-        """What makes the protocol of one connection, which tells when it has ended."""
-        server = self
-        base: Any = self.config.http_protocol_class
-
-        class Protocol(base):  # type: ignore[misc]
-            def connection_lost(self, error: Exception | None) -> None:
-                super().connection_lost(error)
-                server._tell(ENDED)
-
-        return partial(Protocol, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
-
-    async def _open(self, connection: socket.socket) -> None:
-        try:
-            connection.setblocking(False)
-            await self._loop.connect_accepted_socket(self._factory, connection, ssl=self.config.ssl)
-        except OSError as error:
-            log.debug("a connection ended before it was served: %s", error)
-            connection.close()
-            self._tell(ENDED)
-
-
-def _serve(pair: socket.socket, options: Mapping[str, Any], silence: float) -> None:
-    """The main function of a serving process."""
-    Server(uvicorn.Config(APP, factory=True, **options), pair, silence=silence).run()
-
-
 class _Child:
     """A serving process as its parent sees it."""
 
@@ -129,7 +46,7 @@ class _Child:
         self.pair, theirs = socket.socketpair()
         self.pair.setblocking(False)
         spawn = multiprocessing.get_context("spawn")
-        self.process: SpawnProcess = spawn.Process(target=_serve, args=(theirs, dict(options), silence))
+        self.process: SpawnProcess = spawn.Process(target=serve, args=(theirs, dict(options), silence))
         self.process.start()
         theirs.close()
         self.started = self.heard = time.monotonic()

@@ -24,7 +24,8 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from training import data, guard, judge, networks, recipes, trainer
+from training import data, networks, recipes, trainer
+from training.measure import guard, judge
 
 HERE = Path(__file__).parent
 RECORD = HERE / "flagship.json"

@@ -1,20 +1,23 @@
 """Every setting, once: ``GANSERVE_*`` in the environment, or the flag of the same name.
 
-GANSERVE_PORT=9000 python -m service
-python -m service --port 9000 --models /srv/models
+    GANSERVE_PORT=9000 python -m service
+    python -m service --port 9000 --models /srv/models
+    python -m ganserve.settings > docs/settings.md
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "GANSERVE_"
+TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 class SettingsError(ValueError):
@@ -26,6 +29,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
+        env_file=".env",
+        # Editors on Windows begin a file with a byte order mark.
+        env_file_encoding="utf-8-sig",
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -52,9 +58,11 @@ class Settings(BaseSettings):
         description="onnxruntime, or triton://host:port: a Triton or other v2 server that runs the generators",
     )
     engine_token: SecretStr | None = Field(None, description="bearer token for that server")
-    token: SecretStr | None = Field(None, description="bearer token for all but probes; unset: open")
+    token: SecretStr | None = Field(
+        None, description="bearer token for all but probes; unset: open; two with a comma are both valid, for rotation"
+    )
     admin_token: SecretStr | None = Field(
-        None, description="bearer token for admin calls; unset: made for this run and printed once"
+        None, description="bearer token for admin calls, or two; unset: made for this run and printed once"
     )
     jobs_db: str | None = Field(
         None, description="SQLAlchemy URL of the retraining queue; unset: SQLite in the data folder"
@@ -104,6 +112,41 @@ class Settings(BaseSettings):
     max_loaded_models: int = Field(
         16, ge=1, description="model versions kept in memory, the least used go first"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trimmed(cls, given: Any) -> Any:
+        """What a line end of Windows, or a blank before it, adds to a value is not part of it."""
+        if not isinstance(given, dict):
+            return given
+        trimmed = {name: value.strip() if isinstance(value, str) else value for name, value in given.items()}
+        return {name: value for name, value in trimmed.items() if value != ""}
+
+    @field_validator("token", "admin_token", "engine_token")
+    @classmethod
+    def _sendable(cls, secret: SecretStr | None) -> SecretStr | None:
+        """A token that a client can send in a header (RFC 6750, section 2.1)."""
+        for token in secret.get_secret_value().split(",") if secret else ():
+            if not TOKEN.fullmatch(token):
+                raise ValueError(
+                    "no client could send this token: expected letters, digits and any of - . _ ~ + /, "
+                    "with = at the end at most"
+                )
+        return secret
+
+    @field_validator("jobs_db")
+    @classmethod
+    def _database(cls, url: str | None) -> str | None:
+        """One spelling of PostgreSQL's URLs, of which every tool has its own."""
+        if url is None:
+            return None
+        scheme, mark, rest = url.partition("://")
+        backend = scheme.lower().partition("+")[0]
+        if mark and backend in ("postgres", "postgresql"):
+            return f"postgresql://{rest}"
+        if not (mark and backend == "sqlite"):
+            raise ValueError("expected postgresql://user:password@host/database or sqlite:///path")
+        return url
 
     @property
     def upstream(self) -> str | None:
@@ -171,3 +214,33 @@ def _explain(detail: object) -> str:
     field = Settings.model_fields.get(name)
     meaning = f" ({field.description})" if field else ""
     return f"{PREFIX}{name.upper()} or {flag}{given}: {detail['msg']}{meaning}"
+
+
+def table() -> str:
+    """``docs/settings.md``: every setting with its default, its bounds and its meaning."""
+    lines = [
+        "# Settings",
+        "",
+        "From the environment, or as a flag of `python -m service` (`ganserve serve`): `GANSERVE_MAX_IMAGES=100` is",
+        "`--max-images 100`. `make serve` and `make worker` pass the environment on. This page is written by",
+        "`python -m ganserve.settings > docs/settings.md`.",
+        "",
+        "| setting | default | what |",
+        "|---|---|---|",
+    ]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{field.default}`"
+        bounds = "; ".join(bound for limit in field.metadata if (bound := _bound(limit)))
+        told = f"{field.description}{f' ({bounds})' if bounds else ''}".replace("|", "\\|")
+        lines.append(f"| `{PREFIX}{name.upper()}` | {default} | {told} |")
+    return "\n".join(lines) + "\n"
+
+
+def _bound(limit: object) -> str:
+    """One limit of a field in words; nothing for a pattern, which its description tells better."""
+    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    return next((f"{told} {getattr(limit, key):g}" for key, told in words.items() if hasattr(limit, key)), "")
+
+
+if __name__ == "__main__":
+    print(table(), end="")

@@ -32,13 +32,16 @@ from ganserve import files
 from ganserve.card import RepositoryError
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
-from training import cas, judge, metrics
 from training.data import DataError, Dataset, load, split_held_out
 from training.export import open_session, run_session
+from training.measure import cas, guard, judge, metrics
 
 # Seeds of evaluation images begin here, away from those of samples and examples.
 FIRST_SEED = 1 << 40
 CAS_SEEDS = (0, 1, 2)
+# To be raised with every change of a metric, of the judges' training or of the CAS: figures of another number are
+# measured anew.
+MEASURE = 1
 
 
 class Generated:
@@ -87,6 +90,50 @@ def splits(name: str, size: int, channels: int) -> tuple[Dataset, Dataset, str]:
     return rest, held_out, "held-out"
 
 
+class Yardstick:
+    """Real images of a data set, as its judge sees them: what generated ones of a size and channels are held against.
+
+    Raises:
+        DataError: the data set cannot be used.
+    """
+
+    def __init__(self, name: str, size: int, channels: int, images: int) -> None:
+        self.name = Path(name).name
+        self.train, self.test, self.split = splits(name, size, channels)
+        self.referee = judge.for_dataset(self.train)
+        self.count = min(images, len(self.test), len(self.train))
+        chosen = torch.from_numpy(np.random.default_rng(7).permutation(len(self.test))[: self.count])
+        drawn = torch.from_numpy(np.random.default_rng(8).permutation(len(self.train))[: self.count])
+        self.real = self._seen(self.test.subset(chosen))
+        # Training images in the place of generated ones, and others to look for copies among.
+        self.drawn = self.train.subset(drawn)
+        others = torch.ones(len(self.train), dtype=torch.bool)
+        others[drawn] = False
+        neighbours = self.train.subset(others.nonzero().squeeze(1)[:20_000])
+        self.known = self.referee((neighbours if len(neighbours) else self.drawn).images)[1]
+
+    def _seen(self, part: Dataset) -> metrics.Sample:
+        return guard.see(self.referee, part.images, part.labels)
+
+    def measure(self, images: Tensor, labels: Tensor | None) -> dict[str, metrics.Value]:
+        """Every metric of uint8 [n, c, h, w] with the labels int64 [n] that were asked for."""
+        fake = guard.see(self.referee, images, labels)
+        return metrics.measure(metrics.Comparison(self.real, fake, self.known))
+
+    def floor(self) -> dict[str, metrics.Value]:
+        """The same of the training images in the place of generated ones."""
+        parts = (*self._parts, str(self.count))
+        return _once("real", parts, lambda: self.measure(self.drawn.images, self.drawn.labels))
+
+    def cas_floor(self, n: int) -> dict[str, metrics.Value]:
+        """The CAS of ``n`` training images."""
+        return _once("cas", (*self._parts, str(n)), lambda: {"cas": _cas_of_real(self.train, self.test, n)})
+
+    @property
+    def _parts(self) -> tuple[str, str, str]:
+        return (self.referee.digest, judge.fingerprint(self.train), judge.fingerprint(self.test))
+
+
 def evaluate_onnx(
     onnx: Path | bytes,
     dataset_name: str,
@@ -105,46 +152,25 @@ def evaluate_onnx(
         DataError: the data set or the model cannot be used, or their classes differ.
     """
     generated = Generated(onnx)
-    train, test, split = splits(dataset_name, generated.size, generated.channels)
+    yardstick = Yardstick(dataset_name, generated.size, generated.channels, images)
+    train = yardstick.train
     if generated.conditional and generated.classes != train.classes:
         raise DataError(f"the model's classes {generated.classes} are not the data set's {train.classes}")
-    assert train.labels is not None
-    referee = judge.for_dataset(train)
-    count = min(images, len(test), len(train))
-    chosen = torch.from_numpy(np.random.default_rng(7).permutation(len(test))[:count])
-    drawn = torch.from_numpy(np.random.default_rng(8).permutation(len(train))[:count])
-    def seen(part: Tensor, labels: Tensor | None) -> metrics.Sample:
-        logits, features = referee(part)
-        return metrics.Sample(features, logits, labels)
-
-    real_sample = test.subset(chosen)
-    train_sample = train.subset(drawn)
-    fake_images, fake_labels = generated.images(count, FIRST_SEED + seed * 10_000_000, train_sample.labels)
-    real = seen(real_sample.images, real_sample.labels)
-    others = torch.ones(len(train), dtype=torch.bool)
-    others[drawn] = False
-    neighbours = train.subset(others.nonzero().squeeze(1)[:20_000])
-    known = referee((neighbours if len(neighbours) else train_sample).images)[1]
-    result = metrics.measure(metrics.Comparison(real, seen(fake_images, fake_labels), known))
-    parts = (referee.digest, judge.fingerprint(train), judge.fingerprint(test), str(count))
-
-    def real_against_real() -> dict[str, Any]:
-        as_if = seen(train_sample.images, train_sample.labels)
-        return dict(metrics.measure(metrics.Comparison(real, as_if, known)))
-
-    floor = _once("real", parts, real_against_real)
+    first = FIRST_SEED + seed * 10_000_000
+    result = yardstick.measure(*generated.images(yardstick.count, first, yardstick.drawn.labels))
+    floor = yardstick.floor()
     if generated.conditional and with_cas:
         n = cas_images or len(train)
-        result["cas"], result["cas_images"] = _cas(generated, test, n), n
-        floor |= _once("cas", (*parts[1:3], str(n)), lambda: {"cas": _cas_of_real(train, test, n)})
+        result["cas"], result["cas_images"] = _cas(generated, yardstick.test, n), n
+        floor |= yardstick.cas_floor(n)
     frechet, floor_frechet = result["frechet"], floor["frechet"]
     assert isinstance(frechet, float)
     assert isinstance(floor_frechet, float)
     return {
-        "judge": referee.digest,
-        "dataset": Path(dataset_name).name,
-        "split": split,
-        "images": count,
+        "judge": yardstick.referee.digest,
+        "dataset": yardstick.name,
+        "split": yardstick.split,
+        "images": yardstick.count,
         "labels": "training split" if generated.conditional else "none",
         "frechet_ratio": round(frechet / floor_frechet, 3),
         **result,
@@ -152,17 +178,17 @@ def evaluate_onnx(
     }
 
 
-def _once(kind: str, parts: Sequence[str], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _once(
+    kind: str, parts: Sequence[str], compute: Callable[[], dict[str, metrics.Value]]
+) -> dict[str, metrics.Value]:
     """A measurement of real images only, kept beside the judges: the same for every model, it is made once.
 
-    It is kept by what it was made of, and by the code that made it.
+    It is kept by what it was made of, and by :data:`MEASURE`.
     """
-    digest = hashlib.sha256("\n".join(parts).encode())
-    for code in ("metrics.py", "judge.py", "cas.py", "evaluate.py"):
-        digest.update(Path(__file__).with_name(code).read_bytes())
+    digest = hashlib.sha256("\n".join((*parts, str(MEASURE))).encode())
     path = Path(os.environ.get("GANSERVE_DATA", "var")) / "judges" / f"{kind}-{digest.hexdigest()[:24]}.json"
     try:
-        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        kept: dict[str, metrics.Value] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         kept = compute()
         files.replace(path, json.dumps(kept, indent=1).encode())

@@ -207,7 +207,7 @@ def _head(title: str, config: Line, status: Line) -> str:
 def _warnings(log: Sequence[Line], snapshots: Sequence[Line], status: Line) -> str:
     """Why it failed, and what the guard says of each snapshot past the grace that a young generator gets."""
     # Not at the top: the trainer writes reports, and so imports this module.
-    from training.guard import CollapseError, Guard
+    from training.measure.guard import CollapseError, Guard
     from training.trainer import GRACE_SHARE, GRACE_STEPS
 
     told = []

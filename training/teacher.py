@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.judge import augment
+from training.measure.classifier import augment
 from training.networks.projected import Features
 
 EPOCH_IMAGES, BATCH = 300_000, 128

@@ -35,11 +35,12 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from ganserve import files
-from training import checkpoint, guard, networks, pictures, recipes, selection, teacher
+from training import checkpoint, networks, pictures, recipes, teacher
 from training import report as html
 from training.data import Dataset, class_counts, split_held_out
 from training.losses import LOSSES, gradient_penalty, zero_centred_penalty
 from training.matching import COARSE, FINE, Matching
+from training.measure import guard
 from training.networks import projected
 from training.networks.parts import in_parts
 
@@ -155,7 +156,7 @@ def train(
     resume: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     intervals: Intervals = Intervals(),
-    score: selection.Score | None = None,
+    score: guard.Score | None = None,
 ) -> dict[str, Any]:
     """Train until ``config.images`` real images were shown; returns the final status.
 
@@ -727,7 +728,7 @@ class RunFiles:
             html.write(self.run)
             self.drawn = time.monotonic()
 
-    def snapshot(self, score: selection.Score) -> None:
+    def snapshot(self, score: guard.Score) -> None:
         """Score the generator as it stands, keep it if it is the best so far, draw its samples.
 
         Raises:
@@ -738,8 +739,8 @@ class RunFiles:
         loop, config = self.loop, self.config
         net = loop.snapshot()
         render = Renderer(net, loop.recipe, loop.classes, loop.device)
-        labels = loop.drawn_labels(selection.IMAGES)
-        images = render(render.noise(selection.IMAGES), labels)
+        labels = loop.drawn_labels(guard.IMAGES)
+        images = render(render.noise(guard.IMAGES), labels)
         scores = score(images, labels)
         line = {"step": loop.step, "images": loop.images_seen, **scores}
         append_json(self.run / "snapshots.jsonl", line)

@@ -21,20 +21,20 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
+Digests = tuple[bytes, ...]
+
+
 @dataclass(frozen=True)
 class Auth:
-    """The two roles' tokens, kept as digests."""
+    """The two roles' tokens, kept as digests; a role that is being given a new token has two for a while."""
 
-    user: bytes | None = field(default=None, repr=False)
-    admin: bytes | None = field(default=None, repr=False)
+    user: Digests | None = field(default=None, repr=False)
+    admin: Digests | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, token: SecretStr | None, admin_token: SecretStr | None) -> Auth:
         """From the settings."""
-        return cls(
-            _digest(token.get_secret_value()) if token else None,
-            _digest(admin_token.get_secret_value()) if admin_token else None,
-        )
+        return cls(_digests(token), _digests(admin_token))
 
     def check_user(self, authorization: str | None) -> None:
         """Raises Unauthorized unless the call is open or the header carries either token."""
@@ -42,8 +42,7 @@ class Auth:
             return
         given = _bearer(authorization)
         # Both comparisons always run.
-        right = hmac.compare_digest(given, self.user) | hmac.compare_digest(given, self.admin or b"")
-        if not right:
+        if not _among(given, self.user) | _among(given, self.admin):
             raise _wrong_token()
 
     def check_admin(self, authorization: str | None) -> None:
@@ -53,11 +52,20 @@ class Auth:
                 "admin calls are closed: this server has no admin token; set GANSERVE_ADMIN_TOKEN"
             )
         given = _bearer(authorization)
-        if hmac.compare_digest(given, self.admin):
+        if _among(given, self.admin):
             return
-        if self.user is not None and hmac.compare_digest(given, self.user):
+        if _among(given, self.user):
             raise Forbidden("this token may generate; this call needs the admin token")
         raise _wrong_token()
+
+
+def _digests(secret: SecretStr | None) -> Digests | None:
+    return tuple(_digest(token) for token in secret.get_secret_value().split(",")) if secret else None
+
+
+def _among(given: bytes, known: Digests | None) -> bool:
+    """Whether it is one of them; each is compared, in constant time."""
+    return bool(sum(hmac.compare_digest(given, token) for token in known or ()))
 
 
 def _bearer(authorization: str | None) -> bytes:

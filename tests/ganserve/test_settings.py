@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ganserve.settings import Settings, SettingsError, load
+from ganserve.settings import Settings, SettingsError, load, table
 
 # fmt: off
 NAMES = [
@@ -107,3 +107,68 @@ def test_lanes_are_a_process_share_of_the_cores(monkeypatch: pytest.MonkeyPatch)
 def test_a_request_may_not_ask_for_more_than_can_ever_wait() -> None:
     assert load(["--max-queued-images", "100"]).image_limit == 100
     assert load(["--max-images", "10"]).image_limit == 10
+
+
+def test_the_page_of_settings_is_the_one_that_the_code_writes() -> None:
+    page = Path(__file__).parents[2] / "docs" / "settings.md"
+    assert page.read_text(encoding="utf-8") == table(), "python -m ganserve.settings > docs/settings.md"
+    assert all(f"`GANSERVE_{name.upper()}`" in table() for name in Settings.model_fields)
+
+
+@pytest.mark.parametrize("end", ["\r", " ", "\r\n"])
+def test_a_value_ends_where_a_line_of_windows_does(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    monkeypatch.setenv("GANSERVE_PORT", f"9000{end}")
+    monkeypatch.setenv("GANSERVE_TOKEN", f"secret{end}")
+    monkeypatch.setenv("GANSERVE_DEFAULT_MODEL", end)
+    settings = load()
+    assert (settings.port, settings.default_model) == (9000, None)
+    assert settings.token is not None
+    assert settings.token.get_secret_value() == "secret"
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_an_env_file_of_any_editor_is_read_and_the_environment_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: bytes, end: bytes
+) -> None:
+    lines = [b"GANSERVE_PORT=9000", b'GANSERVE_TOKEN="secret"', b"GANSERVE_MAX_IMAGES=7", b"OTHER=1", b""]
+    (tmp_path / ".env").write_bytes(mark + end.join(lines))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANSERVE_MAX_IMAGES", "8")
+    settings = load()
+    assert (settings.port, settings.max_images) == (9000, 8)
+    assert settings.token is not None
+    assert settings.token.get_secret_value() == "secret"
+
+
+@pytest.mark.parametrize("token", ["two words", "café", "quote\"", "a,", ",", "=", "tab\tbed"])
+@pytest.mark.parametrize("name", ["TOKEN", "ADMIN_TOKEN", "ENGINE_TOKEN"])
+def test_a_token_that_no_client_could_send_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, token: str
+) -> None:
+    monkeypatch.setenv(f"GANSERVE_{name}", token)
+    with pytest.raises(SettingsError, match=f"GANSERVE_{name} or .*no client could send this token") as raised:
+        load()
+    assert len(token) < 3 or token not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://u:p@h/d?sslmode=require",
+        "postgresql://u:p@h/d?sslmode=require",
+        "postgresql+psycopg://u:p@h/d?sslmode=require",
+        "postgresql+psycopg2://u:p@h/d?sslmode=require",
+        "postgresql+asyncpg://u:p@h/d?sslmode=require",
+        "POSTGRES://u:p@h/d?sslmode=require",
+    ],
+)
+def test_every_spelling_of_a_postgresql_url_is_the_same_database(url: str) -> None:
+    assert load(["--jobs-db", url]).jobs_url == "postgresql://u:p@h/d?sslmode=require"
+
+
+@pytest.mark.parametrize("url", ["mysql://u:p@h/d", "jobs.sqlite", "postgresql:u:p@h/d", "://"])
+def test_another_database_is_refused_by_the_settings_name_and_its_password_is_not_shown(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"GANSERVE_JOBS_DB or .*expected postgresql://") as raised:
+        load(["--jobs-db", url])
+    assert "u:p" not in str(raised.value)

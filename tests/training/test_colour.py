@@ -15,7 +15,8 @@ from PIL import Image
 from ganserve.repository import Repository
 from ganserve.settings import Settings
 from service.app import create_app
-from training import export, selection, train
+from training import export, train
+from training.measure import pixels
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 pytestmark = pytest.mark.usefixtures("signals", "undrawn")
@@ -64,10 +65,10 @@ def test_the_score_of_large_images_is_what_it_is_of_small_ones(monkeypatch: pyte
     real[:30] //= 2
     real[:, :, :3] //= 4
     made = real.flip(3)
-    before = selection.PixelScore(real, 16)(made, None)
+    before = pixels.PixelScore(real, 16)(made, None)
     assert before["score"] > 0.1
-    monkeypatch.setattr(selection, "MANY_PIXELS", 100)
-    assert selection.PixelScore(real, 16)(made, None) == pytest.approx(before)
+    monkeypatch.setattr(pixels, "MANY_PIXELS", 100)
+    assert pixels.PixelScore(real, 16)(made, None) == pytest.approx(before)
 
 
 def test_projgan_learns_labelled_colour_images_and_is_served_by_their_class_names(tmp_path: Path) -> None:

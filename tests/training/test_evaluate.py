@@ -10,8 +10,9 @@ import torch
 from ganserve.repository import Repository
 from tests.onnx_models import tiny_generator
 from tests.training.conftest import silent, small
-from training import cas, evaluate, export, judge, metrics, trainer
+from training import evaluate, export, trainer
 from training.data import DataError, Dataset, split_held_out
+from training.measure import cas, judge, metrics
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

@@ -7,8 +7,9 @@ import pytest
 
 from ganserve.repository import Repository
 from tests.training.conftest import silent, small
-from training import export, metrics, quality, trainer
+from training import export, quality, trainer
 from training.data import Dataset
+from training.measure import metrics
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

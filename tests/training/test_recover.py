@@ -14,12 +14,16 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from ganserve.card import ModelCard
+from ganserve.repository import Repository
 from tests.training.conftest import small
 from training import networks, recover
 from training.data import load
 from training.export import FinishedRun, Graph, describe, to_onnx
 from training.folding import folded
 from training.trainer import draw_latents
+
+SHIPPED = Repository(Path(__file__).parents[2] / "models")
+VERSIONS = [(model, version) for model in SHIPPED.names() for version in SHIPPED.versions(model)]
 
 
 def trained(recipe: str) -> FinishedRun:
@@ -67,6 +71,15 @@ def test_the_rebuilt_generator_makes_the_published_images_and_trains_like_the_on
         in_training, as_rebuilt = before.train()(latent, label), after.train()(latent, label)
     # Batch norm's statistics were measured over other noise: a few hundredths of their size apart.
     assert float((in_training - as_rebuilt).abs().mean()) < 0.03
+
+
+@pytest.mark.parametrize(("model", "version"), VERSIONS)
+def test_a_training_may_begin_from_every_version_that_was_published_so_far(
+    model: str, version: int, tmp_path: Path
+) -> None:
+    # Raises where the rebuilt generator's images are not the published ones.
+    recover.recover(SHIPPED.model_path(model, version), SHIPPED.verify(model, version), tmp_path / "live.safetensors")
+    assert load_file(tmp_path / "live.safetensors")
 
 
 def test_a_graph_of_other_weights_is_refused_by_name() -> None:

@@ -15,8 +15,9 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from tests.training.conftest import silent, small
-from training import checkpoint, recipes, selection, train, trainer
+from training import checkpoint, recipes, train, trainer
 from training.data import Dataset
+from training.measure import pixels
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 STEPS_TO_20 = trainer.Intervals(log_steps=5, snapshots=2, checkpoint_steps=10)
@@ -309,7 +310,7 @@ def test_a_collapsed_generator_stops_the_run_and_is_named(
     monkeypatch.setattr(trainer, "GRACE_STEPS", 5)
 
     def flat(images: torch.Tensor, labels: torch.Tensor | None) -> dict[str, float]:
-        return selection.PixelScore(digits.images)(torch.full_like(images, 128), labels)
+        return pixels.PixelScore(digits.images)(torch.full_like(images, 128), labels)
 
     with pytest.raises(trainer.TrainingError, match=r"collapsed.*look alike"):
         trainer.train(

@@ -92,3 +92,10 @@ def test_promoting_needs_the_admin_token(serve: Serve) -> None:
     assert client.put(**call).status_code == 401
     assert client.put(**call, headers=USER).status_code == 403
     assert client.put(**call, headers=ADMIN).status_code == 200
+
+
+def test_two_tokens_of_a_role_are_valid_at_once_and_each_alone(serve: Serve) -> None:
+    client = serve(token=SecretStr("old-user,new-user"))
+    for token, status in (("old-user", 200), ("new-user", 200), ("old-user,new-user", 401), ("old", 401)):
+        assert client.get("/models", headers={"Authorization": f"Bearer {token}"}).status_code == status, token
+    assert client.put("/models/digits/live", headers={"Authorization": "Bearer new-user"}, json={}).status_code == 403

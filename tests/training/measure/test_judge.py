@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from training import judge
+from training import judge as command
 from training.data import DataError, Dataset
+from training.measure import judge
 
 
 @pytest.fixture
@@ -168,28 +169,5 @@ def test_the_frozen_first_convolution_whitens_patches_and_is_not_trained(channel
 
 def test_what_is_for_the_plain_judge_is_refused_for_the_whitened_one(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        judge.main(["--dataset", "digits", "--architecture", "whitened", "--flip"])
+        command.main(["--dataset", "digits", "--architecture", "whitened", "--flip"])
     assert "always mirrors" in capsys.readouterr().err
-
-
-def test_noise_is_of_another_strength_in_each_image_and_stays_in_range() -> None:
-    torch.manual_seed(0)
-    grey = torch.full((200, 1, 16, 16), 0.5)
-    inside = judge.augment(grey, 0.0, noise=0.2)[:, :, 5:11, 5:11]
-    spread = inside.flatten(1).std(1)
-    assert spread.min() < 0.03
-    assert 0.15 < spread.max() < 0.3
-    assert torch.allclose(judge.augment(grey, 0.0)[:, :, 5:11, 5:11], grey[:, :, 5:11, 5:11], atol=1e-5)
-    bright = judge.augment(torch.ones(8, 1, 16, 16), 0.0, noise=0.5)
-    assert 0 <= bright.min() <= bright.max() <= 1
-
-
-def test_flips_mirror_about_half_of_the_images_and_only_left_to_right() -> None:
-    torch.manual_seed(0)
-    images = torch.zeros(400, 1, 16, 16)
-    images[:, :, 2:5, 2:5] = 1
-    turned = judge.augment(images, 0.0, flip=True)
-    right = turned[:, :, :, 8:].sum((1, 2, 3)) > turned[:, :, :, :8].sum((1, 2, 3))
-    assert 0.4 < right.float().mean() < 0.6
-    assert (turned[:, :, :8].sum((1, 2, 3)) > turned[:, :, 8:].sum((1, 2, 3))).all()
-    assert not (judge.augment(images, 0.0)[:, :, :, 8:].sum((1, 2, 3)) > 4).any()

@@ -7,13 +7,10 @@ epoch is chosen on generated images too.
 
 from __future__ import annotations
 
-import copy
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.judge import augment
+from training.measure.classifier import Batches, augment, fit
 
 
 def classifier(channels: int, size: int, classes: int) -> nn.Sequential:
@@ -46,23 +43,22 @@ def score(
         order = torch.randperm(len(images))
         chosen, rest = order[:held], order[held:]
         batch = min(batch, len(rest))
-        steps = epochs * (len(rest) // batch)
+        per_epoch = len(rest) // batch
         optimiser = torch.optim.Adam(network.parameters(), lr=2e-3, fused=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
-        best, kept = -1.0, network
-        for _ in range(epochs):
-            network.train()
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=epochs * per_epoch)
+
+        def epoch() -> Batches:
             shuffled = rest[torch.randperm(len(rest))]
-            for rows in shuffled[: len(rest) // batch * batch].split(batch):
-                image = augment(images[rows].float() / 255, 0.05)
-                loss = F.cross_entropy(network(image * 2 - 1), labels[rows])
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-            found = accuracy(network, images[chosen], labels[chosen])
-            if found >= best:
-                best, kept = found, copy.deepcopy(network)
+            for rows in shuffled[: per_epoch * batch].split(batch):
+                yield augment(images[rows].float() / 255, 0.05) * 2 - 1, labels[rows]
+
+        kept, _ = fit(
+            network,
+            (epoch() for _ in range(epochs)),
+            optimiser,
+            schedule,
+            score=lambda network: accuracy(network, images[chosen], labels[chosen]),
+        )
     return accuracy(kept, test_images, test_labels)
 
 

@@ -1,31 +1,17 @@
-"""Which snapshot is the best, and has the generator collapsed: quick scores on held-out training images.
-
-The distance is Frechet's (Heusel et al. 2017, arXiv:1706.08500) between held-out and generated images in the
-features of the data set's judge if one is shipped, else in the leading principal components of the pixels, which
-need no trained network and so serve any data set.
+"""Scores of a snapshot without any trained network: Frechet's distance (Heusel et al. 2017, arXiv:1706.08500) in the
+leading principal components of held-out images' pixels. It serves every data set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from training.data import Dataset
-
-IMAGES = 2000
 # With more pixels than this the components are found from so many images.
 MANY_PIXELS = 2000
-
-Score = Callable[[Tensor, Tensor | None], dict[str, Any]]
-
-
-def scorer(held_out: Dataset, rest: Dataset) -> Score:
-    """A function of (images uint8 [n, c, h, w], labels int64 [n] or None) to scores; lower ``score`` is better."""
-    reference = held_out if len(held_out) >= 200 else rest
-    return PixelScore(reference.images[:5000])
 
 
 class PixelScore:

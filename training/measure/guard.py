@@ -11,17 +11,17 @@ The images to compare with are the held-out part of the training split, never th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from training import selection
 from training.data import Dataset
-from training.judge import Judge, shipped
-from training.metrics import METRICS, Comparison, Sample
+from training.measure.judge import Judge, shipped
+from training.measure.metrics import METRICS, Comparison, Sample
+from training.measure.pixels import PixelScore, collapsed
 
 IMAGES = 2000
 QUICK = (
@@ -44,6 +44,9 @@ COVERAGE = (0.1, 0.02)
 LOOKS_REAL = 0.5
 # Logits of real images less those of generated ones: past this the discriminator is sure of everything.
 LOGIT_GAP = 20.0
+
+
+Score = Callable[[Tensor, Tensor | None], dict[str, Any]]
 
 
 class CollapseError(RuntimeError):
@@ -96,10 +99,15 @@ class JudgeScore:
         return quick_scores(images, labels, self.judge, self.reference)
 
 
-def scorer(held_out: Dataset, rest: Dataset) -> selection.Score:
-    """By the data set's shipped judge if there is one, else by pixels, which any data set has."""
-    referee = shipped(rest)
-    return selection.scorer(held_out, rest) if referee is None else JudgeScore(referee, held_out)
+def scorer(held_out: Dataset, rest: Dataset) -> Score:
+    """A function of (images uint8 [n, c, h, w], labels int64 [n] or None) to scores; lower ``score`` is better.
+
+    By the data set's shipped judge if there is one, else by pixels, which any data set has.
+    """
+    if (referee := shipped(rest)) is not None:
+        return JudgeScore(referee, held_out)
+    reference = held_out if len(held_out) >= 200 else rest
+    return PixelScore(reference.images[:5000])
 
 
 @dataclass
@@ -136,7 +144,7 @@ def _signs(scores: Mapping[str, Any], logit_gap: float | None) -> tuple[list[str
     if logit_gap is not None and abs(logit_gap) > LOGIT_GAP:
         warnings.append(f"the discriminator is sure of everything: its logits are {logit_gap:.0f} apart")
     if "class_shares" not in scores:
-        flat = selection.collapsed(scores)
+        flat = collapsed(scores)
         return warnings, [flat] if flat else []
     shares = scores["class_shares"]
     missing = [index for index, share in enumerate(shares) if share < MISSING]

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from training import guard, judge
 from training.data import Dataset, split_held_out
+from training.measure import guard, judge
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from training import metrics
-from training.metrics import Comparison, Sample
+from training.measure import metrics
+from training.measure.metrics import Comparison, Sample
 
 
 def sample(features: torch.Tensor, seen: torch.Tensor | None = None, asked: torch.Tensor | None = None) -> Sample:

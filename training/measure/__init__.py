@@ -1,0 +1,1 @@
+"""How good generated images are: judges, metrics, and the guard that watches a run."""

@@ -3,11 +3,11 @@
     python -m benchmarks.mixed with=/path/to/one without=/path/to/other
     python -m benchmarks.mixed before=/path/to/one after=. --rounds 9 --seconds 3
 
-Each round starts either service once, in an order that turns round by round. It takes small requests alone, then the
-same beside clients who ask for 256 images a request and never pause: what the small ones get, and how long they wait,
-is what a share of the cores can spoil. The client is wrk, and every request has a seed of its own. Medians over the
-rounds go to ``mixed.json`` and ``mixed.md``; the ratio is the median of the rounds' own, as cores change their speed
-from minute to minute.
+Both services stand by all the time, and take turns case by case, in an order that turns round by round: small requests
+alone, then the same beside clients who ask for 256 images a request and never pause. What the small ones get, and how
+long they wait, is what a share of the cores can spoil. The client is wrk, and every request has a seed of its own.
+Medians over the rounds go to ``mixed.json`` and ``mixed.md``; the ratio is the median of the rounds' own, as cores
+change their speed from minute to minute.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.serving import free_port, load
@@ -75,22 +75,23 @@ def serving(checkout: Path, model: Path, processes: int) -> Iterator[int]:
             process.wait(60)
 
 
-def turn(port: int, seconds: float) -> dict[str, float]:
-    """One round of one side: rates and percentiles in ms, by case."""
-    found = {}
-    load(port, "n1c32", 1)
-    for case in (*SMALL, LARGE):
-        told = load(port, case, seconds)
-        found |= {f"{case} rate": told["requests"] / told["seconds"], f"{case} p50": told["p50"]}
-        found |= {f"{case} p99": told["p99"]}
-    for case in SMALL:
-        with ThreadPoolExecutor(1) as beside:
-            large = beside.submit(load, port, LARGE, seconds)
-            told, other = load(port, case, seconds), large.result()
-        mixed = f"{case} beside {LARGE}"
-        found |= {f"{mixed} rate": told["requests"] / told["seconds"], f"{mixed} p50": told["p50"]}
-        found |= {f"{mixed} p99": told["p99"], f"{mixed} images": 256 * other["requests"] / other["seconds"]}
-    return found
+def alone(port: int, case: str, seconds: float) -> dict[str, float]:
+    """What a case gets by itself: its rate, and percentiles in ms."""
+    told = load(port, case, seconds)
+    found = {"rate": told["requests"] / told["seconds"], "p50": told["p50"], "p99": told["p99"]}
+    return {f"{case} {what}": value for what, value in found.items()}
+
+
+def beside(port: int, case: str, seconds: float) -> dict[str, float]:
+    """The same beside the large requests, and images a second of those."""
+    with ThreadPoolExecutor(1) as pool:
+        large = pool.submit(load, port, LARGE, seconds)
+        found, other = alone(port, case, seconds), large.result()
+    found[f"{case} images"] = 256 * other["requests"] / other["seconds"]
+    return {name.replace(case, f"{case} beside {LARGE}"): value for name, value in found.items()}
+
+
+MEASURES = [*((alone, case) for case in (*SMALL, LARGE)), *((beside, case) for case in SMALL)]
 
 
 def table(rounds: dict[str, list[dict[str, float]]]) -> str:
@@ -120,10 +121,19 @@ def main() -> int:
     options = parser.parse_args()
     sides = {name: Path(path).resolve() for name, _, path in (side.partition("=") for side in options.sides)}
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
-    for index in range(options.rounds):
-        for name in sorted(sides, reverse=bool(index % 2)):
-            with serving(sides[name], options.model.resolve(), options.processes) as port:
-                rounds[name].append(turn(port, options.seconds))
+    with ExitStack() as stack:
+        ports = {
+            name: stack.enter_context(serving(checkout, options.model.resolve(), options.processes))
+            for name, checkout in sides.items()
+        }
+        for port in ports.values():
+            load(port, "n1c32", 1)
+        for index in range(options.rounds):
+            for told in rounds.values():
+                told.append({})
+            for measure, case in MEASURES:
+                for name in sorted(sides, reverse=bool(index % 2)):
+                    rounds[name][-1] |= measure(ports[name], case, options.seconds)
     (HERE / "mixed.json").write_text(json.dumps(rounds) + "\n")
     told = table(rounds)
     head = (

@@ -27,6 +27,8 @@ from service.inference.batcher import Batcher
 from service.inference.catalogue import Catalogue, Opener
 from service.inference.engine import CPU
 from service.observe import tracing
+from service.observe.statistics import Statistics
+from service.processes import shared
 
 if TYPE_CHECKING:
     from service.inference.remote import Upstream
@@ -81,24 +83,27 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
         watch_interval=settings.watch_interval,
         open_engine=open_engine or (_remote(upstream, settings) if upstream else None),
         upstream=upstream,
+        unloaded=shared.place("unloaded"),
     )
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         app.state.batcher = Batcher(
             # A CPU, or another server, takes a run on each lane. A GPU takes one at a time: a second lane prepares
             # the next and encodes the last one meanwhile.
             lanes=settings.lane_count if upstream or catalogue.provider == CPU else 2,
-            limit=settings.max_queued_images,
-            total=settings.queue_limit,
+            limit=settings.model_share,
+            total=settings.queue_share,
             delay=settings.batch_delay_ms / 1000,
-            inline=settings.workers > 1 and upstream is None and catalogue.provider == CPU,
+            statistics=Statistics(shared.place("statistics")),
+            inline=settings.processes > 1 and upstream is None and catalogue.provider == CPU,
         )
         with _drain_on_signal(app):
             try:
                 await catalogue.start()
                 app.state.phase = Phase.READY
-                yield
+                # For the process that is compared with its siblings by it.
+                yield {"catalogue": catalogue}
             finally:
                 app.state.phase = Phase.DRAINING
                 await catalogue.stop()

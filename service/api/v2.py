@@ -25,7 +25,7 @@ from ganserve.card import ModelCard, ModelCorrupt, ModelNotFound, RepositoryErro
 from ganserve.settings import Settings
 from service.api import Phase, check_ready
 from service.http.auth import require_admin, require_user
-from service.http.errors import BadRequest, BodyTooLarge, Unavailable, UnsupportedMedia
+from service.http.errors import BadRequest, BodyTooLarge, UnsupportedMedia
 from service.inference.batcher import Batcher
 from service.inference.catalogue import Catalogue
 from service.inference.rows import Rows
@@ -186,14 +186,14 @@ async def model_statistics(request: Request, name: str) -> dict[str, Any]:
 
 @router.get(VERSIONED + "/stats", summary="Statistics of a version", dependencies=_user)
 async def version_statistics(request: Request, name: str, version: Version) -> dict[str, Any]:
-    """Since this process started, of all requests and not only those to ``/v2``."""
+    """Since the service started, of all requests and not only those to ``/v2``."""
     await _catalogue(request).card(name, version)
     return _statistics(request, [(name, version)])
 
 
 def _statistics(request: Request, keys: Iterable[tuple[str, int]]) -> dict[str, Any]:
     batcher: Batcher = request.app.state.batcher
-    return {"model_stats": [batcher.statistics.document(name, version) for name, version in keys]}
+    return {"model_stats": batcher.statistics.documents(keys)}
 
 
 @router.get(MODEL, summary="A model's tensors", dependencies=_user)
@@ -270,13 +270,6 @@ async def unload(request: Request, name: str) -> Response:
     """Free its memory and serve it no more, on any address, until it is loaded again; requests under way finish."""
     check_ready(request)
     _parameters(_object(await request.body() or b"{}"), "the request")
-    settings: Settings = request.app.state.settings
-    if settings.workers > 1:
-        raise Unavailable(
-            f"one of {settings.workers} processes would unload {name!r} and the others still serve it: run one "
-            "process, or take the model out of the repository",
-            retry_after=3600,
-        )
     catalogue = _catalogue(request)
     await asyncio.to_thread(catalogue.repository.versions, name)
     catalogue.withdraw(name)

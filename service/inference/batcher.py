@@ -28,6 +28,7 @@ from service.inference.rows import Rows
 from service.inference.runners import Inline, Lanes
 from service.inference.runs import Runs
 from service.observe import metrics, tracing
+from service.observe.statistics import Statistics
 
 T = TypeVar("T")
 
@@ -44,18 +45,27 @@ class Batcher:
         total: rows that may wait in all.
         delay: seconds that the first waiting row waits for company.
         inline: run small requests on the event loop; one that is alone is shared with the lanes.
+        statistics: those of the service; None: its own.
     """
 
     def __init__(
-        self, *, lanes: int, limit: int, total: int, delay: float = 0.0, inline: bool = False
+        self,
+        *,
+        lanes: int,
+        limit: int,
+        total: int,
+        delay: float = 0.0,
+        inline: bool = False,
+        statistics: Statistics | None = None,
     ) -> None:
         self.limit, self.total = limit, total
         self._encoders = ThreadPoolExecutor(max(1, lanes), thread_name_prefix="encode")
-        self._runs = Runs(FairQueue(limit=limit, total=total, delay=delay), Pace(lanes), self._encoders)
+        self.statistics = statistics or Statistics()
+        queue: FairQueue[Job[Any]] = FairQueue(limit=limit, total=total, delay=delay)
+        self._runs = Runs(queue, Pace(lanes), self._encoders, self.statistics)
         self._lanes = Lanes(self._runs, lanes)
         self._inline = Inline(self._runs, self._lanes) if inline else None
         self._outbox: Outbox | None = None
-        self.statistics = self._runs.statistics
 
     @property
     def lanes(self) -> int:

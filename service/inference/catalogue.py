@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ganserve.card import LivePointer, ModelCard, ModelCorrupt, ModelNotFound, RepositoryError, VersionNotFound
@@ -18,6 +19,7 @@ from ganserve.repository import Repository
 from service.inference.engine import Device, Engine, OnnxEngine, providers
 from service.inference.watch import Watcher
 from service.observe import metrics
+from service.processes.unloaded import Unloaded
 
 if TYPE_CHECKING:
     from service.inference.remote import Upstream
@@ -44,6 +46,7 @@ class Catalogue:
         default: the model of requests that name none; None: the preferred one, else the first by name.
         open_engine: how engines are made; tests put their own here.
         upstream: the server that runs the networks in place of this process.
+        unloaded: a folder in which the processes of a service keep what is unloaded; None for one that is alone.
 
     Raises:
         DeviceUnavailable: ``device`` is cuda and cannot be had.
@@ -61,6 +64,7 @@ class Catalogue:
         watch_interval: float = 0.5,
         open_engine: Opener | None = None,
         upstream: Upstream | None = None,
+        unloaded: Path | None = None,
     ) -> None:
         self.repository = repository
         self.max_loaded, self.watch_interval = max_loaded, watch_interval
@@ -70,7 +74,7 @@ class Catalogue:
         self.pointers: dict[str, LivePointer] = {}
         self.cards: dict[Key, ModelCard] = {}
         self.left_out: dict[str, str] = {}
-        self.withdrawn: set[str] = set()
+        self.withdrawn = Unloaded(unloaded, self._free)
         self._default = default
         self._open = open_engine or (
             lambda card, content: OnnxEngine.open(
@@ -101,7 +105,7 @@ class Catalogue:
         metrics.PROVIDER.labels(self.provider).set(1)
         self._watcher = Watcher(
             self.repository.root,
-            partial(loop.call_soon_threadsafe, self._changed),
+            partial(loop.call_soon_threadsafe, self.look_again),
             interval=self.watch_interval,
         )
         await self.refresh()
@@ -124,7 +128,8 @@ class Catalogue:
         for task in list(self._tasks):
             task.cancel()
 
-    def _changed(self) -> None:
+    def look_again(self) -> None:
+        """Follow the repository now: it has changed, or what could not be read may have become sound."""
         task = asyncio.get_running_loop().create_task(self._follow())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -227,9 +232,12 @@ class Catalogue:
         metrics.LOADED.set(len(self._engines))
 
     def withdraw(self, name: str) -> None:
-        """Serve no version of a model until :meth:`load`."""
+        """Serve no version of a model, in any process, until :meth:`load`."""
         self.withdrawn.add(name)
-        self.unload(name)
+
+    def _free(self, names: set[str]) -> None:
+        for name in names:
+            self.unload(name)
 
     async def load(self, name: str) -> None:
         """Serve a model again, its live version read anew; raises as :meth:`card`."""
@@ -240,7 +248,7 @@ class Catalogue:
     @property
     def servable(self) -> set[str]:
         """Models whose live version can be served."""
-        return self.live.keys() - self.left_out.keys() - self.withdrawn
+        return self.live.keys() - self.left_out.keys() - set(self.withdrawn)
 
     async def unreachable(self) -> str | None:
         """Why the server that runs the networks cannot, just now; None if it can, or this process runs them."""

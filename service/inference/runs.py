@@ -38,9 +38,10 @@ class Runs:
         closed: nothing is taken on any more.
     """
 
-    def __init__(self, queue: FairQueue[Job[Any]], pace: Pace, encoders: Executor) -> None:
-        self.queue, self.pace, self.encoders = queue, pace, encoders
-        self.statistics = Statistics()
+    def __init__(
+        self, queue: FairQueue[Job[Any]], pace: Pace, encoders: Executor, statistics: Statistics
+    ) -> None:
+        self.queue, self.pace, self.encoders, self.statistics = queue, pace, encoders, statistics
         self.lock = threading.Condition(threading.Lock())
         self.running = 0
         self.idle = 0

@@ -5,18 +5,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import multiprocessing
+import os
 import socket
+import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from service.processes import shared
+from service.processes.siblings import Siblings
+
+if TYPE_CHECKING:
+    from service.inference.catalogue import Catalogue
+
 APP = "service.app:create_app"
 READY, ENDED, ALIVE = b"r", b"e", b"."
+# It serves all that its siblings do, or less.
+WHOLE, LESS = b"w", b"l"
 # Without a word for so long a process is hung. One that other work keeps from its core for a few seconds is not: to be
 # killed for that would lose the requests it holds. It says a word so many times in that span.
 SILENCE_SECONDS, WORDS = 60.0, 12
+COMPARE_SECONDS = 1.0
+# Beyond its own time to drain, a process that does not end is ended.
+GRACE_SECONDS = 15.0
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +43,10 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.pair, self.silence = pair, silence
         self._untold = b""
+        folder = shared.place("siblings")
+        self._siblings = Siblings(folder) if folder else None
+        self._missing: set[str] = set()
+        self._whole = True
         self._opening: set[asyncio.Task[None]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -36,6 +55,9 @@ class Server(uvicorn.Server):
         self.pair.setblocking(False)
         self._loop, self._factory = asyncio.get_running_loop(), self._protocol()
         self._loop.add_reader(self.pair, self._receive)
+        if self._siblings is not None:
+            self._missing = self._siblings.missing(self._served())
+            self._compare()
         self._tell(READY)
         self._live()
 
@@ -53,6 +75,32 @@ class Server(uvicorn.Server):
     def _live(self) -> None:
         self._tell(ALIVE)
         self._loop.call_later(self.silence / WORDS, self._live)
+
+    def _catalogue(self) -> Catalogue | None:
+        """The application's, once it has started."""
+        found: Catalogue | None = self.lifespan.state.get("catalogue")
+        return found
+
+    def _served(self) -> set[str]:
+        catalogue = self._catalogue()
+        return set() if catalogue is None else catalogue.servable
+
+    def _compare(self) -> None:
+        """Tell whether this process can serve what its siblings do; they see a change a moment apart."""
+        assert self._siblings is not None
+        served = self._served()
+        self._siblings.tell(served)
+        if not self._whole and (catalogue := self._catalogue()) is not None:
+            # Nobody asks it for what is missing, so nobody else would find that it is there again.
+            catalogue.look_again()
+        before, self._missing = self._missing, self._siblings.missing(served)
+        less = before & self._missing
+        if self._whole == bool(less):
+            self._whole = not less
+            self._tell(WHOLE if self._whole else LESS)
+            if less:
+                log.error("%s cannot be served here, as other processes do: no connections are taken", sorted(less))
+        self._loop.call_later(COMPARE_SECONDS, self._compare)
 
     def _receive(self) -> None:
         while True:
@@ -96,4 +144,15 @@ class Server(uvicorn.Server):
 
 def serve(pair: socket.socket, options: Mapping[str, Any], silence: float) -> None:
     """The main function of a serving process."""
+    grace = GRACE_SECONDS + (options.get("timeout_graceful_shutdown") or 0)
+    threading.Thread(target=end_after_parent, args=(grace,), daemon=True).start()
     Server(uvicorn.Config(APP, factory=True, **options), pair, silence=silence).run()
+
+
+def end_after_parent(grace: float) -> None:
+    """End this process so many seconds after its parent, whatever holds it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        time.sleep(grace)
+        os._exit(1)

@@ -25,15 +25,27 @@ from typing import Any
 
 import uvicorn
 
-from service.processes.server import APP, ENDED, READY, SILENCE_SECONDS, WORDS, serve
+from service.processes import shared
+from service.processes.server import (
+    APP,
+    ENDED,
+    GRACE_SECONDS,
+    LESS,
+    READY,
+    SILENCE_SECONDS,
+    WHOLE,
+    WORDS,
+    serve,
+)
+from service.processes.siblings import Siblings
 
 # A process that dies young is not started again at once.
 RESTART_SECONDS = 1.0
 BACKLOG = 2048
 # Connections handed out before the parent looks at anything else.
 AT_ONCE = 64
-# Beyond its own time to drain, a process that does not end is killed.
-GRACE_SECONDS = 15.0
+# Clients wait for all processes to be ready, but not longer than this for the last ones after the first.
+START_SECONDS = 60.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 log = logging.getLogger(__name__)
@@ -50,7 +62,7 @@ class _Child:
         self.process.start()
         theirs.close()
         self.started = self.heard = time.monotonic()
-        self.ready, self.held = False, 0
+        self.ready, self.whole, self.held = False, True, 0
 
     def hear(self) -> None:
         """Read what it tells."""
@@ -58,6 +70,8 @@ class _Child:
             told = self.pair.recv(4096)
             self.heard = time.monotonic()
             self.ready = self.ready or READY in told
+            if WHOLE in told or LESS in told:
+                self.whole = told.rfind(WHOLE) > told.rfind(LESS)
             self.held -= told.count(ENDED)
 
     def hand(self, connection: socket.socket) -> bool:
@@ -89,6 +103,8 @@ class Supervisor:
         self._due: list[float] = []
         self._selector = selectors.DefaultSelector()
         self._listening = False
+        self._begun = False
+        self._first_ready: float | None = None
         self._turn = 0
         self._held_back: socket.socket | None = None
 
@@ -133,8 +149,9 @@ class Supervisor:
         """Wait for something to happen and see to it; why to end, if to end."""
         if self._held_back is not None and self._hand(self._held_back):
             self._held_back = None
-        # Until a process is ready to take them, clients wait in the backlog.
-        ready = self._held_back is None and any(child.ready for child in self.children)
+        # Until processes are ready to take them, clients wait in the backlog.
+        self._begun = self._begun or self._may_begin()
+        ready = self._begun and self._held_back is None and any(child.ready for child in self.children)
         if ready != self._listening:
             if ready:
                 self._selector.register(self.listener, selectors.EVENT_READ)
@@ -150,6 +167,14 @@ class Supervisor:
             elif isinstance(key.data, _Child) and key.fileobj is key.data.pair:
                 key.data.hear()
         return self._tend()
+
+    def _may_begin(self) -> bool:
+        """All processes are ready, or some have been for long."""
+        ready = sum(child.ready for child in self.children)
+        if ready and self._first_ready is None:
+            self._first_ready = time.monotonic()
+        late = self._first_ready is not None and time.monotonic() - self._first_ready > START_SECONDS
+        return ready == self.processes or (ready > 0 and late)
 
     def _accept(self) -> None:
         for _ in range(AT_ONCE):
@@ -171,6 +196,8 @@ class Supervisor:
         """Give a connection to the process that holds the fewest, of several in turn; False if none takes it."""
         self._turn += 1
         ready = [child for child in self.children if child.ready]
+        # Where each lacks what another serves, some of it is better than nothing.
+        ready = [child for child in ready if child.whole] or ready
         start = self._turn % max(1, len(ready))
         for child in sorted(ready[start:] + ready[:start], key=lambda child: child.held):
             if child.hand(connection):
@@ -188,7 +215,7 @@ class Supervisor:
                     child.process.kill()
                 continue
             self._forget(child)
-            if not child.ready and (child.process.exitcode or 0) > 0 and not any(c.ready for c in self.children):
+            if not child.ready and (child.process.exitcode or 0) > 0 and not self._begun:
                 # It would fail the same way every time; one that was killed would not.
                 log.error("process %s could not start", child.process.pid)
                 return "failed"
@@ -205,6 +232,8 @@ class Supervisor:
         self._selector.unregister(child.process.sentinel)
         child.pair.close()
         child.process.join()
+        if (folder := shared.place("siblings")) is not None and child.process.pid is not None:
+            Siblings.forget(folder, child.process.pid)
 
     def _stop(self, woken: socket.socket) -> None:
         """End all processes; a second signal makes them drop what they have begun."""

@@ -56,7 +56,8 @@ class Server(uvicorn.Server):
         self._loop, self._factory = asyncio.get_running_loop(), self._protocol()
         self._loop.add_reader(self.pair, self._receive)
         if self._siblings is not None:
-            self._missing = self._siblings.missing(self._served())
+            # At its start there is nothing to wait for: what is missing now counts.
+            self._missing = self._served_elsewhere(self._served())
             self._compare()
         self._tell(READY)
         self._live()
@@ -85,22 +86,31 @@ class Server(uvicorn.Server):
         catalogue = self._catalogue()
         return set() if catalogue is None else catalogue.servable
 
+    def _served_elsewhere(self, served: set[str]) -> set[str]:
+        """Tell the siblings what is served here; what only they serve."""
+        assert self._siblings is not None
+        try:
+            self._siblings.tell(served)
+            return self._siblings.missing(served)
+        except OSError as error:
+            # To serve what it can is better than to serve nothing.
+            log.warning("what other processes serve cannot be compared: %s", error)
+            return set()
+
     def _compare(self) -> None:
         """Tell whether this process can serve what its siblings do; they see a change a moment apart."""
-        assert self._siblings is not None
+        self._loop.call_later(COMPARE_SECONDS, self._compare)
         served = self._served()
-        self._siblings.tell(served)
         if not self._whole and (catalogue := self._catalogue()) is not None:
             # Nobody asks it for what is missing, so nobody else would find that it is there again.
             catalogue.look_again()
-        before, self._missing = self._missing, self._siblings.missing(served)
+        before, self._missing = self._missing, self._served_elsewhere(served)
         less = before & self._missing
         if self._whole == bool(less):
             self._whole = not less
             self._tell(WHOLE if self._whole else LESS)
             if less:
                 log.error("%s cannot be served here, as other processes do: no connections are taken", sorted(less))
-        self._loop.call_later(COMPARE_SECONDS, self._compare)
 
     def _receive(self) -> None:
         while True:

@@ -16,11 +16,19 @@ METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 @contextmanager
 def sharing() -> Iterator[Path]:
     """Make the folder, and tell processes that are started from here on of it."""
+    import fcntl
+
     with tempfile.TemporaryDirectory(prefix="ganserve-") as name:
         folder = Path(name)
+        held = os.open(folder, os.O_RDONLY)
+        # Where folders for temporary files are swept, what is locked is passed over (systemd-tmpfiles).
+        fcntl.flock(held, fcntl.LOCK_SH)
         (folder / "metrics").mkdir()
         os.environ[VARIABLE], os.environ[METRICS_VARIABLE] = name, str(folder / "metrics")
-        yield folder
+        try:
+            yield folder
+        finally:
+            os.close(held)
 
 
 def place(name: str) -> Path | None:

@@ -32,7 +32,7 @@ from ganserve import files
 from ganserve.card import RepositoryError
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
-from training.data import DataError, Dataset, load, split_held_out
+from training.data import DataError, Dataset, splits
 from training.export import open_session, run_session
 from training.measure import cas, guard, judge, metrics
 
@@ -79,15 +79,6 @@ class Generated:
         ]
         images = torch.from_numpy(np.concatenate(parts)).permute(0, 3, 1, 2).contiguous()
         return images, None if label is None else torch.from_numpy(label[:, 0])
-
-
-def splits(name: str, size: int, channels: int) -> tuple[Dataset, Dataset, str]:
-    """The (training, test) images and what the second is called: a set without a test split is parted."""
-    train = load(name, size=size, channels=channels)
-    if name != "digits" and any(Path(name).rglob("*.parquet")) | (not Path(name).is_dir()):
-        return train, load(name, size=size, channels=channels, split="test"), "test"
-    rest, held_out = split_held_out(train)
-    return rest, held_out, "held-out"
 
 
 class Yardstick:

@@ -22,8 +22,9 @@ import numpy as np
 
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
-from service.inference.batching import Batcher, Rows
+from service.inference.batcher import Batcher
 from service.inference.engine import OnnxEngine, Placement
+from service.inference.rows import Rows
 
 HERE = Path(__file__).parent
 MOST = 0.10

@@ -19,13 +19,14 @@ from service.api import datasets, generate, health, images, jobs, models, morph,
 from service.front import Front
 from service.http import errors, openapi
 from service.http.auth import Auth
-from service.inference import cores
-from service.inference.batching import Batcher
+from service.inference.batcher import Batcher
 from service.inference.catalogue import Catalogue
 from service.inference.engine import CPU
 from service.inference.shelf import Opener
 from service.jobs import JobStore
 from service.observe import tracing
+from service.observe.statistics import Statistics
+from service.processes import shared
 from service.state import Phase, State
 from service.uploads import Uploads
 
@@ -96,6 +97,7 @@ def _catalogue(settings: Settings, open_engine: Opener | None) -> Catalogue:
         load_timeout=settings.load_timeout,
         open_engine=open_engine,
         upstream=upstream,
+        unloaded=shared.place("unloaded"),
     )
 
 
@@ -105,23 +107,24 @@ def _batcher(settings: Settings, catalogue: Catalogue) -> Batcher:
         # A CPU, or another server, takes a run on each lane. A GPU takes one at a time: a second lane prepares the next
         # and encodes the last one meanwhile.
         lanes=settings.lane_count if catalogue.upstream or catalogue.provider == CPU else 2,
-        limit=settings.max_queued_images,
-        total=settings.queue_limit,
+        limit=settings.model_share,
+        total=settings.queue_share,
         delay=settings.batch_delay_ms / 1000,
-        inline=settings.workers > 1 and here,
-        cores=cores.mine(max(settings.lanes or 1, settings.cores // settings.threads)) if here else None,
+        statistics=Statistics(shared.place("statistics")),
+        inline=settings.processes > 1 and here,
     )
 
 
-def _lifespan(state: State) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+def _lifespan(state: State) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[dict[str, Any]]]:
     @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         state.batcher = _batcher(state.settings, state.catalogue)
         with _drain_on_signal(state):
             try:
                 await state.catalogue.start()
                 state.phase = Phase.READY
-                yield
+                # For the process that is compared with its siblings by it.
+                yield {"catalogue": state.catalogue}
             finally:
                 state.phase = Phase.DRAINING
                 await state.catalogue.stop()

@@ -18,7 +18,7 @@ from ganserve.latents import MAX_SEED, consecutive
 from ganserve.settings import Settings
 from service.http.answers import ENCODERS, describe
 from service.http.errors import Invalid
-from service.inference.batching import Rows
+from service.inference.rows import Rows
 from service.schema import Format, GenerateRequest
 
 LONGEST_SEED_HEADER = 1024

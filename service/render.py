@@ -11,7 +11,7 @@ from ganserve.card import ModelCard
 from ganserve.encode import Pixels
 from service import state
 from service.http.answers import disconnected, matches
-from service.inference.batching import Rows
+from service.inference.rows import Rows
 from service.plan import Plan
 from service.schema import MEDIA
 

@@ -13,7 +13,7 @@ from ganserve.settings import Settings
 from service.http.auth import Auth
 from service.http.errors import Unavailable
 from service.http.revalidation import Revalidation
-from service.inference.batching import Batcher
+from service.inference.batcher import Batcher
 from service.inference.catalogue import Catalogue
 from service.jobs import JobsError, JobStore
 from service.jobs import State as JobState

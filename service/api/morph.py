@@ -18,7 +18,7 @@ from service import state
 from service.http.answers import ENCODERS, describe, etag, matches
 from service.http.errors import Invalid
 from service.http.openapi import IMAGES, KNOWN, Sample, told
-from service.inference.batching import Rows
+from service.inference.rows import Rows
 from service.morph import LAYOUT, Format, animate, there_and_back, walk
 from service.render import content
 

@@ -21,10 +21,10 @@ from ganserve.signature import TensorSpec
 from service import protocol
 from service.api import v2_calls
 from service.http.answers import NO_STORE, disconnected
-from service.http.errors import BadRequest, Unavailable
+from service.http.errors import BadRequest
 from service.http.openapi import carry
-from service.inference.batching import Rows
 from service.inference.catalogue import Catalogue
+from service.inference.rows import Rows
 from service.protocol import BINARY, HEADER_LENGTH
 from service.state import Phase, check_ready, of, require_admin, require_user
 
@@ -210,7 +210,7 @@ def _configured(spec: TensorSpec) -> dict[str, Any]:
     Told(
         "version_statistics",
         "Statistics of a version",
-        "Since this process started, of all requests and not only those to ``/v2``.",
+        "Since the service started, of all requests and not only those to ``/v2``.",
     ),
 )
 async def model_statistics(request: Request, name: str, version: int | None) -> dict[str, Any]:
@@ -223,7 +223,7 @@ async def model_statistics(request: Request, name: str, version: int | None) -> 
 
 def _statistics(request: Request, keys: Iterable[tuple[str, int]]) -> dict[str, Any]:
     batcher = of(request).batcher
-    return {"model_stats": [batcher.statistics.document(name, version) for name, version in keys]}
+    return {"model_stats": batcher.statistics.documents(keys)}
 
 
 @_addressed(
@@ -297,13 +297,6 @@ async def unload(request: Request, name: str) -> Response:
     """Free its memory and serve it no more, on any address, until it is loaded again; requests under way finish."""
     check_ready(request)
     protocol.parameters(protocol.parse(await request.body() or b"{}"), "the request")
-    settings = of(request).settings
-    if settings.workers > 1:
-        raise Unavailable(
-            f"one of {settings.workers} processes would unload {name!r} and the others still serve it: run one "
-            "process, or take the model out of the repository and start anew",
-            retry_after=3600,
-        )
     catalogue = _catalogue(request)
     await asyncio.to_thread(catalogue.repository.versions, name)
     catalogue.withdraw(name)
@@ -348,7 +341,6 @@ async def infer(request: Request, name: str, version: int | None) -> Response:
 
     asked = read() if len(body) <= INLINE_BYTES and encoding is None else await batcher.work(read)
     engine = await _catalogue(request).engine(card.name, card.version)
-
     content, length = await batcher.generate(
         engine,
         Rows(None, asked.label, asked.latent),

@@ -13,8 +13,9 @@ from ganserve.settings import Settings
 from service.datasets.formats import Images, Writer
 from service.datasets.span import Span
 from service.http.errors import DeadlineExceeded, Overloaded
-from service.inference.batching import Batcher, Rows
+from service.inference.batcher import Batcher
 from service.inference.engine import Engine
+from service.inference.rows import Rows
 
 # Small, so that a stream is fair to others and has its first bytes out at once.
 CHUNK_ROWS = 64

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ganserve.card import ModelCard, ModelCorrupt, ModelNotFound, RepositoryError, VersionNotFound
@@ -20,6 +21,7 @@ from service.inference.follow import Follower, Served
 from service.inference.patience import Patience
 from service.inference.shelf import Opener, Shelf
 from service.observe import metrics
+from service.processes.unloaded import Unloaded
 
 if TYPE_CHECKING:
     from service.inference.remote import Upstream
@@ -38,6 +40,7 @@ class Catalogue:
         load_timeout: seconds that reading, opening and warming a version may take.
         open_engine: how engines are made; tests put their own here.
         upstream: the server that runs the networks in place of this process.
+        unloaded: a folder in which the processes of a service keep what is unloaded; None for one that is alone.
 
     Attributes:
         live, pointers: the live version of each model that has one, and the pointer behind it.
@@ -59,10 +62,11 @@ class Catalogue:
         load_timeout: float = 30.0,
         open_engine: Opener | None = None,
         upstream: Upstream | None = None,
+        unloaded: Path | None = None,
     ) -> None:
         self.repository, self.upstream = repository, upstream
         self.provider = upstream.address if upstream else providers(device)[1]
-        self.withdrawn: set[str] = set()
+        self.withdrawn = Unloaded(unloaded, self._free)
         self._default = default
         placement = Placement(device, max_rows, threads, timeout=load_timeout)
         opener = open_engine or partial(OnnxEngine.open, placement=placement)
@@ -118,6 +122,10 @@ class Catalogue:
         """End following."""
         self._patience.end()
         await self._follower.stop()
+
+    def look_again(self) -> None:
+        """Follow the repository now: what could not be read may have become sound."""
+        self._follower.look_again()
 
     # -- what requests ask
 
@@ -178,9 +186,12 @@ class Catalogue:
         self._shelf.unload(name, version)
 
     def withdraw(self, name: str) -> None:
-        """Serve no version of a model until :meth:`load`."""
+        """Serve no version of a model, in any process, until :meth:`load`."""
         self.withdrawn.add(name)
-        self.unload(name)
+
+    def _free(self, names: set[str]) -> None:
+        for name in names:
+            self.unload(name)
 
     async def load(self, name: str) -> None:
         """Serve a model again, its live version read anew; raises as :meth:`card`."""
@@ -196,7 +207,7 @@ class Catalogue:
             for name, version in self.live.items()
             if name not in self._served.left_out.models or (name, version) in self._shelf
         }
-        return sound - self.withdrawn
+        return sound - set(self.withdrawn)
 
     async def unreachable(self) -> str | None:
         """Why the server that runs the networks cannot, just now; None if it can, or this process runs them."""

@@ -64,7 +64,7 @@ class Follower:
         """Changes count from here on."""
         loop = asyncio.get_running_loop()
         self._watcher = Watcher(
-            self.repository.root, partial(loop.call_soon_threadsafe, self._changed), interval=self._interval
+            self.repository.root, partial(loop.call_soon_threadsafe, self.look_again), interval=self._interval
         )
 
     def start(self) -> None:
@@ -81,7 +81,8 @@ class Follower:
         for task in list(self._tasks):
             task.cancel()
 
-    def _changed(self) -> None:
+    def look_again(self) -> None:
+        """Follow every model now: something has changed, or what could not be read may have become sound."""
         task = asyncio.get_running_loop().create_task(self._follow_all())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -99,7 +100,7 @@ class Follower:
             there, names = await self.patience.run("names", "the models folder", partial(_names, self.repository))
         except ModelUnreadable as error:
             left_out.set_repository(str(error))
-            self._look_again()
+            self._look_later()
             return
         folder = self.repository.root.name
         left_out.set_repository(None if there else f"there is no folder {folder}: set GANSERVE_MODELS")
@@ -123,7 +124,7 @@ class Follower:
             except RepositoryError as error:
                 left_out.add(name, str(error))
                 if isinstance(error, ModelUnreadable):
-                    self._look_again()
+                    self._look_later()
             except Exception as error:
                 # One model's odd folder shall not keep the others from being followed.
                 log.exception("%s cannot be followed", name)
@@ -158,13 +159,13 @@ class Follower:
             metrics.SWAPS.labels(name).inc()
             log.info("%s: version %d is live in place of %d", name, version, before)
 
-    def _look_again(self) -> None:
+    def _look_later(self) -> None:
         if self._again is None:
             self._again = asyncio.get_running_loop().call_later(LOOK_AGAIN_SECONDS, self._once_more)
 
     def _once_more(self) -> None:
         self._again = None
-        self._changed()
+        self.look_again()
 
 
 def _names(repository: Repository) -> tuple[bool, list[str]]:

@@ -44,6 +44,8 @@ class Backend:
             "GANSERVE_DATA": str(data),
             "GANSERVE_DEVICE": "cpu",
             "GANSERVE_TOKEN": "between-servers",
+            # Signals are for the one that serves.
+            "GANSERVE_WORKERS": "1",
             "GANSERVE_LANES": "1",
             "GANSERVE_WATCH_INTERVAL": "0.05",
         }

@@ -11,7 +11,6 @@ after SIGTERM.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import multiprocessing
@@ -20,128 +19,50 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, MutableSequence
-from functools import partial
+from collections.abc import Mapping
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import uvicorn
 
-from service.inference import cores
+from service.processes import shared
+from service.processes.server import (
+    APP,
+    ENDED,
+    GRACE_SECONDS,
+    LESS,
+    READY,
+    SILENCE_SECONDS,
+    WHOLE,
+    WORDS,
+    serve,
+)
+from service.processes.siblings import Siblings
 
-APP = "service.app:create_app"
-READY, ENDED, ALIVE = b"r", b"e", b"."
-# Without a word for so long a process is hung. One that other work keeps from its core for a few seconds is not: to be
-# killed for that would lose the requests it holds. It says a word so many times in that span.
-SILENCE_SECONDS, WORDS = 60.0, 12
 # A process that dies young is not started again at once.
 RESTART_SECONDS = 1.0
 BACKLOG = 2048
 # Connections handed out before the parent looks at anything else.
 AT_ONCE = 64
-# Beyond its own time to drain, a process that does not end is killed.
-GRACE_SECONDS = 15.0
+# Clients wait for all processes to be ready, but not longer than this for the last ones after the first.
+START_SECONDS = 60.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 log = logging.getLogger(__name__)
 
 
-class Server(uvicorn.Server):
-    """A uvicorn server whose connections are handed to it over ``pair``."""
-
-    def __init__(self, config: uvicorn.Config, pair: socket.socket, *, silence: float = SILENCE_SECONDS) -> None:
-        super().__init__(config)
-        self.pair, self.silence = pair, silence
-        self._untold = b""
-        self._opening: set[asyncio.Task[None]] = set()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start without a listening socket of its own, then take what the parent hands over."""
-        await super().startup(sockets=[])
-        self.pair.setblocking(False)
-        self._loop, self._factory = asyncio.get_running_loop(), self._protocol()
-        self._loop.add_reader(self.pair, self._receive)
-        self._tell(READY)
-        self._live()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more connections and let the open ones finish."""
-        self._loop.remove_reader(self.pair)
-        await super().shutdown(sockets=[])
-
-    def _tell(self, message: bytes) -> None:
-        self._untold += message
-        with contextlib.suppress(OSError):
-            sent = self.pair.send(self._untold)
-            self._untold = self._untold[sent:]
-
-    def _live(self) -> None:
-        self._tell(ALIVE)
-        self._loop.call_later(self.silence / WORDS, self._live)
-
-    def _receive(self) -> None:
-        while True:
-            try:
-                message, descriptors, _, _ = socket.recv_fds(self.pair, 1, 1)
-            except BlockingIOError:
-                return
-            except OSError:
-                message, descriptors = b"", []
-            if not message:
-                # The parent has gone, and nobody would ever stop this process.
-                self._loop.remove_reader(self.pair)
-                self.should_exit = True
-                return
-            for descriptor in descriptors:
-                task = self._loop.create_task(self._open(socket.socket(fileno=descriptor)))
-                self._opening.add(task)
-                task.add_done_callback(self._opening.discard)
-
-    def _protocol(self) -> Callable[[], Any]:
-        """What makes the protocol of one connection, which tells when it has ended."""
-        server = self
-        base: Any = self.config.http_protocol_class
-
-        class Protocol(base):  # type: ignore[misc]
-            def connection_lost(self, error: Exception | None) -> None:
-                super().connection_lost(error)
-                server._tell(ENDED)
-
-        return partial(Protocol, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
-
-    async def _open(self, connection: socket.socket) -> None:
-        try:
-            connection.setblocking(False)
-            await self._loop.connect_accepted_socket(self._factory, connection, ssl=self.config.ssl)
-        except OSError as error:
-            log.debug("a connection ended before it was served: %s", error)
-            connection.close()
-            self._tell(ENDED)
-
-
-def _serve(
-    pair: socket.socket, options: Mapping[str, Any], silence: float, running: MutableSequence[int], index: int
-) -> None:
-    """The main function of a serving process."""
-    cores.give(running, index)
-    Server(uvicorn.Config(APP, factory=True, **options), pair, silence=silence).run()
-
-
 class _Child:
     """A serving process as its parent sees it."""
 
-    def __init__(
-        self, options: Mapping[str, Any], silence: float, running: MutableSequence[int], index: int
-    ) -> None:
-        self.index = index
+    def __init__(self, options: Mapping[str, Any], silence: float) -> None:
         self.pair, theirs = socket.socketpair()
         self.pair.setblocking(False)
         spawn = multiprocessing.get_context("spawn")
-        self.process: SpawnProcess = spawn.Process(target=_serve, args=(theirs, dict(options), silence, running, index))
+        self.process: SpawnProcess = spawn.Process(target=serve, args=(theirs, dict(options), silence))
         self.process.start()
         theirs.close()
         self.started = self.heard = time.monotonic()
-        self.ready, self.held = False, 0
+        self.ready, self.whole, self.held = False, True, 0
 
     def hear(self) -> None:
         """Read what it tells."""
@@ -149,6 +70,8 @@ class _Child:
             told = self.pair.recv(4096)
             self.heard = time.monotonic()
             self.ready = self.ready or READY in told
+            if WHOLE in told or LESS in told:
+                self.whole = told.rfind(WHOLE) > told.rfind(LESS)
             self.held -= told.count(ENDED)
 
     def hand(self, connection: socket.socket) -> bool:
@@ -178,10 +101,10 @@ class Supervisor:
         self.options, self.processes, self.drain, self.silence = options, processes, drain, silence
         self.children: list[_Child] = []
         self._due: list[float] = []
-        # Runs on the cores, a figure a process.
-        self._running = multiprocessing.get_context("spawn").RawArray("i", processes)
         self._selector = selectors.DefaultSelector()
         self._listening = False
+        self._begun = False
+        self._first_ready: float | None = None
         self._turn = 0
         self._held_back: socket.socket | None = None
 
@@ -217,8 +140,7 @@ class Supervisor:
             woken.close()
 
     def _start(self) -> None:
-        index = min(set(range(self.processes)) - {child.index for child in self.children})
-        child = _Child(self.options, self.silence, self._running, index)
+        child = _Child(self.options, self.silence)
         self.children.append(child)
         self._selector.register(child.pair, selectors.EVENT_READ, child)
         self._selector.register(child.process.sentinel, selectors.EVENT_READ, child)
@@ -227,8 +149,9 @@ class Supervisor:
         """Wait for something to happen and see to it; why to end, if to end."""
         if self._held_back is not None and self._hand(self._held_back):
             self._held_back = None
-        # Until a process is ready to take them, clients wait in the backlog.
-        ready = self._held_back is None and any(child.ready for child in self.children)
+        # Until processes are ready to take them, clients wait in the backlog.
+        self._begun = self._begun or self._may_begin()
+        ready = self._begun and self._held_back is None and any(child.ready for child in self.children)
         if ready != self._listening:
             if ready:
                 self._selector.register(self.listener, selectors.EVENT_READ)
@@ -244,6 +167,14 @@ class Supervisor:
             elif isinstance(key.data, _Child) and key.fileobj is key.data.pair:
                 key.data.hear()
         return self._tend()
+
+    def _may_begin(self) -> bool:
+        """All processes are ready, or some have been for long."""
+        ready = sum(child.ready for child in self.children)
+        if ready and self._first_ready is None:
+            self._first_ready = time.monotonic()
+        late = self._first_ready is not None and time.monotonic() - self._first_ready > START_SECONDS
+        return ready == self.processes or (ready > 0 and late)
 
     def _accept(self) -> None:
         for _ in range(AT_ONCE):
@@ -265,6 +196,8 @@ class Supervisor:
         """Give a connection to the process that holds the fewest, of several in turn; False if none takes it."""
         self._turn += 1
         ready = [child for child in self.children if child.ready]
+        # Where each lacks what another serves, some of it is better than nothing.
+        ready = [child for child in ready if child.whole] or ready
         start = self._turn % max(1, len(ready))
         for child in sorted(ready[start:] + ready[:start], key=lambda child: child.held):
             if child.hand(connection):
@@ -282,7 +215,7 @@ class Supervisor:
                     child.process.kill()
                 continue
             self._forget(child)
-            if not child.ready and (child.process.exitcode or 0) > 0 and not any(c.ready for c in self.children):
+            if not child.ready and (child.process.exitcode or 0) > 0 and not self._begun:
                 # It would fail the same way every time; one that was killed would not.
                 log.error("process %s could not start", child.process.pid)
                 return "failed"
@@ -299,7 +232,8 @@ class Supervisor:
         self._selector.unregister(child.process.sentinel)
         child.pair.close()
         child.process.join()
-        self._running[child.index] = 0
+        if (folder := shared.place("siblings")) is not None and child.process.pid is not None:
+            Siblings.forget(folder, child.process.pid)
 
     def _stop(self, woken: socket.socket) -> None:
         """End all processes; a second signal makes them drop what they have begun."""

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ganserve.latents import consecutive
 from service.inference.batcher import Batcher
-from service.inference.engine import DummyEngine
 from service.inference.rows import Rows
+from tests.engines import DummyEngine
 
 
 def rows(seed: int, n: int, label: int = 0) -> Rows:

@@ -12,8 +12,8 @@ from ganserve.latents import consecutive, latents
 from service.http.errors import ClientGone, DeadlineExceeded, Overloaded, Unavailable
 from service.inference import runs
 from service.inference.batcher import Batcher
-from service.inference.engine import DummyEngine
 from service.inference.rows import Rows
+from tests.engines import DummyEngine
 from tests.service.inference.asking import batching, hold, keep, rows, run, until
 from tests.tiny import Z, card
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.inference.engine import DummyEngine
 from service.inference.pace import INLINE_SECONDS, PACE_SECONDS, Pace, retry_after, too_late
+from tests.engines import DummyEngine
 from tests.tiny import card
 
 

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganserve.latents import consecutive
-from service.inference.engine import DummyEngine, Engine
+from service.inference.engine import Engine
 from service.inference.queue import FairQueue
 from service.inference.rows import Chunk, Rows, Waiting
+from tests.engines import DummyEngine
 from tests.tiny import card
 
 ENGINE = DummyEngine(card("m"), 8)

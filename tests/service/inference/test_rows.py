@@ -3,8 +3,8 @@
 import numpy as np
 
 from ganserve.latents import consecutive, latents
-from service.inference.engine import DummyEngine
 from service.inference.rows import Rows, Waiting
+from tests.engines import DummyEngine
 from tests.tiny import Z, card
 
 

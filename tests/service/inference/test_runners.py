@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ganserve.latents import consecutive, latents
-from service.inference.engine import DummyEngine
+from tests.engines import DummyEngine
 from tests.service.inference.asking import batching, hold, keep, rows, run, until
 from tests.tiny import Z, card
 

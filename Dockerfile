@@ -23,7 +23,7 @@ RUN pip install --constraint constraints.txt '.[cuda]' && rm -rf build ganserve.
 FROM service-needs AS trainer-needs
 RUN pip install --constraint constraints.txt '.[training,postgres]' && rm -rf build ganserve.egg-info
 # Both write beside the data, so that the root file system can be read-only.
-ENV HF_HOME=/srv/ganserve/var/huggingface MPLCONFIGDIR=/tmp/matplotlib
+ENV HF_HOME=/srv/ganserve/var/huggingface
 
 FROM trainer-needs AS trainer
 COPY ganserve ganserve

@@ -31,11 +31,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from training import data, networks, recipes, trainer
+from training import data, networks, recipes
+from training.loop import Loop
 from training.networks import cdcgan
-from training.networks.dcgan import Dense
-from training.networks.dropout import Dropout
-from training.train import keep_memory
+from training.networks.fast import Dense, Dropout, Flatten, LabelMapConv2d, keep_memory
+from training.run import RunConfig, configure
+from training.sampling import draw_latents
 
 RECIPES = ("gan", "dcgan", "cdcgan")
 HERE = Path(__file__).parent
@@ -61,9 +62,9 @@ class PlainImages(TorchDataset[tuple[Tensor, int]]):
 class PlainMaps(nn.Module):
     """The conditional article's discriminator as it is written: the one-hot maps joined to every image."""
 
-    def __init__(self, discriminator: cdcgan.Discriminator) -> None:
+    def __init__(self, discriminator: cdcgan.Discriminator, classes: int) -> None:
         super().__init__()
-        self.body, self.classes = discriminator.body, discriminator.classes
+        self.body, self.classes = discriminator.body, classes
 
     def forward(self, image: Tensor, label: Tensor) -> Tensor:
         maps = nn.functional.one_hot(label, self.classes).to(image.dtype)[:, :, None, None]
@@ -71,27 +72,41 @@ class PlainMaps(nn.Module):
         return logit
 
 
-def plainly(network: nn.Module) -> nn.Module:
+def plain(layer: nn.Module) -> nn.Module | None:
+    """PyTorch's own layer with the same parameters, where ours is another."""
+    match layer:
+        case Dropout():
+            return nn.Dropout(layer.p)
+        case Flatten():
+            return nn.Flatten()
+        case Dense():
+            made: nn.Module = nn.Linear(layer.in_features, layer.out_features)
+        case LabelMapConv2d():
+            made = nn.Conv2d(layer.in_channels, layer.out_channels, 4, 2, 1)
+        case _:
+            return None
+    made.load_state_dict(layer.state_dict())
+    return made
+
+
+def plainly(network: nn.Module, classes: int) -> nn.Module:
     """The same network and parameters from PyTorch's own modules."""
     for module in list(network.modules()):
         for name, child in module.named_children():
-            if isinstance(child, Dropout):
-                setattr(module, name, nn.Dropout(child.p))
-            elif isinstance(child, Dense):
-                dense = nn.Linear(child.in_features, child.out_features)
-                dense.load_state_dict(child.state_dict())
-                setattr(module, name, nn.Sequential(nn.Flatten(), dense))
-    return PlainMaps(network) if isinstance(network, cdcgan.Discriminator) else network
+            if (made := plain(child)) is not None:
+                setattr(module, name, made)
+    return PlainMaps(network, classes) if isinstance(network, cdcgan.Discriminator) else network
 
 
 class PlainLoop:
     """One step an article's way."""
 
-    def __init__(self, config: trainer.RunConfig, dataset: data.Dataset) -> None:
+    def __init__(self, config: RunConfig, dataset: data.Dataset) -> None:
         recipe = self.recipe = config.settings
         torch.manual_seed(0)
-        self.generator, self.discriminator = map(plainly, networks.build(recipe.family, config.shape, recipe.width))
         self.classes = config.shape.classes
+        pair = networks.build(recipe.family, config.shape, recipe.width)
+        self.generator, self.discriminator = (plainly(network, self.classes) for network in pair)
         chosen = recipe.optimiser
         self.opt_g = torch.optim.Adam(self.generator.parameters(), lr=chosen.lr_g, betas=chosen.betas)
         self.opt_d = torch.optim.Adam(self.discriminator.parameters(), lr=chosen.lr_d, betas=chosen.betas)
@@ -116,13 +131,13 @@ class PlainLoop:
         device = torch.device("cpu")
         label = labels if self.classes else None
         fake_label = torch.randint(self.classes, (rows,)) if self.classes else None
-        fake = self.generator(trainer.draw_latents(recipe, rows, device), fake_label)
+        fake = self.generator(draw_latents(recipe, rows, device), fake_label)
         loss_d = self.loss(self._judge(images, label), ones) + self.loss(self._judge(fake.detach(), fake_label), zeros)
         self.opt_d.zero_grad()
         loss_d.backward()
         self.opt_d.step()
         for _ in range(recipe.g_steps):
-            fake = self.generator(trainer.draw_latents(recipe, rows, device), fake_label)
+            fake = self.generator(draw_latents(recipe, rows, device), fake_label)
             loss_g = self.loss(self._judge(fake, fake_label), ones)
             self.opt_g.zero_grad()
             loss_g.backward()
@@ -171,13 +186,13 @@ def work(pipe: Connection, side: str, name: str, options: argparse.Namespace, en
     os.environ.update(environ, OMP_NUM_THREADS=str(threads))
     torch.set_num_threads(threads)
     dataset = data.load(options.dataset, size=28, channels=1)
-    config = trainer.configure(name, dataset, processes=processes)
+    config = configure(name, dataset, processes=processes)
     step: Callable[[], object]
     if side == "plain":
         step = PlainLoop(config, dataset).advance
     else:
         keep_memory()  # as training.train does
-        step = partial(trainer.Loop(config, dataset, Accelerator(cpu=True)).advance, measure=False)
+        step = partial(Loop(config, dataset, Accelerator(cpu=True)).advance, measure=False)
     pipe.send("ready")
     while (steps := pipe.recv()) != 0:
         if steps is None:

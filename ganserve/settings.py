@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     request_timeout: float = Field(
         30.0, gt=0, le=3600, description="seconds until a request is given up with 504"
     )
+    load_timeout: float = Field(
+        30.0, gt=0, le=3600, description="seconds that reading, opening and warming a model version may take"
+    )
     drain_timeout: float = Field(
         30.0, ge=0, le=3600, description="seconds that a stopping server gives to open requests"
     )

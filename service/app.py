@@ -25,8 +25,9 @@ from service.http.middleware import BodyLimit, Head, Observe
 from service.http.revalidation import Revalidation
 from service.inference import cores
 from service.inference.batching import Batcher
-from service.inference.catalogue import Catalogue, Opener
+from service.inference.catalogue import Catalogue
 from service.inference.engine import CPU
+from service.inference.shelf import Opener
 from service.observe import tracing
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
         threads=settings.threads,
         max_loaded=settings.max_loaded_models,
         watch_interval=settings.watch_interval,
+        load_timeout=settings.load_timeout,
         open_engine=open_engine or (_remote(upstream, settings) if upstream else None),
         upstream=upstream,
     )
@@ -159,6 +161,7 @@ def _drain_on_signal(app: FastAPI) -> Any:
 
     def handle(number: int, frame: FrameType | None) -> None:
         app.state.phase = Phase.DRAINING
+        app.state.catalogue.drain()
         then = before[signal.Signals(number)]
         if callable(then):
             then(number, frame)

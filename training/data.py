@@ -3,24 +3,31 @@
 A name is one of, tried in this order:
 
 * ``digits``: scikit-learn's embedded 8x8 digits;
-* a folder of class folders of images (labelled), or a folder of images (unlabelled);
+* a folder of class folders, with or without splits above them, or of unlabelled pictures (:mod:`ganserve.sets`);
 * a folder that holds a local copy of a Hugging Face data set, or a hub name such as ``ylecun/mnist``.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Sequence
+import logging
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-LABEL_COLUMNS = ("label", "fine_label", "labels")
+from ganserve import pictures, sets
+from training import hub, reading
+from training.reading import Source, Unreadable
+
+# A class with fewer pictures is not measured: they are all needed for training.
+MEASURED = 4
+
+log = logging.getLogger(__name__)
 
 
 class DataError(ValueError):
@@ -35,6 +42,7 @@ class Dataset:
     images: torch.Tensor
     labels: torch.Tensor | None
     classes: tuple[str, ...]
+    report: sets.Report | None = None
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
@@ -52,14 +60,61 @@ class Dataset:
         labels = None if self.labels is None else self.labels[indices]
         return Dataset(self.name, self.images[indices], labels, self.classes)
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Classes of which there is no image here."""
+        if self.labels is None:
+            return ()
+        counts = class_counts(self.labels, self.classes)
+        return tuple(name for name, count in counts.items() if not count)
+
 
 def split_held_out(dataset: Dataset, share: float = 1 / 12, limit: int = 5000) -> tuple[Dataset, Dataset]:
     """Part the training split into (rest, held out), the same parts for ever: the held-out part serves to
-    choose snapshots and hyperparameters, so that the test split is seen only by the final figures."""
+    choose snapshots and hyperparameters, so that the test split is seen only by the final figures.
+
+    Every class keeps an image in the rest, and has one in the held-out part if it has at least ``MEASURED``.
+    """
     n = len(dataset)
     held = min(limit, int(n * share))
-    order = torch.from_numpy(np.random.default_rng(20201).permutation(n))
-    return dataset.subset(order[held:].sort().values), dataset.subset(order[:held].sort().values)
+    order = np.random.default_rng(20201).permutation(n)
+    rest, out = set(order[held:].tolist()), set(order[:held].tolist())
+    if dataset.labels is not None and held:
+        labels = dataset.labels.numpy()
+        for label in range(len(dataset.classes)):
+            rows = order[labels[order] == label].tolist()
+            if len(rows) >= MEASURED and not out.intersection(rows):
+                out.add(rows[0])
+                rest.discard(rows[0])
+            elif rows and not rest.intersection(rows):
+                rest.add(rows[-1])
+                out.discard(rows[-1])
+    return dataset.subset(torch.tensor(sorted(rest))), dataset.subset(torch.tensor(sorted(out), dtype=torch.int64))
+
+
+def splits(name: str, size: int, channels: int) -> tuple[Dataset, Dataset, str]:
+    """The (training, test) images and what the second is called: a set without a labelled test split is parted.
+
+    Raises:
+        DataError: the set cannot be read, or has no labels.
+    """
+    train = load(name, size=size, channels=channels)
+    test = _test_split(name, size, channels)
+    if test is not None and test.classes == train.classes:
+        return train, test, "test"
+    rest, held_out = split_held_out(train)
+    return rest, held_out, "held-out"
+
+
+def _test_split(name: str, size: int, channels: int) -> Dataset | None:
+    if name == "digits":
+        return None
+    try:
+        found = load(name, size=size, channels=channels, split="test", labelled=False)
+    except DataError as error:
+        log.info("no test split is used: %s", error)
+        return None
+    return found if found.labels is not None and len(found) else None
 
 
 def load(
@@ -69,150 +124,140 @@ def load(
     channels: int | None = None,
     split: str = "train",
     labelled: bool = True,
+    strict: bool = False,
+    column: str | None = None,
+    fit: Callable[[int], int] = lambda edge: edge,
+    workers: int | None = None,
 ) -> Dataset:
     """Read a data set into memory.
 
     Args:
         name: see the module's text.
-        size: edge in pixels that images are resized to (short edge first, then a centred square); None keeps
-            the edge of the first image.
-        channels: 1 (grey) or 3 (colour); None keeps what the first image has.
-        split: ``train`` or ``test``; a folder has no test split of its own and serves for both.
+        size: edge in pixels that images are resized to (short edge first, then a centred square); None takes the
+            median of their short edges, or what ``fit`` makes of it.
+        channels: 1 (grey) or 3 (colour); None is grey where hardly a picture shows colour.
+        split: ``train`` or ``test``.
         labelled: whether labels are needed; a set without any is then refused, and so is one with one class.
+        strict: refuse a data set with rows that have no picture or no label, which are left out otherwise.
+        column: the column of labels, where a data set of the hub has several candidates.
+        workers: threads that decode; all cores by default. The pixels do not depend on it.
 
     Raises:
-        DataError: nothing there, nothing readable, no labels, or one class only.
+        DataError: nothing there, nothing readable, no such split, no labels, or one class only.
     """
-    images, labels, classes = _read(name, size, channels, split)
-    if not len(images):
-        raise DataError(f"data set {name!r} is empty: it must hold at least one image")
+    wanted = _Wanted(size, channels, fit, workers)
+    try:
+        dataset = _read(name, wanted, split, column, strict)
+    except (sets.SetError, hub.HubError, Unreadable) as error:
+        raise DataError(f"data set {name!r}: {error}") from error
+    for line in dataset.report.notices if dataset.report else ():
+        log.warning("data set %s: %s", name, line)
     if labelled:
-        if labels is None:
+        if dataset.labels is None:
             raise DataError(
                 f"data set {name!r} has no labels: this recipe is conditional and needs a folder of class "
                 "folders or a data set with a label column; or take an unconditional recipe"
             )
-        present = int(torch.unique(labels).numel())
-        if present < 2:
+        if len(dataset.classes) - len(dataset.missing) < 2:
             raise DataError(f"data set {name!r} has one class only: a conditional recipe needs two or more")
-    return Dataset(name, images, labels, classes)
+    return dataset
 
 
-def _read(
-    name: str, size: int | None, channels: int | None, split: str
-) -> tuple[torch.Tensor, torch.Tensor | None, tuple[str, ...]]:
+@dataclass(frozen=True)
+class _Wanted:
+    size: int | None
+    channels: int | None
+    fit: Callable[[int], int]
+    workers: int | None
+
+
+def _read(name: str, wanted: _Wanted, split: str, column: str | None, strict: bool) -> Dataset:
     if name == "digits":
-        return _digits(size, channels)
+        return _digits(wanted)
     folder = Path(name)
-    if folder.is_dir() and not any(folder.rglob("*.parquet")) and not any(folder.rglob("*.arrow")):
-        return _folder(folder, size, channels)
-    return _hugging_face(name, size, channels, split)
+    if folder.is_dir() and not hub.is_copy(folder):
+        return _folder(folder, wanted, split)
+    table = hub.table(name, split=split, column=column, strict=strict)
+    layout = sets.Layout((), table.labels, table.classes, None, table.skipped, table.notices)
+    return _assemble(name, table.sources, layout, wanted, reading.Cache(_kept(), name, _key(table.fingerprint, wanted)))
 
 
-def _digits(size: int | None, channels: int | None) -> tuple[torch.Tensor, torch.Tensor | None, tuple[str, ...]]:
+def _digits(wanted: _Wanted) -> Dataset:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
-    images = _stack((Image.fromarray(image) for image in grey), size, channels)
-    return images, torch.from_numpy(bunch.target.astype(np.int64)), tuple(str(i) for i in range(10))
+    size, channels = wanted.size or wanted.fit(8), wanted.channels or 1
+    images = np.stack([pictures.square(Image.fromarray(image), size, channels) for image in grey])
+    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    return Dataset("digits", _tensor(images), labels, tuple(str(i) for i in range(10)))
 
 
-def _folder(
-    folder: Path, size: int | None, channels: int | None
-) -> tuple[torch.Tensor, torch.Tensor | None, tuple[str, ...]]:
-    class_folders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    files: list[Path] = []
-    labels: list[int] = []
-    classes: tuple[str, ...] = ()
-    if class_folders:
-        classes = tuple(p.name for p in class_folders)
-        for index, class_folder in enumerate(class_folders):
-            found = _image_files(class_folder)
-            if not found:
-                raise DataError(f"class folder {class_folder.name!r} of {str(folder)!r} holds no image")
-            files += found
-            labels += [index] * len(found)
-    else:
-        files = _image_files(folder)
-    if not files:
-        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-        raise DataError(f"no image in {str(folder)!r}: expected files ({suffixes}) or class folders of them")
-    images = _stack((_open(path) for path in files), size, channels)
-    return images, torch.tensor(labels) if class_folders else None, classes
+def _folder(folder: Path, wanted: _Wanted, split: str) -> Dataset:
+    layout = sets.lay_out(sets.folder_entries(folder))
+    if empty := _empty_class(folder, layout):
+        raise DataError(f"class folder {empty!r} of {str(folder)!r} holds no image")
+    if layout.splits is None and split != "train":
+        raise DataError(f"data set {str(folder)!r} has no split {split!r}: it is one of class folders, without splits")
+    layout = _in_split(layout, split, str(folder))
+    sources = [Source(entry.name, entry.read) for entry in layout.pictures]
+    stats = [(entry.name, *_stat(folder, entry.name)) for entry in layout.pictures]
+    cache = reading.Cache(_kept(), str(folder.resolve()), _key(stats, wanted))
+    return _assemble(str(folder), sources, layout, wanted, cache)
 
 
-def _image_files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES)
+def _empty_class(folder: Path, layout: sets.Layout) -> str | None:
+    """A folder beside the class folders that holds no picture."""
+    beside = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and not sets.clutter(path.name)]
+    return next((name for name in beside if name not in layout.classes), None) if _holds(layout, beside) else None
 
 
-def _open(source: Path | io.BytesIO, label: str = "") -> Image.Image:
+def _holds(layout: sets.Layout, beside: Sequence[str]) -> bool:
+    return layout.splits is None and bool(set(layout.classes) & set(beside))
+
+
+def _stat(folder: Path, name: str) -> tuple[int, int]:
     try:
-        image = Image.open(source)
-        image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DataError(f"cannot read image {label or str(source)!r}: {error}") from error
-    return image
+        told = (folder / name).stat()
+    except OSError:
+        return 0, 0
+    return told.st_size, told.st_mtime_ns
 
 
-def _hugging_face(
-    name: str, size: int | None, channels: int | None, split: str
-) -> tuple[torch.Tensor, torch.Tensor | None, tuple[str, ...]]:
-    import datasets
-
-    try:
-        table = datasets.load_dataset(name, split=split)
-    except Exception as error:  # the library raises many kinds for one meaning
-        raise DataError(
-            f"cannot read data set {name!r} (split {split!r}): {error}. Expected 'digits', an existing folder "
-            "of class folders or images, a local copy of a Hugging Face data set, or a hub name"
-        ) from error
-    features: dict[str, Any] = dict(table.features)
-    image_column = next((c for c, f in features.items() if isinstance(f, datasets.Image)), None)
-    if image_column is None:
-        raise DataError(f"data set {name!r} has no image column: its columns are {sorted(features)}")
-    label_column = next((c for c in LABEL_COLUMNS if isinstance(features.get(c), datasets.ClassLabel)), None)
-    raw = table.cast_column(image_column, datasets.Image(decode=False))
-    images = _stack(
-        (_open(io.BytesIO(cell["bytes"]), f"row {i}") for i, cell in enumerate(raw[image_column])),
-        size,
-        channels,
-    )
-    if label_column is None:
-        return images, None, ()
-    return (
-        images,
-        torch.tensor(np.asarray(raw[label_column], dtype=np.int64)),
-        tuple(features[label_column].names),
-    )
-
-
-def _stack(images: Iterator[Image.Image], size: int | None, channels: int | None) -> torch.Tensor:
-    """uint8 [n, c, size, size] of square images."""
-    rows: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
-    for image in images:
-        if channels is None:
-            channels = 1 if image.mode in ("1", "L", "I", "I;16", "F") else 3
-        if size is None:
-            size = min(image.size)
-        image = image.convert("L" if channels == 1 else "RGB")
-        rows.append(np.asarray(_square(image, size)))
+def _in_split(layout: sets.Layout, split: str, name: str) -> sets.Layout:
+    if layout.splits is None:
+        return layout
+    asked = split if split in layout.splits else "validation" if split == "test" else split
+    rows = [index for index, found in enumerate(layout.splits) if found == asked]
     if not rows:
-        return torch.empty(0, channels or 1, size or 1, size or 1, dtype=torch.uint8)
-    stacked = np.stack(rows)
-    if stacked.ndim == 3:
-        stacked = stacked[..., None]
-    return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)))
+        raise DataError(f"data set {name!r} has no split {split!r}: it has {', '.join(sorted(set(layout.splits)))}")
+    labels = None if layout.labels is None else tuple(layout.labels[row] for row in rows)
+    chosen = tuple(layout.pictures[row] for row in rows)
+    return sets.Layout(chosen, labels, layout.classes, None, layout.skipped, layout.notices)
 
 
-def _square(image: Image.Image, size: int) -> Image.Image:
-    if image.size == (size, size):
-        return image
-    width, height = image.size
-    edge = min(width, height)
-    left, top = (width - edge) // 2, (height - edge) // 2
-    box = (left, top, left + edge, top + edge)
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+def _assemble(
+    name: str, sources: Sequence[Source], layout: sets.Layout, wanted: _Wanted, cache: reading.Cache
+) -> Dataset:
+    size = wanted.size or wanted.fit(reading.fitting_edge(sources, workers=wanted.workers))
+    found = reading.read_once(sources, size, wanted.channels, cache=cache, workers=wanted.workers)
+    told = sets.report(layout, found.seen, size, found.images.shape[1])
+    labels = None if layout.labels is None else torch.tensor(layout.labels, dtype=torch.int64)
+    return Dataset(name, torch.from_numpy(found.images), labels, layout.classes, told)
+
+
+def _key(read: Any, wanted: _Wanted) -> list[Any]:
+    return [read, wanted.size or "fit", wanted.channels]
+
+
+def _kept() -> Path:
+    """Where readings are kept."""
+    return Path(os.environ.get("GANSERVE_DATA", "var")) / "pictures"
+
+
+def _tensor(images: np.ndarray[Any, np.dtype[np.uint8]]) -> torch.Tensor:
+    """uint8 [n, c, h, w] of [n, h, w, c]."""
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
 def class_counts(labels: torch.Tensor, classes: Sequence[str]) -> dict[str, int]:

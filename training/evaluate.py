@@ -32,7 +32,7 @@ from ganserve import files
 from ganserve.card import RepositoryError
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
-from training.data import DataError, Dataset, load, split_held_out
+from training.data import DataError, Dataset, splits
 from training.export import open_session, run_session
 from training.measure import cas, guard, judge, metrics
 from training.relabel import order
@@ -90,15 +90,6 @@ class Generated:
         return images, None if label is None else torch.from_numpy(label[:, 0])
 
 
-def splits(name: str, size: int, channels: int) -> tuple[Dataset, Dataset, str]:
-    """The (training, test) images and what the second is called: a set without a test split is parted."""
-    train = load(name, size=size, channels=channels)
-    if name != "digits" and any(Path(name).rglob("*.parquet")) | (not Path(name).is_dir()):
-        return train, load(name, size=size, channels=channels, split="test"), "test"
-    rest, held_out = split_held_out(train)
-    return rest, held_out, "held-out"
-
-
 class Yardstick:
     """Real images of a data set, as its judge sees them: what generated ones of a size and channels are held against.
 
@@ -124,15 +115,22 @@ class Yardstick:
     def _seen(self, part: Dataset) -> metrics.Sample:
         return guard.see(self.referee, part.images, part.labels)
 
-    def measure(self, images: Tensor, labels: Tensor | None) -> dict[str, metrics.Value]:
-        """Every metric of uint8 [n, c, h, w] with the labels int64 [n] that were asked for."""
+    def measure(self, images: Tensor, labels: Tensor | None) -> tuple[dict[str, metrics.Value], dict[str, str]]:
+        """Every metric of uint8 [n, c, h, w] with the labels int64 [n] that were asked for, and why some have none."""
         fake = guard.see(self.referee, images, labels)
         return metrics.measure(metrics.Comparison(self.real, fake, self.known))
 
     def floor(self) -> dict[str, metrics.Value]:
         """The same of the training images in the place of generated ones."""
         parts = (*self._parts, str(self.count))
-        return _once("real", parts, lambda: self.measure(self.drawn.images, self.drawn.labels))
+        return _once("real", parts, lambda: self.measure(self.drawn.images, self.drawn.labels)[0])
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """Classes of which too few images are at hand to say anything."""
+        assert self.real.labels is not None
+        counts = torch.bincount(self.real.labels, minlength=len(self.train.classes)).tolist()
+        return [name for name, count in zip(self.train.classes, counts, strict=True) if not count]
 
     def cas_floor(self, n: int) -> dict[str, metrics.Value]:
         """The CAS of ``n`` training images."""
@@ -165,25 +163,36 @@ def evaluate_onnx(
     train = yardstick.train
     generated.speak(train.classes)
     first = FIRST_SEED + seed * 10_000_000
-    result = yardstick.measure(*generated.images(yardstick.count, first, yardstick.drawn.labels))
+    result, left_out = yardstick.measure(*generated.images(yardstick.count, first, yardstick.drawn.labels))
     floor = yardstick.floor()
     if generated.conditional and with_cas:
         n = cas_images or len(train)
         result["cas"], result["cas_images"] = _cas(generated, yardstick.test, n), n
         floor |= yardstick.cas_floor(n)
-    frechet, floor_frechet = result["frechet"], floor["frechet"]
-    assert isinstance(frechet, float)
-    assert isinstance(floor_frechet, float)
+    ratio, reason = _ratio(result["frechet"], floor["frechet"])
+    if reason:
+        left_out["frechet_ratio"] = reason
     return {
         "judge": yardstick.referee.digest,
         "dataset": yardstick.name,
         "split": yardstick.split,
         "images": yardstick.count,
         "labels": "training split" if generated.conditional else "none",
-        "frechet_ratio": round(frechet / floor_frechet, 3),
+        "frechet_ratio": ratio,
         **result,
         **{f"{name}_real": value for name, value in floor.items()},
+        **({"left_out": left_out} if left_out else {}),
+        **({"unmeasured_classes": yardstick.unmeasured} if yardstick.unmeasured else {}),
     }
+
+
+def _ratio(frechet: metrics.Value, floor: metrics.Value) -> tuple[float | None, str]:
+    """A distance over that of real images, and an empty text; or None, and why there is none."""
+    if not isinstance(frechet, float) or not isinstance(floor, float):
+        return None, "the distance has no value for these images"
+    if floor <= 0:
+        return None, "training and test images are the same to the judge"
+    return round(frechet / floor, 3), ""
 
 
 def _once(
@@ -230,7 +239,11 @@ def table(result: dict[str, Any]) -> str:
             values = [result[name], result[f"{name}_real"]]
             told = ["-" if value is None else f"{value:.4f}" for value in values]
             lines.append(f"{name:30} {told[0]:>12} {told[1]:>12}")
-    lines.append(f"{'frechet over real':30} {result['frechet_ratio']:>12.2f} {1:>12.2f}")
+    ratio = "-" if result["frechet_ratio"] is None else f"{result['frechet_ratio']:.2f}"
+    lines.append(f"{'frechet over real':30} {ratio:>12} {1:>12.2f}")
+    lines += [f"{name} is left out: {why}" for name, why in result.get("left_out", {}).items()]
+    if missing := result.get("unmeasured_classes"):
+        lines.append(f"not measured, for want of images: {', '.join(missing)}")
     lines.append(f"class histogram: {result['class_histogram']}")
     return "\n".join(lines)
 

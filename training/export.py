@@ -33,7 +33,8 @@ from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
 from training import networks
 from training.folding import folded
-from training.trainer import RunConfig, to_uint8
+from training.run import RunConfig
+from training.sampling import to_uint8
 
 OPSET = 20
 PARITY_BATCHES = (1, 2, 7, 64)

@@ -30,7 +30,28 @@ class Optimiser:
 
 
 @dataclass(frozen=True)
-class Finish:
+class Adversarial:
+    """The first stage of every run: the two networks' game alone.
+
+    ``decay_from`` is the share of the stage from which on the learning rates fall to nothing in a straight line.
+    """
+
+    decay_from: float = 1.0
+    begin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Matching:
+    """From the share ``begin`` of the run on, moments of frozen features are matched with this ``weight``
+    (:data:`training.matching.COARSE`); the learning rates begin anew and stay, and the average of the weights grows
+    longer instead."""
+
+    begin: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Finishing:
     """The end of a run, where the average is corrected as it is shipped (:data:`training.matching.FINE`).
 
     ``begin`` is the share of the run before it; ``rate`` the share of the learning rates that it begins with, and
@@ -43,9 +64,13 @@ class Finish:
     margin: float
 
 
+Stage = Adversarial | Matching | Finishing
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """How one GAN is made. ``images`` is its length: real images shown to the discriminator."""
+    """How one GAN is made. ``images`` is its length: real images shown to the discriminator. What each of the
+    ``stages`` does, :mod:`training.stages` tells."""
 
     name: str
     source: str
@@ -65,12 +90,7 @@ class Recipe:
     r1_r2: float = 0.0
     penalty_every: int = 1
     ema: float = 0.0
-    decay_from: float = 1.0
-    # From this share of the run on, moments of frozen features are matched with this weight; the learning rates
-    # begin anew and stay until the finish, and the average of the weights grows longer instead.
-    second_stage: float = 1.0
-    matching: float = 0.0
-    finish: Finish | None = None
+    stages: tuple[Stage, ...] = (Adversarial(),)
     image_range: tuple[float, float] = (-1.0, 1.0)
 
 
@@ -139,10 +159,11 @@ _TABLE = (
         z=64,
         optimiser=_DCGAN_ADAM,
         ema=0.999,
-        decay_from=0.5,
-        second_stage=20 / 32,
-        matching=0.4,
-        finish=Finish(begin=30 / 32, rate=0.03, matching=0.7, margin=1.2),
+        stages=(
+            Adversarial(decay_from=0.5),
+            Matching(begin=20 / 32, weight=0.4),
+            Finishing(begin=30 / 32, rate=0.03, matching=0.7, margin=1.2),
+        ),
     ),
     Recipe(
         "projgan-r3",
@@ -156,13 +177,13 @@ _TABLE = (
         r1_r2=1.0,
         penalty_every=8,
         ema=0.999,
-        decay_from=0.5,
+        stages=(Adversarial(decay_from=0.5),),
     ),
 )
 
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _TABLE}
 
-# Overrides that a run may ask for: dotted names inside the optimiser are written flat.
+# Overrides that a run may ask for: names inside the optimiser and the first stage are written flat.
 BOUNDS: Mapping[str, dict[str, Any]] = {
     "batch": {"type": "int", "min": 2, "max": 1024},
     "width": {"type": "float", "min": 0.125, "max": 4.0},
@@ -174,6 +195,7 @@ BOUNDS: Mapping[str, dict[str, Any]] = {
     "decay_from": {"type": "float", "min": 0.0, "max": 1.0},
 }
 _OPTIMISER_FIELDS = ("lr_g", "lr_d")
+_STAGE_FIELDS = ("decay_from",)
 
 
 class RecipeError(ValueError):
@@ -194,6 +216,9 @@ def get(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
         if key in _OPTIMISER_FIELDS:
             optimiser = dataclasses.replace(recipe.optimiser, **{key: checked})
             recipe = dataclasses.replace(recipe, optimiser=optimiser)
+        elif key in _STAGE_FIELDS:
+            first, *later = recipe.stages
+            recipe = dataclasses.replace(recipe, stages=(dataclasses.replace(first, **{key: checked}), *later))
         else:
             recipe = dataclasses.replace(recipe, **{key: checked})
     return recipe
@@ -228,7 +253,11 @@ def catalogue() -> dict[str, Any]:
 
 def default(recipe: Recipe, key: str) -> float | int:
     """The recipe's own value of an override."""
-    holder: Any = recipe.optimiser if key in _OPTIMISER_FIELDS else recipe
+    holder: Any = recipe
+    if key in _OPTIMISER_FIELDS:
+        holder = recipe.optimiser
+    elif key in _STAGE_FIELDS:
+        holder = recipe.stages[0]
     value: float | int = getattr(holder, key)
     return value
 

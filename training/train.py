@@ -13,7 +13,6 @@ a checkpoint from which ``--resume`` goes on.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import ctypes
 import json
 import os
@@ -30,7 +29,9 @@ from ganserve import events
 from ganserve.events import BAD_INPUT, FAILED, FINISHED, STOPPED
 from training import recipes, trainer
 from training.data import DataError, load
+from training.networks.fast import keep_memory
 from training.relabel import in_order
+from training.run import Event, Intervals, Stopped, TrainingError, configure
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             dataset = load(options.dataset, size=fitting, channels=options.channels, labelled=settings.conditional)
         if options.classes:
             dataset = in_order(dataset, json.loads(options.classes))
-        config = trainer.configure(
+        config = configure(
             options.recipe,
             dataset,
             images=options.images,
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             processes=int(os.environ.get("WORLD_SIZE", "1")),
         )
         run = options.run or Path("runs") / f"{_slug(options.dataset)}-{options.recipe}"
-        intervals = trainer.Intervals(options.log_steps, options.snapshots, checkpoint_steps=options.checkpoint_steps)
+        intervals = Intervals(options.log_steps, options.snapshots, checkpoint_steps=options.checkpoint_steps)
         trainer.train(
             config,
             dataset,
@@ -77,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except (DataError, recipes.RecipeError) as error:
         return _end(report, BAD_INPUT, error)
-    except trainer.TrainingError as error:
+    except TrainingError as error:
         return _end(report, FAILED, error)
-    except trainer.Stopped:
+    except Stopped:
         print("stopped; a checkpoint is saved, go on with --resume", file=sys.stderr)
         return STOPPED
     return FINISHED
@@ -152,22 +153,13 @@ def die_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def keep_memory() -> None:
-    """Ask glibc's allocator to keep what is freed, where there is one; else every step faults its features in anew."""
-    mmap_threshold, trim_threshold, largest = -3, -1, 32 * 2**20
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        allocator = ctypes.CDLL(None)
-        allocator.mallopt(mmap_threshold, largest)
-        allocator.mallopt(trim_threshold, 2**31 - 1)
-
-
 class Bar:
     """Progress in the terminal: images/s and time left, with warnings above it."""
 
     def __init__(self) -> None:
         self.bar: Any = None
 
-    def __call__(self, event: trainer.Event) -> None:
+    def __call__(self, event: Event) -> None:
         from tqdm import tqdm
 
         if event["event"] == "progress":

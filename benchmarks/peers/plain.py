@@ -58,7 +58,7 @@ def pytorch() -> FastAPI:
     import torch
 
     from training import networks, recipes
-    from training.trainer import to_uint8
+    from training.sampling import to_uint8
 
     torch.set_num_threads(1)
     card = json.loads(Path(os.environ["MODEL"]).with_name("card.json").read_text(encoding="utf-8"))

@@ -139,6 +139,6 @@ async def promote(
         pointer = await asyncio.to_thread(repository.promote, name, body.version)
     except ModelCorrupt as error:
         raise Conflict(f"nothing was changed: {error}") from error
-    await catalogue.refresh()
+    await catalogue.follow(name)
     response.headers["ETag"] = _pointer_tag(pointer)
     return pointer

@@ -13,10 +13,8 @@ import torch
 from PIL import Image
 from torch.onnx._internal.exporter import _registration
 
-from training import pictures, trainer
 from training.data import Dataset, load
-
-CURVES = pictures.curves
+from training.run import Event, RunConfig, configure
 
 
 @pytest.fixture(autouse=True)
@@ -45,21 +43,15 @@ def signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs draw no curves, which would take longer than their few steps."""
-    monkeypatch.setattr(pictures, "curves", lambda run: None)
-
-
-@pytest.fixture
-def drawn(undrawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs draw their curves after all."""
-    monkeypatch.setattr(pictures, "curves", CURVES)
-
-
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     return load("digits")
+
+
+@pytest.fixture(scope="session")
+def few(digits: Dataset) -> Dataset:
+    """Digits enough for the flagship's frozen networks, which look at all there are."""
+    return digits.subset(torch.arange(600))
 
 
 @pytest.fixture
@@ -74,11 +66,11 @@ def class_folders(tmp_path: Path) -> Path:
     return tmp_path / "pets"
 
 
-def silent(event: trainer.Event) -> None:
+def silent(event: Event) -> None:
     """A reporter that tells nobody."""
 
 
-def small(recipe: str, dataset: Dataset, images: int = 320, **more: object) -> trainer.RunConfig:
+def small(recipe: str, dataset: Dataset, images: int = 320, **more: object) -> RunConfig:
     """A few steps of a narrow network."""
     overrides = {"batch": 16, "width": 0.25, **(more.pop("overrides", None) or {})}  # type: ignore[dict-item]
-    return trainer.configure(recipe, dataset, images=images, overrides=overrides, **more)  # type: ignore[arg-type]
+    return configure(recipe, dataset, images=images, overrides=overrides, **more)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from training import export, train
 from training.measure import pixels
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-pytestmark = pytest.mark.usefixtures("signals", "undrawn")
+pytestmark = pytest.mark.usefixtures("signals")
 
 
 def photograph(file: Path, seed: int, width: int, height: int, hue: tuple[int, int, int]) -> None:

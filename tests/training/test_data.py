@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from training.data import DataError, load, split_held_out
+from training import data, reading
+from training.data import DataError, Dataset, load, split_held_out
 
 
 def test_digits_come_without_a_network_as_uint8_in_memory() -> None:
@@ -59,7 +60,7 @@ def test_a_local_copy_of_a_hub_data_set_reads_like_the_hub(tmp_path: Path) -> No
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no image in"):
+    with pytest.raises(DataError, match="no picture in it"):
         load(str(tmp_path))
 
 
@@ -101,3 +102,152 @@ def test_the_held_out_part_is_the_same_for_ever_and_apart_from_the_rest(digits: 
     assert torch.equal(held.images, again.images)
     assert len(rest) + len(held) == len(whole)
     assert len(held) == 149
+
+
+def photo(rng: np.random.Generator, colour: tuple[int, int, int], edge: int = 32) -> Image.Image:
+    return Image.fromarray(rng.normal(colour, 15, (edge, edge, 3)).clip(0, 255).astype(np.uint8))
+
+
+def two_classes(root: Path, odd: Image.Image, count: int = 40) -> Path:
+    """Red and blue pictures, the first of which is another."""
+    rng = np.random.default_rng(0)
+    for name, colour in (("a", (200, 30, 30)), ("b", (30, 30, 200))):
+        (root / name).mkdir()
+        for index in range(count):
+            image = odd if name == "a" and not index else photo(rng, colour, 64)
+            image.save(root / name / f"{index:03}.png")
+    return root
+
+
+@pytest.mark.parametrize("odd", [Image.new("L", (64, 64), 90), Image.new("RGB", (1, 1), (200, 30, 30))])
+def test_the_whole_set_decides_and_not_its_first_picture(tmp_path: Path, odd: Image.Image) -> None:
+    found = load(str(two_classes(tmp_path, odd)))
+    assert (found.size, found.channels) == (64, 3)
+    assert found.report is not None
+    assert found.report.as_dict()["size"] == 64
+
+
+def test_a_palette_of_greys_is_grey(class_folders: Path) -> None:
+    for path in class_folders.rglob("*.png"):
+        Image.open(path).quantize(16).convert("P").save(path)
+    assert load(str(class_folders)).channels == 1
+
+
+def test_the_pixels_do_not_depend_on_the_threads(tmp_path: Path) -> None:
+    two_classes(tmp_path, Image.new("L", (64, 64), 90))
+    one, many = (load(str(tmp_path), size=16, workers=workers) for workers in (1, 5))
+    assert torch.equal(one.images, many.images)
+
+
+def test_a_set_is_not_read_again_until_a_file_of_it_changes(
+    class_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GANSERVE_DATA", str(tmp_path / "var"))
+    monkeypatch.setattr(reading, "KEPT_SECONDS", -1.0)
+    first = load(str(class_folders), size=8)
+    read = reading.read
+    reads: list[int] = []
+    monkeypatch.setattr(reading, "read", lambda *a, **k: (reads.append(1), read(*a, **k))[1])
+    again = load(str(class_folders), size=8)
+    assert torch.equal(first.images, again.images)
+    assert again.report == first.report
+    assert reads == []
+    changed = next(class_folders.rglob("*.png"))
+    Image.new("L", (9, 9), 255).save(changed)
+    assert not torch.equal(load(str(class_folders), size=8).images, first.images)
+    assert reads == [1]
+    assert len(list((tmp_path / "var" / "pictures").iterdir())) == 1, "one reading a place is kept"
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_splits_above_the_class_folders_are_read_apart(tmp_path: Path, part: str) -> None:
+    for value, name in enumerate(("train", "test")):
+        for label in ("cat", "dog"):
+            (tmp_path / name / label).mkdir(parents=True)
+            Image.new("L", (8, 8), 10 + 100 * value).save(tmp_path / name / label / "1.png")
+    found = load(str(tmp_path), split=part)
+    assert (len(found), int(found.images[0, 0, 0, 0])) == (2, 10 if part == "train" else 110)
+    train, test, kind = data.splits(str(tmp_path), 8, 1)
+    assert (len(train), len(test), kind) == (2, 2, "test")
+
+
+def column(values: list[object], kind: object, name: str = "label", **more: object) -> datasets.Dataset:
+    images = [Image.fromarray(np.full((8, 8), 10 * row % 256, np.uint8)) for row in range(len(values))]
+    features = datasets.Features({"image": datasets.Image(), name: kind, **{k: datasets.Value("int64") for k in more}})
+    return datasets.Dataset.from_dict({"image": images, name: values, **more}, features=features)
+
+
+@pytest.mark.parametrize("name", ["label", "labels", "fine_label", "category", "class", "species"])
+@pytest.mark.parametrize(
+    ("values", "kind", "classes"),
+    [
+        ([1, 0, 1], datasets.ClassLabel(names=["cat", "dog"]), ("cat", "dog")),
+        ([10, 2, 10], datasets.Value("int64"), ("2", "10")),
+        (["dog", "cat", "dog"], datasets.Value("string"), ("cat", "dog")),
+        ([True, False, True], datasets.Value("bool"), ("False", "True")),
+    ],
+)
+def test_labels_are_read_from_every_kind_of_column(
+    tmp_path: Path, name: str, values: list[object], kind: object, classes: tuple[str, ...]
+) -> None:
+    column(values, kind, name).to_parquet(str(tmp_path / "train.parquet"))
+    found = load(str(tmp_path))
+    assert found.classes == classes
+    assert found.labels is not None
+    assert found.labels.tolist() == [1, 0, 1]
+
+
+def test_a_data_set_that_was_saved_to_disk_is_read(tmp_path: Path) -> None:
+    table = column(["b", "a"], datasets.Value("string"))
+    datasets.DatasetDict({"train": table, "test": table}).save_to_disk(str(tmp_path / "parts"))
+    table.save_to_disk(str(tmp_path / "whole"))
+    for name in ("parts", "whole"):
+        assert load(str(tmp_path / name)).classes == ("a", "b")
+
+
+def test_of_several_columns_the_message_lists_them_and_one_can_be_named(tmp_path: Path) -> None:
+    column([0, 1], datasets.Value("int64"), "digit", writer=[5, 6]).to_parquet(str(tmp_path / "train.parquet"))
+    with pytest.raises(DataError, match=r"\['digit', 'writer'\].*--label-column"):
+        load(str(tmp_path))
+    assert load(str(tmp_path), column="writer").classes == ("5", "6")
+    with pytest.raises(DataError, match="no column 'letter'"):
+        load(str(tmp_path), column="letter")
+
+
+def test_rows_without_a_label_are_left_out_and_counted_or_refused(tmp_path: Path) -> None:
+    column([0, -1, 1, 0], datasets.ClassLabel(names=["a", "b"])).to_parquet(str(tmp_path / "train.parquet"))
+    found = load(str(tmp_path))
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, 1, 0]
+    assert found.images[:, 0, 0, 0].tolist() == [0, 20, 30]
+    assert found.report is not None
+    assert found.report.skipped == {"without a label": 1}
+    with pytest.raises(DataError, match="1 rows without a label"):
+        load(str(tmp_path), strict=True)
+
+
+def test_a_set_without_a_labelled_test_split_is_parted(tmp_path: Path) -> None:
+    column([0, 1] * 20, datasets.ClassLabel(names=["a", "b"])).to_parquet(str(tmp_path / "train.parquet"))
+    train, held, kind = data.splits(str(tmp_path), 8, 1)
+    assert (len(train) + len(held), kind) == (40, "held-out")
+    column([-1, -1], datasets.ClassLabel(names=["a", "b"])).to_parquet(str(tmp_path / "test.parquet"))
+    assert data.splits(str(tmp_path), 8, 1)[2] == "held-out"
+
+
+@pytest.mark.parametrize("counts", [(300, 1, 1), (90, 1, 59), (3, 3), (200, 20, 4), (1, 1)])
+def test_every_class_keeps_a_training_picture_and_is_measured_if_it_can_be(counts: tuple[int, ...]) -> None:
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    images = torch.zeros(len(labels), 1, 8, 8, dtype=torch.uint8)
+    whole = Dataset("rare", images, labels, tuple("abc"[: len(counts)]))
+    rest, held = split_held_out(whole)
+    assert rest.missing == ()
+    assert len(rest) + len(held) == len(whole)
+    if len(held):
+        few = {name for name, count in zip(whole.classes, counts, strict=True) if count < data.MEASURED}
+        assert set(held.missing) <= few, "only classes of hardly a picture are not measured"
+
+
+def test_what_is_wrong_with_a_picture_is_said_with_its_name(class_folders: Path) -> None:
+    (class_folders / "cat" / "scan.tif").write_bytes(b"II*\0 cut short")
+    with pytest.raises(DataError, match=r"scan\.tif"):
+        load(str(class_folders))

@@ -2,19 +2,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 
 from ganserve.repository import Repository
 from tests.onnx_models import tiny_generator
 from tests.training.conftest import silent, small
 from training import evaluate, export, trainer
-from training.data import DataError, Dataset, split_held_out
+from training.data import DataError, Dataset, load, split_held_out
 from training.measure import cas, judge, metrics
-
-pytestmark = pytest.mark.usefixtures("undrawn")
+from training.run import Intervals
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,7 @@ def test_a_run_is_scored_on_its_exported_file_and_only_recorded_when_asked_besid
     digits: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "tiny"
-    intervals = trainer.Intervals(snapshots=1)
+    intervals = Intervals(snapshots=1)
     trainer.train(small("cgan", digits), digits, run, report=silent, intervals=intervals)
     repository = Repository(tmp_path / "models")
     export.export_run(run, repository)
@@ -174,3 +176,48 @@ def test_cas_of_real_images_is_high_and_of_wrong_labels_low(digits: Dataset) -> 
     wrong = cas.score(train.images, (train.labels + 1) % 10, test.images, test.labels, seed=0, epochs=4, batch=64)
     assert right > 0.8
     assert wrong < 0.2
+
+
+def scored(dataset: Dataset, folder: Path, tmp_path: Path) -> dict[str, Any]:
+    """The scores of a model of a few steps on a folder of pictures."""
+    trainer.train(small("cgan", dataset), dataset, tmp_path / "run", report=silent)
+    repository = Repository(tmp_path / "models")
+    export.export_run(tmp_path / "run", repository, name="few")
+    return evaluate.evaluate_onnx(repository.model_path("few", 1), str(folder))
+
+
+@pytest.fixture
+def rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Many pictures of one class, two of another, one of a third."""
+    monkeypatch.setenv("GANSERVE_DATA", str(tmp_path / "var"))
+    random = np.random.default_rng(0)
+    for name, count, value in (("many", 90, 60), ("pair", 2, 120), ("single", 1, 200)):
+        (tmp_path / "rare" / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = random.normal(value, 15, (8, 8)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "rare" / name / f"{index:03}.png")
+    return tmp_path / "rare"
+
+
+def test_a_class_of_hardly_a_picture_is_trained_on_and_named_as_not_measured(rare: Path, tmp_path: Path) -> None:
+    dataset = load(str(rare))
+    scores = scored(dataset, rare, tmp_path)
+    assert scores["unmeasured_classes"] == ["pair", "single"]
+    assert "not measured, for want of images: pair, single" in evaluate.table(scores)
+    assert json.loads(json.dumps(scores)) == scores
+
+
+def test_a_metric_without_a_value_for_identical_pictures_is_left_out_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GANSERVE_DATA", str(tmp_path / "var"))
+    for name, pixels in (("a", np.eye(8)), ("b", np.eye(8)[::-1])):
+        (tmp_path / "icons" / name).mkdir(parents=True)
+        for index in range(40):
+            Image.fromarray((pixels * 255).astype(np.uint8)).save(tmp_path / "icons" / name / f"{index:03}.png")
+    dataset = load(str(tmp_path / "icons"))
+    scores = scored(dataset, tmp_path / "icons", tmp_path)
+    assert scores["within_class_variance_ratio"] is None
+    assert "all alike" in scores["left_out"]["within_class_variance_ratio"]
+    assert json.loads(json.dumps(scores)) == scores
+    assert "is left out:" in evaluate.table(scores)

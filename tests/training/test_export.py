@@ -13,12 +13,11 @@ from tests.training.conftest import silent, small
 from training import export, recipes, trainer
 from training.data import Dataset
 from training.folding import folded
-
-pytestmark = pytest.mark.usefixtures("undrawn")
+from training.run import Intervals, Stopped
 
 
 def finish(recipe: str, digits: Dataset, run: Path) -> Path:
-    intervals = trainer.Intervals(snapshots=1)
+    intervals = Intervals(snapshots=1)
     images = 16 * 20 * recipes.get(recipe).d_steps
     trainer.train(small(recipe, digits, images=images), digits, run, report=silent, intervals=intervals)
     return run
@@ -79,7 +78,7 @@ def test_with_nothing_to_export_it_says_how_to_get_something(
 
 def test_an_unfinished_run_is_not_exported(digits: Dataset, tmp_path: Path) -> None:
     run = tmp_path / "tiny"
-    with pytest.raises(trainer.Stopped):
+    with pytest.raises(Stopped):
         trainer.train(small("gan", digits), digits, run, report=silent, should_stop=lambda: True)
     with pytest.raises(export.ExportError, match=r"stopped at step 1 of 20.*--resume"):
         export.export_run(run, Repository(tmp_path / "models"))

@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
-from training import data
-from training.matching import COARSE, FINE, Matching, Moments, Plan, Space, shrunk
+from training import data, teacher
+from training.data import Dataset
+from training.matching import COARSE, FINE, Features, Matching, Moments, Plan, Space, shrunk
 
 
 def gaussian(seed: int, n: int, d: int) -> torch.Tensor:
@@ -175,3 +176,16 @@ def test_every_network_takes_the_moments_of_every_batch_where_the_plan_says_so(
         matching(-images[:64], labels[:64])
         after = [view._spaces[0].fake.mean for view in matching._views]
         assert sum(not torch.equal(a, b) for a, b in zip(after, before, strict=True)) == moved
+
+
+def test_taught_features_tell_the_classes_apart_and_leave_the_random_state(digits: Dataset) -> None:
+    features = Features(1)
+    assert digits.labels is not None
+    state = torch.get_rng_state()
+    convolutions, _ = teacher.teach(features.plan, digits.images, digits.labels, 10, seed=0)
+    assert torch.equal(torch.get_rng_state(), state)
+    features.load(convolutions)
+    last = features(digits.images.float() / 127.5 - 1)[-1].mean((2, 3))
+    centres = torch.stack([last[digits.labels == c].mean(0) for c in range(10)])
+    nearest = torch.cdist(last, centres).argmin(1)
+    assert float((nearest == digits.labels).float().mean()) > 0.9

@@ -10,8 +10,7 @@ from tests.training.conftest import silent, small
 from training import export, quality, trainer
 from training.data import Dataset
 from training.measure import metrics
-
-pytestmark = pytest.mark.usefixtures("undrawn")
+from training.run import Intervals
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +26,7 @@ def test_one_command_writes_a_row_a_live_model_and_one_of_real_images(
     digits: Dataset, tmp_path: Path, quick: Path
 ) -> None:
     run = tmp_path / "tiny"
-    trainer.train(small("cgan", digits), digits, run, report=silent, intervals=trainer.Intervals(snapshots=1))
+    trainer.train(small("cgan", digits), digits, run, report=silent, intervals=Intervals(snapshots=1))
     repository = Repository(tmp_path / "models")
     export.export_run(run, repository, name="tiny")
     card, content = repository.read("tiny", 1)
@@ -50,7 +49,7 @@ def test_one_command_writes_a_row_a_live_model_and_one_of_real_images(
 
 def test_a_model_that_was_not_scored_yet_has_dashes(digits: Dataset, tmp_path: Path, quick: Path) -> None:
     run = tmp_path / "tiny"
-    trainer.train(small("gan", digits), digits, run, report=silent, intervals=trainer.Intervals(snapshots=1))
+    trainer.train(small("gan", digits), digits, run, report=silent, intervals=Intervals(snapshots=1))
     export.export_run(run, Repository(tmp_path / "models"), name="tiny")
     quality.main(["--models", str(tmp_path / "models")])
     (line,) = [line for line in (quick / "quality.md").read_text().splitlines() if line.startswith("| `tiny`")]

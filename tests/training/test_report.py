@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ganserve import png
-from training import report
+from training import charts, report
 
 HOSTILE = '<script>alert("1")</script>'
 # What may name something outside the file.
@@ -196,7 +196,7 @@ def test_a_long_log_is_thinned_to_its_ends(run: Path) -> None:
     page = written(run)
     assert len(page.source) < 200_000
     assert "step 20000" in page.text
-    assert max(len((line["points"] or "").split()) for line in page.all("polyline")) == report.POINTS
+    assert max(len((line["points"] or "").split()) for line in page.all("polyline")) == charts.POINTS
 
 
 @pytest.mark.parametrize("key", ["classes", "dataset", "recipe", "overrides"])

@@ -17,7 +17,7 @@ from training import train
 # A step's features, all freed at its end, 192 MB: prints how large the heap is then (mallinfo2's first figure).
 STEPS = """
 import ctypes, torch
-from training.train import keep_memory
+from training.networks.fast import keep_memory
 keep_memory()
 class Told(ctypes.Structure):
     _fields_ = [(f"figure{index}", ctypes.c_size_t) for index in range(10)]

@@ -17,10 +17,11 @@ from safetensors.torch import load_file
 from tests.training.conftest import silent, small
 from training import checkpoint, recipes, train, trainer
 from training.data import Dataset
+from training.loop import Loop
 from training.measure import pixels
+from training.run import Event, Intervals, Stopped, TrainingError
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-STEPS_TO_20 = trainer.Intervals(log_steps=5, snapshots=2, checkpoint_steps=10)
+STEPS_TO_20 = Intervals(log_steps=5, snapshots=2, checkpoint_steps=10)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -35,12 +36,6 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.fixture(scope="module")
-def few(digits: Dataset) -> Dataset:
-    """Digits enough for the flagship's frozen networks, which look at all there are."""
-    return digits.subset(torch.arange(600))
-
-
-@pytest.fixture(scope="module")
 def flagship(few: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the flagship through all its stages, in one go."""
     torch.set_num_threads(1)
@@ -49,7 +44,6 @@ def flagship(few: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize("recipe", recipes.RECIPES)
 def test_every_recipe_trains_and_leaves_pictures_logs_and_weights(recipe: str, digits: Dataset, tmp_path: Path) -> None:
     config = small(recipe, digits, images=16 * 20 * recipes.get(recipe).d_steps)
@@ -61,7 +55,7 @@ def test_every_recipe_trains_and_leaves_pictures_logs_and_weights(recipe: str, d
     assert {"loss_d", "loss_g", "d_real", "d_fake_before", "d_fake_after"} <= lines[0].keys()
     assert ("wasserstein" in lines[0]) == recipe.startswith("wgan")
     assert (run / "best.safetensors").exists()
-    assert (run / "curves.png").exists()
+    assert (run / "curves.svg").exists()
     assert "finished" in (run / "report.html").read_text(encoding="utf-8")
     kinds = {path.name.rsplit("-", 1)[0] for path in (run / "samples").iterdir()}
     assert kinds == ({"fresh", "same-noise"} if recipes.get(recipe).conditional else {"fresh"})
@@ -83,7 +77,7 @@ def test_a_run_stopped_in_a_later_stage_goes_on_exactly_there(
     lines = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
     assert ["moments" in line for line in lines] == [line["step"] > 0.625 * steps for line in lines]
     calls = iter([False] * stopped + [True])
-    with pytest.raises(trainer.Stopped):
+    with pytest.raises(Stopped):
         trainer.train(
             config,
             few,
@@ -94,61 +88,6 @@ def test_a_run_stopped_in_a_later_stage_goes_on_exactly_there(
         )
     trainer.train(config, few, tmp_path / "parts", report=silent, resume=True, intervals=intervals)
     assert_same(weights(whole), weights(tmp_path / "parts"))
-
-
-def test_what_is_finished_is_what_is_shipped(few: Dataset) -> None:
-    loop = trainer.Loop(small("projgan", few, images=16 * 64), few, Accelerator(cpu=True))
-    while loop.step < loop.finish:
-        loop.advance(measure=False)
-    before = loop.snapshot()
-    latent, label = torch.randn(64, 64), torch.arange(64) % 10
-    loop.advance(measure=False)
-    assert not loop.generator.training
-    after = loop.snapshot()
-    # One small step away from what would have been exported before it, and no measuring anew in between.
-    assert (before(latent, label) - loop.generator(latent, label)).abs().max() < 0.02
-    for name, buffer in after.named_buffers():
-        assert torch.equal(buffer, dict(loop.generator.named_buffers())[name])
-    statistics = [buffer.clone() for buffer in loop.generator.buffers()]
-    loop.advance(measure=True)
-    assert all(torch.equal(a, b) for a, b in zip(statistics, loop.generator.buffers(), strict=True))
-    assert loop.opt_g.param_groups[0]["lr"] < 0.05 * loop.recipe.optimiser.lr_g
-
-
-def test_in_the_second_stage_rates_stay_and_the_average_remembers_longer_and_longer(digits: Dataset) -> None:
-    config = small("projgan", digits, images=16 * 60_000)
-    loop = trainer.Loop(config, digits, Accelerator(cpu=True))
-    recipe = config.settings
-    rates = []
-    for step in (0, loop.second_stage - 1, loop.second_stage, loop.finish - 1):
-        loop.step = step
-        loop._schedule()
-        rates.append(loop.opt_g.param_groups[0]["lr"] / recipe.optimiser.lr_g)
-    assert rates[0] == rates[2] == rates[3] == 1
-    assert 0 < rates[1] < 0.001
-
-    assert loop.ema is not None
-    shares = []
-    for step in (loop.second_stage, loop.second_stage + 4000, loop.finish):
-        loop.step = step
-        for average, value in zip(loop.ema.parameters(), loop.generator.parameters(), strict=True):
-            average.data.zero_()
-            value.data.fill_(1)
-        loop._update_ema()
-        shares.append(float(next(loop.ema.parameters()).flatten()[0]))
-    assert shares == pytest.approx([1e-3, 5e-4, 4 / (4000 + loop.finish - loop.second_stage)], rel=1e-4)
-
-
-def test_snapshots_are_scored_in_the_classes_own_proportions(digits: Dataset) -> None:
-    assert digits.labels is not None
-    kept = digits.subset(torch.nonzero((digits.labels != 3) | (torch.arange(len(digits)) % 9 == 0)).squeeze(1))
-    loop = trainer.Loop(small("projgan", kept), kept, Accelerator(cpu=True))
-    labels = loop.drawn_labels(2000)
-    assert labels is not None
-    assert kept.labels is not None
-    share = (kept.labels == 3).float().mean()
-    assert abs((labels == 3).float().mean() - share) < 0.01
-    assert torch.equal(labels, loop.drawn_labels(2000))  # type: ignore[arg-type]
 
 
 def test_another_seed_gives_other_weights(digits: Dataset, tmp_path: Path) -> None:
@@ -165,9 +104,9 @@ KILLED = """
 import json, os, runpy, signal, sys
 from pathlib import Path
 import sklearn.datasets, torch._dynamo
-from training import trainer
+from training.diary import Diary
 run = Path(sys.argv[sys.argv.index("--run") + 1])
-plain = trainer.RunFiles.checkpoint
+plain = Diary.checkpoint
 def then_die(self):
     plain(self)
     if self.loop.step == 100:
@@ -177,7 +116,7 @@ if child := os.fork():
     (run / "killed.json").write_text(json.dumps([ended, json.loads((run / "status.json").read_text())["step"]]))
     sys.argv.append("--resume")
 else:
-    trainer.RunFiles.checkpoint = then_die
+    Diary.checkpoint = then_die
 runpy.run_module("training.train", run_name="__main__", alter_sys=True)
 """
 
@@ -206,7 +145,7 @@ def test_killed_at_100_steps_and_resumed_to_200_equals_200_in_one_go_bit_for_bit
 
 def test_an_epochs_mean_losses_are_those_of_its_steps(digits: Dataset, tmp_path: Path) -> None:
     few = digits.subset(torch.arange(100))
-    intervals = trainer.Intervals(log_steps=1, snapshots=1)
+    intervals = Intervals(log_steps=1, snapshots=1)
     trainer.train(small("gan-bn", few, images=16 * 12), few, tmp_path / "run", report=silent, intervals=intervals)
     steps, epochs = (
         [json.loads(line) for line in (tmp_path / "run" / f"{name}.jsonl").read_text().splitlines()]
@@ -224,9 +163,7 @@ def test_an_epochs_mean_losses_are_those_of_its_steps(digits: Dataset, tmp_path:
 LAUNCHED = """
 import os, sys
 import sklearn.datasets, torch._dynamo
-from training import pictures
 from training.train import main
-pictures.curves = lambda run: None
 child = os.fork()
 rank = "0" if child else "1"
 os.environ.update(RANK=rank, LOCAL_RANK=rank)
@@ -262,82 +199,73 @@ def test_a_run_saves_checkpoints_by_its_own_schedule(
     monkeypatch.setattr(checkpoint, "MOMENT_SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "SOON_SECONDS", 600.0)
     monkeypatch.setattr(checkpoint, "SHARE", 1 / 4)
-    told: list[trainer.Event] = []
+    told: list[Event] = []
     trainer.train(small("gan", digits), digits, tmp_path / "run", report=told.append)
     assert [event["step"] for event in told if event["event"] == "checkpoint"] == [5, 10, 15, 20, 20]
 
 
-@pytest.mark.usefixtures("drawn")
 def test_a_stop_saves_a_checkpoint_and_a_resume_finishes(digits: Dataset, tmp_path: Path) -> None:
     config, run = small("gan", digits), tmp_path / "run"
     answers = iter([False] * 6 + [True])
-    with pytest.raises(trainer.Stopped):
+    with pytest.raises(Stopped):
         trainer.train(config, digits, run, report=silent, should_stop=lambda: next(answers))
     assert json.loads((run / "status.json").read_text())["state"] == "stopped"
     status = trainer.train(config, digits, run, report=silent, resume=True)
     assert (status["state"], status["step"]) == ("finished", 20)
-    assert (run / "curves.png").exists()
+    assert (run / "curves.svg").exists()
 
 
 def test_resuming_with_another_configuration_names_the_difference(digits: Dataset, tmp_path: Path) -> None:
     config, run = small("gan", digits), tmp_path / "run"
     trainer.train(config, digits, run, report=silent)
     other = dataclasses.replace(config, seed=7)
-    with pytest.raises(trainer.TrainingError, match="seed: 0 before, 7 now"):
+    with pytest.raises(TrainingError, match="seed: 0 before, 7 now"):
         trainer.train(other, digits, run, report=silent, resume=True)
 
 
 def test_a_run_is_not_overwritten_without_resume(digits: Dataset, tmp_path: Path) -> None:
     config, run = small("gan", digits), tmp_path / "run"
     trainer.train(config, digits, run, report=silent)
-    with pytest.raises(trainer.TrainingError, match="--resume"):
+    with pytest.raises(TrainingError, match="--resume"):
         trainer.train(config, digits, run, report=silent)
 
 
-@pytest.mark.usefixtures("drawn")
 def test_not_a_number_stops_the_run_and_is_named(digits: Dataset, tmp_path: Path) -> None:
     config = small("wgan-gp", digits, images=16 * 5 * 20, overrides={"lr_d": 0.1, "lr_g": 0.1})
-    loop_advance = trainer.Loop.advance
+    loop_advance = Loop.advance
 
-    def poisoned(self: trainer.Loop, *, measure: bool) -> dict[str, float]:
+    def poisoned(self: Loop, *, measure: bool) -> dict[str, float]:
         if self.step == 3:
             with torch.no_grad():
-                next(self.generator.parameters()).fill_(float("nan"))
+                next(self.gan.generator.parameters()).fill_(float("nan"))
         return loop_advance(self, measure=measure)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.Loop, "advance", poisoned)
-        with pytest.raises(trainer.TrainingError, match="not finite"):
+        patch.setattr(Loop, "advance", poisoned)
+        with pytest.raises(TrainingError, match="not finite"):
             trainer.train(config, digits, tmp_path / "run", report=silent, intervals=STEPS_TO_20)
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert status["state"] == "failed"
     assert "not finite" in status["reason"]
 
 
-@pytest.mark.usefixtures("drawn")
 def test_a_collapsed_generator_stops_the_run_and_is_named(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "GRACE_STEPS", 5)
+    monkeypatch.setattr("training.run.GRACE_STEPS", 5)
 
     def flat(images: torch.Tensor, labels: torch.Tensor | None) -> dict[str, float]:
         return pixels.PixelScore(digits.images)(torch.full_like(images, 128), labels)
 
-    with pytest.raises(trainer.TrainingError, match=r"collapsed.*look alike"):
+    with pytest.raises(TrainingError, match=r"collapsed.*look alike"):
         trainer.train(
             small("gan", digits),
             digits,
             tmp_path / "run",
             report=silent,
             score=flat,
-            intervals=trainer.Intervals(snapshots=20),
+            intervals=Intervals(snapshots=20),
         )
-
-
-def test_too_few_images_are_named(digits: Dataset, tmp_path: Path) -> None:
-    few = digits.subset(torch.arange(40))
-    with pytest.raises(trainer.TrainingError, match="fewer than one batch"):
-        trainer.train(trainer.configure("gan", few), few, tmp_path / "run", report=silent)
 
 
 def test_the_best_snapshot_is_kept_not_the_last(digits: Dataset, tmp_path: Path) -> None:
@@ -347,22 +275,22 @@ def test_the_best_snapshot_is_kept_not_the_last(digits: Dataset, tmp_path: Path)
     def told(images: torch.Tensor, labels: torch.Tensor | None) -> dict[str, float]:
         return {"score": next(scores), "variance_ratio": 1.0}
 
-    keep = trainer.Loop.snapshot
+    keep = Loop.to_export
 
-    def remember(self: trainer.Loop) -> torch.nn.Module:
+    def remember(self: Loop) -> torch.nn.Module:
         net = keep(self)
         seen.append(net.state_dict())
         return net
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.Loop, "snapshot", remember)
+        patch.setattr(Loop, "to_export", remember)
         status = trainer.train(
             small("projgan-r3", digits),
             digits,
             tmp_path / "run",
             report=silent,
             score=told,
-            intervals=trainer.Intervals(snapshots=4),
+            intervals=Intervals(snapshots=4),
         )
     assert status["best"]["step"] == 10
     assert_same(load_file(tmp_path / "run" / "best.safetensors"), seen[1])
@@ -370,7 +298,7 @@ def test_the_best_snapshot_is_kept_not_the_last(digits: Dataset, tmp_path: Path)
 
 def test_logging_more_often_does_not_change_the_weights(digits: Dataset, tmp_path: Path) -> None:
     for name, every in (("often", 1), ("rarely", 20)):
-        intervals = trainer.Intervals(log_steps=every, snapshots=1, checkpoint_steps=20)
+        intervals = Intervals(log_steps=every, snapshots=1, checkpoint_steps=20)
         trainer.train(small("cdcgan", digits), digits, tmp_path / name, report=silent, intervals=intervals)
     assert_same(weights(tmp_path / "often"), weights(tmp_path / "rarely"))
 
@@ -379,21 +307,13 @@ def test_a_warm_start_begins_from_the_given_weights(digits: Dataset, tmp_path: P
     trainer.train(small("cgan", digits), digits, tmp_path / "first", report=silent)
     best = tmp_path / "first" / "best.safetensors"
     config = small("cgan", digits, init=str(best))
-    loop = trainer.Loop(config, digits, trainer.Accelerator(cpu=True))
-    loop.warm_start(best)
-    assert_same(dict(loop.generator.state_dict()), load_file(best))
+    loop = Loop(config, digits, Accelerator(cpu=True))
+    loop.gan.warm_start(best)
+    assert_same(dict(loop.gan.generator.state_dict()), load_file(best))
 
 
 def test_a_warm_start_from_another_shape_is_refused(digits: Dataset, tmp_path: Path) -> None:
     trainer.train(small("gan", digits), digits, tmp_path / "first", report=silent)
     config = small("cgan", digits, init=str(tmp_path / "first" / "best.safetensors"))
-    with pytest.raises(trainer.TrainingError, match="cannot start from"):
+    with pytest.raises(TrainingError, match="cannot start from"):
         trainer.train(config, digits, tmp_path / "second", report=silent)
-
-
-@pytest.mark.parametrize(
-    ("snapshots", "steps", "apart"),
-    [(None, 100_000, 5000), (None, 400, 157), (None, 10, 157), (20, 400, 20), (4, 2, 1)],
-)
-def test_short_runs_have_fewer_snapshots_unless_told_how_many(snapshots: int | None, steps: int, apart: int) -> None:
-    assert trainer.Intervals(snapshots=snapshots).snapshot_steps(steps, 64) == apart

@@ -8,24 +8,15 @@ logits or critic scores ``float32 [batch]``; it never ends in a sigmoid, which t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from torch import nn
 
-from training.networks import cdcgan, dcgan, gap, mlp, projected, projection
+from training.networks import cdcgan, dcgan, gap, mlp, projection
+from training.networks.shape import Shape
 
+__all__ = ["FAMILIES", "Shape", "build"]
 
-@dataclass(frozen=True)
-class Shape:
-    """What a pair of networks is built for; ``classes`` is 0 for an unconditional pair."""
-
-    z: int
-    classes: int
-    channels: int
-    size: int
-
-
-FAMILIES: Mapping[str, Callable[[int, int, int, int, float], tuple[nn.Module, nn.Module]]] = {
+FAMILIES: Mapping[str, Callable[[Shape, float], tuple[nn.Module, nn.Module]]] = {
     "mlp": mlp.build,
     "mlp-bn": mlp.build_bn,
     "dcgan": dcgan.build,
@@ -33,13 +24,9 @@ FAMILIES: Mapping[str, Callable[[int, int, int, int, float], tuple[nn.Module, nn
     "gap-critic": gap.build_critic,
     "cdcgan": cdcgan.build,
     "projection": projection.build,
-    "projection-fine": projection.build_fine,
-    "projection-deep": projection.build_deep,
-    "projection-residual": projection.build_residual,
-    "projected": projected.build,
 }
 
 
 def build(family: str, shape: Shape, width: float = 1.0) -> tuple[nn.Module, nn.Module]:
     """The (generator, discriminator) of a family; ``width`` scales hidden channels where a family allows it."""
-    return FAMILIES[family](shape.z, shape.classes, shape.channels, shape.size, width)
+    return FAMILIES[family](shape, width)

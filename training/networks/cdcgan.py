@@ -6,23 +6,23 @@ from __future__ import annotations
 import itertools
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.networks.dcgan import Dense, base_and_doublings
+from training.networks.fast import Dense, Flatten, LabelMapConv2d
 from training.networks.mlp import one_hot
-from training.networks.parts import BatchNorm2d
+from training.networks.shape import Shape, scaled
 
 
 class Generator(nn.Module):
     """Noise and one-hot label through a linear layer and transposed convolutions to tanh."""
 
-    def __init__(self, z: int, classes: int, channels: int, widths: tuple[int, ...], base: int) -> None:
+    def __init__(self, shape: Shape, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.classes, self.widths, self.base = classes, widths, base
-        features = widths[0] * base * base
+        self.classes, self.widths = shape.classes, widths
+        self.base, _ = shape.base_and_doublings
+        features = widths[0] * self.base * self.base
         self.project = nn.Sequential(
-            nn.Linear(z + classes, features, bias=False), nn.BatchNorm1d(features), nn.ReLU(inplace=True)
+            nn.Linear(shape.z + shape.classes, features, bias=False), nn.BatchNorm1d(features), nn.ReLU(inplace=True)
         )
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(widths):
@@ -31,7 +31,7 @@ class Generator(nn.Module):
                 nn.BatchNorm2d(after),
                 nn.ReLU(inplace=True),
             ]
-        self.body = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh())
+        self.body = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], shape.channels, 4, 2, 1), nn.Tanh())
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         assert label is not None
@@ -44,41 +44,31 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Stride-2 convolutions over the image and one constant map a class; batch norm on all but the first."""
 
-    def __init__(self, classes: int, channels: int, size: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, shape: Shape, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.classes = classes
-        layers: list[nn.Module] = []
-        before, edge = channels + classes, size
-        for index, after in enumerate(widths):
-            layers.append(nn.Conv2d(before, after, 4, 2, 1, bias=index == 0))
-            if index:
-                layers.append(BatchNorm2d(after))
-            layers.append(nn.LeakyReLU(0.2, inplace=True))
-            before, edge = after, edge // 2
-        # Checkpoints name a layer by its place, and a flattening stood before the last one.
-        self.body = nn.Sequential(*layers, nn.Identity(), Dense(before * edge * edge, 1))
+        layers: list[nn.Module] = [
+            LabelMapConv2d(shape.channels, shape.classes, widths[0], 4, 2, 1),
+            nn.LeakyReLU(0.2, inplace=True),
+        ]
+        edge = shape.size // 2
+        for before, after in itertools.pairwise(widths):
+            layers += [
+                nn.Conv2d(before, after, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+            edge //= 2
+        self.body = nn.Sequential(*layers, Flatten(), Dense(widths[-1], edge, 1))
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        assert label is not None
-        first = self.body[0]
-        assert isinstance(first, nn.Conv2d)
-        assert isinstance(first.padding, tuple)
-        pixels, size = image.shape[1], image.shape[2:]
-        # Convolution is linear and a class's map is one number everywhere: what it adds differs between positions only
-        # by how much of the patch lies in the padding, and is the same for all images of the class.
-        inside = F.unfold(image.new_ones(1, 1, *size), first.kernel_size, padding=first.padding, stride=first.stride)
-        weights = first.weight[:, pixels:].permute(2, 3, 1, 0).flatten(2).flatten(0, 1)
-        by_class = (inside[0].t() @ weights).unflatten(1, (self.classes, -1)) + first.bias
-        x = F.conv2d(image, first.weight[:, :pixels], None, first.stride, first.padding)
-        added = one_hot(label, self.classes) @ by_class.transpose(0, 1).flatten(1)
-        x += added.view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
+        x = self.body[0](image, label)
         logit: Tensor = self.body[1:](x).squeeze(1)
         return logit
 
 
-def build(z: int, classes: int, channels: int, size: int, width: float) -> tuple[nn.Module, nn.Module]:
+def build(shape: Shape, width: float) -> tuple[nn.Module, nn.Module]:
     """128 and 64 channels in the generator, 64 and 128 in the discriminator (the article leaves them open)."""
-    base, doublings = base_and_doublings(size)
-    widths = tuple(int(w * width) for w in (128, 64, 32, 16)[:doublings])
-    discriminator = Discriminator(classes, channels, size, (int(64 * width), int(128 * width)))
-    return Generator(z, classes, channels, widths, base), discriminator
+    _, doublings = shape.base_and_doublings
+    widths = scaled((128, 64, 32, 16)[:doublings], width)
+    discriminator = Discriminator(shape, scaled((64, 128), width))  # its weights are drawn first
+    return Generator(shape, widths), discriminator

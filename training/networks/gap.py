@@ -12,17 +12,17 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from training.networks.dcgan import base_and_doublings
-from training.networks.parts import BatchNorm2d
+from training.networks.shape import Shape, scaled
 
 
 class Generator(nn.Module):
     """Noise as a 1x1 map, upsampled by transposed convolutions; batch norm on all but the output; ReLU; tanh."""
 
-    def __init__(self, z: int, channels: int, widths: tuple[int, ...], base: int) -> None:
+    def __init__(self, shape: Shape, widths: tuple[int, ...]) -> None:
         super().__init__()
+        base, _ = shape.base_and_doublings
         layers: list[nn.Module] = [
-            nn.ConvTranspose2d(z, widths[0], base, 1, 0, bias=False),
+            nn.ConvTranspose2d(shape.z, widths[0], base, 1, 0, bias=False),
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
         ]
@@ -32,7 +32,7 @@ class Generator(nn.Module):
                 nn.BatchNorm2d(after),
                 nn.ReLU(inplace=True),
             ]
-        self.body = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh())
+        self.body = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], shape.channels, 4, 2, 1), nn.Tanh())
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         image: Tensor = self.body(latent[:, :, None, None])
@@ -43,12 +43,10 @@ class Discriminator(nn.Module):
     """Stride-2 convolutions with LeakyReLU 0.2, no pooling between, the norm on all but the input layer, then a
     3x3 convolution to one score a place and the average over the places."""
 
-    def __init__(
-        self, channels: int, size: int, widths: tuple[int, ...], norm: Callable[[int, int], nn.Module]
-    ) -> None:
+    def __init__(self, shape: Shape, widths: tuple[int, ...], norm: Callable[[int, int], nn.Module]) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        before, edge = channels, size
+        before, edge = shape.channels, shape.size
         for index, after in enumerate(widths):
             edge = (edge + 1) // 2 if index == len(widths) - 1 else edge // 2
             kernel = 3 if index == len(widths) - 1 else 4
@@ -64,23 +62,18 @@ class Discriminator(nn.Module):
         return score
 
 
-def _generator(z: int, channels: int, size: int, width: float) -> Generator:
-    base, doublings = base_and_doublings(size)
-    widths = tuple(int(w * width) for w in (128, 64, 32, 16)[:doublings])
-    return Generator(z, channels, widths, base)
+def _pair(shape: Shape, width: float, norm: Callable[[int, int], nn.Module]) -> tuple[nn.Module, nn.Module]:
+    """A critic with this norm, of (channels, edge), and its generator; the critic's weights are drawn first."""
+    _, doublings = shape.base_and_doublings
+    critic = Discriminator(shape, scaled((32, 64, 128), width), norm)
+    return Generator(shape, scaled((128, 64, 32, 16)[:doublings], width)), critic
 
 
-def _widths(width: float) -> tuple[int, int, int]:
-    return int(32 * width), int(64 * width), int(128 * width)
-
-
-def build(z: int, classes: int, channels: int, size: int, width: float) -> tuple[nn.Module, nn.Module]:
+def build(shape: Shape, width: float) -> tuple[nn.Module, nn.Module]:
     """The pair with batch norm on both sides (``dcgan-gap`` and ``wgan``)."""
-    critic = Discriminator(channels, size, _widths(width), lambda n, edge: BatchNorm2d(n))
-    return _generator(z, channels, size, width), critic
+    return _pair(shape, width, lambda channels, edge: nn.BatchNorm2d(channels))
 
 
-def build_critic(z: int, classes: int, channels: int, size: int, width: float) -> tuple[nn.Module, nn.Module]:
+def build_critic(shape: Shape, width: float) -> tuple[nn.Module, nn.Module]:
     """The pair with layer norm in the critic (``wgan-gp``)."""
-    critic = Discriminator(channels, size, _widths(width), lambda n, edge: nn.LayerNorm([n, edge, edge]))
-    return _generator(z, channels, size, width), critic
+    return _pair(shape, width, lambda channels, edge: nn.LayerNorm([channels, edge, edge]))

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.networks.shape import Shape, scaled
+
 
 def one_hot(label: Tensor, classes: int) -> Tensor:
     """float32 [batch, classes] of int64 [batch]; a comparison, since that exports to ONNX as one cheap node."""
@@ -17,28 +19,27 @@ def one_hot(label: Tensor, classes: int) -> Tensor:
 class Generator(nn.Module):
     """Noise, with the one-hot label beside it, through linear layers to an image."""
 
-    def __init__(self, body: nn.Sequential, classes: int, channels: int, size: int) -> None:
+    def __init__(self, shape: Shape, body: nn.Sequential) -> None:
         super().__init__()
-        self.body = body
-        self.classes, self.channels, self.size = classes, channels, size
+        self.shape, self.body = shape, body
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         if label is not None:
-            latent = torch.cat([latent, one_hot(label, self.classes)], 1)
-        return torch.tanh(self.body(latent)).view(-1, self.channels, self.size, self.size)
+            latent = torch.cat([latent, one_hot(label, self.shape.classes)], 1)
+        return torch.tanh(self.body(latent)).view(-1, self.shape.channels, self.shape.size, self.shape.size)
 
 
 class Discriminator(nn.Module):
     """A flattened image, with the one-hot label beside it, through linear layers to a logit."""
 
-    def __init__(self, inputs: int, hidden: tuple[int, ...], classes: int) -> None:
+    def __init__(self, shape: Shape, hidden: tuple[int, ...]) -> None:
         super().__init__()
-        widths = (inputs + classes, *hidden)
+        widths = (shape.pixels + shape.classes, *hidden)
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(widths):
             layers += [nn.Linear(before, after), nn.LeakyReLU(0.2, inplace=True)]
         self.body = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
-        self.classes = classes
+        self.classes = shape.classes
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         flat = image.flatten(1)
@@ -48,31 +49,27 @@ class Discriminator(nn.Module):
         return logit
 
 
-def build(z: int, classes: int, channels: int, size: int, width: float) -> tuple[nn.Module, nn.Module]:
+def build(shape: Shape, width: float) -> tuple[nn.Module, nn.Module]:
     """Linear 256-512-1024 with ReLU against Linear 1024-512-256 with LeakyReLU 0.2."""
-    pixels = channels * size * size
-    widths = (z + classes, int(256 * width), int(512 * width), int(1024 * width))
+    widths = (shape.z + shape.classes, *scaled((256, 512, 1024), width))
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
-    generator = Generator(nn.Sequential(*layers, nn.Linear(widths[-1], pixels)), classes, channels, size)
-    hidden = (int(1024 * width), int(512 * width), int(256 * width))
-    return generator, Discriminator(pixels, hidden, classes)
+    generator = Generator(shape, nn.Sequential(*layers, nn.Linear(widths[-1], shape.pixels)))
+    return generator, Discriminator(shape, scaled((1024, 512, 256), width))
 
 
-def build_bn(z: int, classes: int, channels: int, size: int, width: float) -> tuple[nn.Module, nn.Module]:
+def build_bn(shape: Shape, width: float) -> tuple[nn.Module, nn.Module]:
     """The same with batch norm on the 512 and 1024 layers, against Linear 512-256.
 
     The article writes ``BatchNorm1d(n, 0.8)``, whose second argument is eps; momentum is what it means. Keras'
     momentum 0.8 is the share of the old average, so that PyTorch's is 0.2.
     """
-    pixels = channels * size * size
-    a, b, c = int(256 * width), int(512 * width), int(1024 * width)
+    a, b, c = scaled((256, 512, 1024), width)
     body = nn.Sequential(
-        nn.Linear(z + classes, a), nn.LeakyReLU(0.2, inplace=True),
+        nn.Linear(shape.z + shape.classes, a), nn.LeakyReLU(0.2, inplace=True),
         nn.Linear(a, b), nn.BatchNorm1d(b, momentum=0.2), nn.LeakyReLU(0.2, inplace=True),
         nn.Linear(b, c), nn.BatchNorm1d(c, momentum=0.2), nn.LeakyReLU(0.2, inplace=True),
-        nn.Linear(c, pixels),
+        nn.Linear(c, shape.pixels),
     )  # fmt: skip
-    generator = Generator(body, classes, channels, size)
-    return generator, Discriminator(pixels, (int(512 * width), int(256 * width)), classes)
+    return Generator(shape, body), Discriminator(shape, scaled((512, 256), width))

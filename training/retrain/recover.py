@@ -28,7 +28,8 @@ from training import networks
 from training.export import Graph, open_session, run_session
 from training.folding import folded
 from training.networks.projection import ConditionalBatchNorm
-from training.trainer import RunConfig, draw_latents
+from training.run import RunConfig
+from training.sampling import draw_latents
 
 PREFIX = "generator."
 MEASURED_BATCHES, MEASURED_ROWS = 32, 64

@@ -16,7 +16,7 @@ from service.http.errors import ClientGone, DeadlineExceeded, Overloaded, Unavai
 from service.inference import batching as batching_module
 from service.inference.batching import Batcher, Rows, _Outbox
 from service.inference.cores import Cores
-from service.inference.engine import DummyEngine
+from tests.engines import DummyEngine
 from tests.tiny import Z, card
 
 

@@ -21,7 +21,7 @@ from training.data import load
 from training.export import FinishedRun, Graph, describe, to_onnx
 from training.folding import folded
 from training.retrain import recover
-from training.trainer import draw_latents
+from training.sampling import draw_latents
 
 SHIPPED = Repository(Path(__file__).parents[3] / "models")
 VERSIONS = [(model, version) for model in SHIPPED.names() for version in SHIPPED.versions(model)]

@@ -1,0 +1,324 @@
+"""A picture reaches training as a viewer shows it; what cannot be shown is refused in a sentence."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from ganserve import pictures
+from ganserve.pictures import PictureError, decode, measure
+
+RED, GREEN, BLUE, YELLOW = (255, 0, 0), (0, 128, 0), (0, 0, 255), (255, 255, 0)
+RAMP = np.tile(np.linspace(0, 65535, 16).astype(np.uint16), (16, 1))
+EIGHT_BITS = np.rint(RAMP / 257).astype(np.uint8)
+
+
+def saved(image: Image.Image, form: str, **more: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **more)
+    return buffer.getvalue()
+
+
+def pixels(content: bytes, **more: Any) -> np.ndarray:
+    return np.asarray(decode(content, **more).image)
+
+
+def corners(image: Image.Image) -> list[tuple[int, ...]]:
+    """Top left, top right, bottom left, bottom right, rounded to full colours."""
+    width, height = image.size
+    places = ((2, 2), (width - 3, 2), (2, height - 3), (width - 3, height - 3))
+    found = [image.convert("RGB").getpixel(place) for place in places]
+    return [tuple(255 * round(value / 255) if value != 128 else 128 for value in pixel) for pixel in found]  # type: ignore[union-attr]
+
+
+def quarters() -> Image.Image:
+    """24 x 16: red, green; blue, yellow."""
+    image = Image.new("RGB", (24, 16))
+    for index, colour in enumerate((RED, (0, 255, 0), BLUE, YELLOW)):
+        image.paste(colour, (index % 2 * 12, index // 2 * 8, index % 2 * 12 + 12, index // 2 * 8 + 8))
+    return image
+
+
+# What is seen at the corners of a picture that lies as `quarters` and is tagged so (EXIF 2.3, tag 0x0112).
+R, G, B, Y = RED, (0, 255, 0), BLUE, YELLOW
+SHOWN = {
+    1: [R, G, B, Y],
+    2: [G, R, Y, B],
+    3: [Y, B, G, R],
+    4: [B, Y, R, G],
+    5: [R, B, G, Y],
+    6: [B, R, Y, G],
+    7: [Y, G, B, R],
+    8: [G, Y, R, B],
+}
+
+
+@pytest.mark.parametrize("orientation", SHOWN)
+@pytest.mark.parametrize(
+    ("form", "more"),
+    [
+        ("JPEG", {"quality": 95, "subsampling": 0}),
+        ("PNG", {}),
+        ("WEBP", {"lossless": True}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("AVIF", {"quality": 95}),
+    ],
+)
+def test_a_picture_is_upright_in_every_format_that_tells_how_it_lies(
+    form: str, more: dict[str, Any], orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = saved(quarters(), form, exif=exif, **more)
+    picture = decode(content)
+    assert corners(picture.image) == SHOWN[orientation]
+    upright = (24, 16) if orientation < 5 else (16, 24)
+    assert picture.size == picture.image.size == measure(content) == upright
+
+
+def test_broken_exif_leaves_the_picture_as_it_lies() -> None:
+    content = saved(quarters(), "PNG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert corners(decode(content).image) == SHOWN[1]
+
+
+def grey_png(samples: np.ndarray, bits: int, transparent: int | None = None) -> bytes:
+    """A PNG of grey samples, with tRNS if asked, byte by byte."""
+    height, width = samples.shape
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + row.astype(">u2" if bits == 16 else "u1").tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    clear = b"" if transparent is None else chunk(b"tRNS", struct.pack(">H", transparent))
+    data = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + clear + data
+
+
+SIXTEEN = {
+    "PNG": grey_png(RAMP, 16),
+    "TIFF, little-endian": saved(Image.fromarray(RAMP), "TIFF"),
+    "TIFF, big-endian": saved(Image.frombytes("I;16B", (16, 16), RAMP.astype(">u2").tobytes()), "TIFF"),
+    "TIFF, deflated": saved(Image.fromarray(RAMP), "TIFF", compression="tiff_deflate"),
+    "PGM": b"P5 16 16 65535\n" + RAMP.astype(">u2").tobytes(),
+}
+
+
+@pytest.mark.parametrize("kind", SIXTEEN)
+def test_sixteen_bits_of_grey_are_scaled_in_every_byte_order(kind: str) -> None:
+    assert np.array_equal(pixels(SIXTEEN[kind]), EIGHT_BITS)
+
+
+def test_sixteen_bits_where_white_is_zero_are_turned_over() -> None:
+    content = saved(Image.fromarray(RAMP), "TIFF", tiffinfo={262: 0})
+    shown = pixels(content)
+    assert np.array_equal(shown, 255 - EIGHT_BITS) or np.array_equal(shown, EIGHT_BITS)
+    tag = Image.open(io.BytesIO(content)).tag_v2[262]  # type: ignore[attr-defined]
+    assert np.array_equal(shown, 255 - EIGHT_BITS if tag == 0 else EIGHT_BITS)
+
+
+def test_a_stated_range_is_black_to_white() -> None:
+    twelve = (RAMP >> 4).astype(np.uint16)
+    content = saved(Image.fromarray(twelve), "TIFF", tiffinfo={280: 0, 281: 4095})
+    assert np.abs(pixels(content).astype(int) - EIGHT_BITS).max() <= 1
+    floats = saved(Image.fromarray(RAMP.astype(np.float32) - 1000), "TIFF", tiffinfo={340: -1000.0, 341: 64535.0})
+    assert np.array_equal(pixels(floats), EIGHT_BITS)
+
+
+def test_floats_from_0_to_1_are_black_to_white() -> None:
+    assert np.array_equal(pixels(saved(Image.fromarray((RAMP / 65535).astype(np.float32)), "TIFF")), EIGHT_BITS)
+
+
+@pytest.mark.parametrize(
+    "samples", [RAMP.astype(np.int32), RAMP.astype(np.float32), RAMP.astype(np.float32) / 65535 - 0.5]
+)
+def test_samples_whose_range_nobody_states_are_refused_with_what_would_be_right(samples: np.ndarray) -> None:
+    with pytest.raises(PictureError, match=r"does not state which are black and white.*SMinSampleValue"):
+        decode(saved(Image.fromarray(samples), "TIFF"))
+
+
+def test_samples_that_are_no_numbers_are_refused() -> None:
+    samples = np.full((4, 4), np.nan, np.float32)
+    with pytest.raises(PictureError, match="no numbers"):
+        decode(saved(Image.fromarray(samples), "TIFF"))
+
+
+def alpha_ramp(mode: str) -> Image.Image:
+    """Black, from clear on the left to opaque on the right."""
+    image = Image.new(mode, (16, 16))
+    image.putalpha(Image.fromarray(np.tile(np.linspace(0, 255, 16).astype(np.uint8), (16, 1))))
+    return image
+
+
+@pytest.mark.parametrize(("mode", "form"), [("LA", "PNG"), ("RGBA", "PNG"), ("RGBA", "WEBP"), ("RGBA", "TIFF")])
+def test_what_is_transparent_lies_over_white(mode: str, form: str) -> None:
+    more = {"lossless": True, "exact": True} if form == "WEBP" else {}
+    picture = decode(saved(alpha_ramp(mode), form, **more))
+    shown = np.asarray(picture.image.convert("L"))[0].astype(int)
+    assert np.abs(shown - np.linspace(255, 0, 16).astype(int)).max() <= 2
+    assert picture.image.mode == ("L" if mode == "LA" else "RGB")
+    assert any("white" in notice for notice in picture.notices)
+
+
+def test_a_colour_that_is_called_transparent_lies_over_white() -> None:
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([255, 0, 0, 0, 0, 255])
+    palette.putpixel((0, 0), 0)
+    grey = Image.fromarray(np.array([[0, 200], [200, 0]], np.uint8))
+    for content, clear, kept in (
+        (saved(palette, "PNG", transparency=0), (0, 0), (1, 1)),
+        (saved(palette, "GIF", transparency=0), (0, 0), (1, 1)),
+        (saved(grey, "PNG", transparency=0), (0, 0), (1, 0)),
+        (saved(quarters(), "PNG", transparency=RED), (0, 0), (20, 2)),
+        (grey_png(np.array([[0, 51400], [51400, 0]], np.uint16), 16, transparent=0), (0, 0), (1, 0)),
+    ):
+        image = decode(content).image.convert("RGB")
+        assert image.getpixel(clear) == pictures.BACKGROUND
+        assert image.getpixel(kept) != pictures.BACKGROUND
+
+
+def test_an_opaque_alpha_changes_no_pixel_and_is_not_spoken_of() -> None:
+    image = quarters()
+    image.putalpha(255)
+    picture = decode(saved(image, "PNG"))
+    assert np.array_equal(np.asarray(picture.image), np.asarray(quarters()))
+    assert picture.notices == ()
+
+
+@pytest.mark.parametrize(("form", "more"), [("JPEG", {"quality": 100}), ("TIFF", {})])
+def test_printers_inks_are_shown_as_light(form: str, more: dict[str, Any]) -> None:
+    inks = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    red, green, blue = decode(saved(inks, form, **more)).image.getpixel((8, 8))  # type: ignore[misc]
+    assert red > 200
+    assert max(green, blue) < 60
+
+
+def test_lab_is_shown_as_light() -> None:
+    lightness = Image.new("LAB", (8, 8), (255, 128, 128))
+    assert min(decode(saved(lightness, "TIFF")).image.getpixel((4, 4))) > 240  # type: ignore[type-var,arg-type]
+
+
+def test_one_bit_and_palettes_are_what_they_show() -> None:
+    board = np.indices((16, 16)).sum(0) % 2 == 0
+    bits = Image.fromarray(board)
+    for form, more in (("PNG", {}), ("TIFF", {}), ("BMP", {}), ("TIFF", {"compression": "group4"})):
+        assert np.array_equal(pixels(saved(bits, form, **more)), board * np.uint8(255)), form
+    assert corners(decode(saved(quarters().quantize(4), "PNG")).image) == SHOWN[1]
+
+
+def profile(gamma: float) -> bytes:
+    """sRGB's primaries under another tone curve: a profile whose pixels are lighter or darker than they say."""
+    made = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = struct.unpack(">I", made[128:132])[0]
+    for index in range(count):
+        tag, offset, _ = struct.unpack(">4sII", made[132 + 12 * index : 144 + 12 * index])
+        if tag in (b"rTRC", b"gTRC", b"bTRC"):
+            made[offset : offset + 14] = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256))
+        if tag == b"desc":
+            at = made.find("sRGB".encode("utf-16-be"), offset)
+            if at > 0:
+                made[at : at + 8] = "Ours".encode("utf-16-be")
+    return bytes(made)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_an_embedded_colour_profile_is_taken_to_srgb(form: str) -> None:
+    image = Image.new("RGB", (16, 16), (100, 150, 200))
+    more = {"lossless": True} if form == "WEBP" else {}
+    plain = np.asarray(decode(saved(image, form, **more)).image).astype(int)
+    linear = np.asarray(decode(saved(image, form, icc_profile=profile(1.0), **more)).image).astype(int)
+    # Linear light of 100 / 255 is 169 in sRGB, of 150 it is 200.
+    assert np.abs(linear[8, 8] - [169, 200, 228]).max() <= 3
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert np.array_equal(np.asarray(decode(saved(image, form, icc_profile=srgb, **more)).image), plain)
+
+
+def test_a_broken_profile_is_passed_over_with_a_word() -> None:
+    picture = decode(saved(quarters(), "PNG", icc_profile=b"no profile"))
+    assert corners(picture.image) == SHOWN[1]
+    assert any("profile is broken" in notice for notice in picture.notices)
+
+
+@pytest.mark.parametrize(("form", "more"), [("GIF", {}), ("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})])
+def test_of_several_frames_the_first_is_taken(form: str, more: dict[str, Any]) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE)]
+    content = saved(frames[0], form, save_all=True, append_images=frames[1:], **more)
+    assert decode(content).image.convert("RGB").getpixel((4, 4)) == RED
+
+
+def test_a_phones_jpeg_with_a_second_picture_is_its_first() -> None:
+    content = saved(Image.new("RGB", (16, 16), RED), "MPO", save_all=True, append_images=[Image.new("RGB", (16, 16))])
+    assert decode(content).image.getpixel((8, 8))[0] > 250  # type: ignore[index]
+
+
+def test_heic_is_named_with_how_to_convert_it() -> None:
+    content = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
+    assert pictures.looks_like(content[:32])
+    with pytest.raises(PictureError, match=r"HEIC.*convert it"):
+        decode(content)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"%PDF-1.4", b"<svg/>", b"%!PS-Adobe", b"8BPS" + bytes(60)])
+def test_what_is_no_picture_of_a_known_kind_is_refused_and_not_taken_for_one(content: bytes) -> None:
+    assert not pictures.looks_like(content[:32])
+    with pytest.raises(PictureError, match=r"is empty|no picture of a known kind"):
+        decode(content)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "JPEG2000", "AVIF"])
+def test_a_picture_that_was_cut_short_is_refused(form: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    content = saved(Image.fromarray(noise), form)
+    with pytest.raises(PictureError):
+        decode(content[: len(content) // 2])
+
+
+def test_too_many_pixels_are_refused_before_any_is_decoded() -> None:
+    content = saved(Image.new("1", (4000, 4000)), "PNG")
+    with pytest.raises(PictureError, match="4000 x 4000 pixels: at most 1,000,000"):
+        decode(content, max_pixels=1_000_000)
+    bomb = bytearray(content)
+    bomb[16:24] = struct.pack(">II", 60000, 60000)
+    bomb[29:33] = struct.pack(">I", zlib.crc32(bomb[12:29]))
+    with pytest.raises(PictureError, match="pixels"):
+        measure(bytes(bomb))
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "ICO", "AVIF"])
+def test_every_format_is_known_by_its_first_bytes(form: str) -> None:
+    assert pictures.looks_like(saved(quarters(), form)[:32])
+
+
+@pytest.mark.parametrize("edge", [32, 64])
+def test_a_photo_decoded_at_a_fraction_of_its_size_looks_as_decoded_whole(edge: int) -> None:
+    y, x = np.mgrid[0:1536, 0:2048] / 200
+    photo = np.stack([np.sin(x + c) * np.cos(y * (c + 1)) * 110 + 127 for c in range(3)], -1)
+    photo += np.random.default_rng(0).normal(0, 12, photo.shape)
+    content = saved(Image.fromarray(photo.clip(0, 255).astype(np.uint8)), "JPEG", quality=92)
+    small, whole = decode(content, edge=edge), decode(content)
+    assert small.image.width < whole.image.width
+    assert small.size == whole.size == (2048, 1536)
+    apart = pictures.square(small.image, edge, 3).astype(float) - pictures.square(whole.image, edge, 3)
+    assert np.abs(apart).mean() <= 1
+
+
+def test_a_square_is_the_middle_and_keeps_what_fits_already() -> None:
+    wide = np.zeros((8, 16), np.uint8)
+    wide[:, 4:12] = 200
+    assert (pictures.square(Image.fromarray(wide), 8, 1) == 200).all()
+    noise = np.random.default_rng(1).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    assert np.array_equal(pictures.square(Image.fromarray(noise), 8, 3), noise)
+
+
+def test_colour_is_more_than_the_noise_of_a_jpeg() -> None:
+    grey = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    as_jpeg = pixels(saved(Image.fromarray(np.stack([grey] * 3, -1)), "JPEG", quality=60))
+    assert not pictures.coloured(as_jpeg)
+    assert pictures.coloured(np.asarray(quarters()))

@@ -1,0 +1,163 @@
+"""What a folder of pictures is taken for, and what is said of it."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganserve import sets
+from ganserve.sets import Seen, SetError
+
+
+def picture(value: int = 0, form: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((4, 4), value, np.uint8)).save(buffer, form)
+    return buffer.getvalue()
+
+
+def folder(root: Path, *names: str, **contents: bytes) -> Path:
+    """Files of these names: pictures, or what is given."""
+    for index, name in enumerate(names):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(contents.get(path.name.replace(".", "_"), picture(index)))
+    return root
+
+
+def laid(root: Path) -> dict[str, str | None]:
+    """The class of each picture."""
+    layout = sets.lay_out(sets.folder_entries(root))
+    if layout.labels is None:
+        return dict.fromkeys((entry.name for entry in layout.pictures), None)
+    pairs = zip(layout.pictures, layout.labels, strict=True)
+    return {entry.name: layout.classes[label] for entry, label in pairs}
+
+
+def test_classes_are_folders_in_the_order_in_which_people_count(tmp_path: Path) -> None:
+    folder(tmp_path, *(f"{number}/a.png" for number in range(1, 13)))
+    layout = sets.lay_out(sets.folder_entries(tmp_path))
+    assert layout.classes == tuple(str(number) for number in range(1, 13))
+
+
+@pytest.mark.parametrize("around", ["", "pets/", "data/pets/"])
+def test_single_folders_around_the_classes_are_passed_over(tmp_path: Path, around: str) -> None:
+    folder(tmp_path, f"{around}cat/1.png", f"{around}cat/more/2.png", f"{around}dog/1.png")
+    assert set(laid(tmp_path).values()) == {"cat", "dog"}
+
+
+def test_one_class_folder_is_one_class(tmp_path: Path) -> None:
+    assert set(laid(folder(tmp_path, "cat/1.png", "cat/2.png")).values()) == {"cat"}
+
+
+@pytest.mark.parametrize("around", ["", "set/"])
+@pytest.mark.parametrize(("names", "told"), [(("train", "test"), "test"), (("Training", "Val"), "validation")])
+def test_splits_above_the_classes_are_splits(tmp_path: Path, around: str, names: tuple[str, str], told: str) -> None:
+    first, second = names
+    folder(tmp_path, *(f"{around}{split}/{c}/1.png" for split in (first, second) for c in ("cat", "dog")))
+    layout = sets.lay_out(sets.folder_entries(tmp_path))
+    assert layout.classes == ("cat", "dog")
+    assert layout.splits is not None
+    assert set(layout.splits) == {"train", told}
+
+
+def test_classes_that_are_called_like_splits_stay_classes(tmp_path: Path) -> None:
+    folder(tmp_path, "train/1.png", "bus/1.png", "plane/1.png")
+    assert set(laid(tmp_path).values()) == {"train", "bus", "plane"}
+
+
+def test_pictures_without_folders_have_no_labels(tmp_path: Path) -> None:
+    assert laid(folder(tmp_path, "1.png", "2.jpg")) == {"1.png": None, "2.jpg": None}
+
+
+def test_loose_pictures_beside_classes_are_left_out_and_said(tmp_path: Path) -> None:
+    layout = sets.lay_out(sets.folder_entries(folder(tmp_path, "cat/1.png", "dog/1.png", "cover.png")))
+    assert [entry.name for entry in layout.pictures] == ["cat/1.png", "dog/1.png"]
+    assert any("'cover.png'" in notice for notice in layout.notices)
+
+
+CLUTTER = [
+    "__MACOSX/cat/._1.png", "cat/._1.png", "cat/.DS_Store", "Thumbs.db", "cat/ehthumbs.db", "desktop.ini",
+    ".ipynb_checkpoints/1-checkpoint.png", "cat/.gitkeep", ".git/config.png", "README.md", "cat/notes.txt",
+    "labels.csv", "cat/annotation.xml",
+]  # fmt: skip
+
+
+def test_what_machines_and_people_leave_beside_pictures_never_counts(tmp_path: Path) -> None:
+    folder(tmp_path, "cat/1.png", "dog/1.png")
+    for name in CLUTTER:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"\0\5\x16\7 not a picture")
+    assert laid(tmp_path) == {"cat/1.png": "cat", "dog/1.png": "dog"}
+
+
+def test_a_picture_is_known_by_its_bytes_and_a_broken_one_by_its_name(tmp_path: Path) -> None:
+    folder(tmp_path, "cat/no suffix", "cat/b.JPG", "cat/c.jfif", "cat/d.data", "cat/broken.png", broken_png=b"oops")
+    assert len(laid(tmp_path)) == 5, "the broken one is not passed over: whoever reads it refuses it by name"
+
+
+def test_a_name_of_no_known_encoding_does_no_harm(tmp_path: Path) -> None:
+    folder(tmp_path, "cat/1.png", "dog/1.png")
+    (tmp_path / "cat" / os.fsdecode(b"caf\xe9.png")).write_bytes(picture(7))
+    names = list(laid(tmp_path))
+    assert len(names) == 3
+    "".join(names).encode("utf-8")
+
+
+def test_a_class_has_one_name_in_whatever_form_it_is_written(tmp_path: Path) -> None:
+    folder(tmp_path, "caf\u00e9/1.png", "cafe\u0301/2.png", "\u732b/1.png")
+    assert set(laid(tmp_path).values()) == {"caf\u00e9", "\u732b"}
+
+
+@pytest.mark.parametrize("file", ["metadata.csv", "metadata.jsonl"])
+def test_metadata_beside_pictures_names_their_labels(tmp_path: Path, file: str) -> None:
+    folder(tmp_path, "a.png", "sub/b.png", "c.png", "d.png")
+    csv = "\ufefffile_name,text,label\na.png,x,2\nsub/b.png,y,10\nd.png,z,\n"
+    lines = '{"file_name": "a.png", "label": 2}\n{"file_name": "sub/b.png", "label": 10}\n{"file_name": "d.png"}\n'
+    (tmp_path / file).write_text(csv if file.endswith("csv") else lines, encoding="utf-8")
+    layout = sets.lay_out(sets.folder_entries(tmp_path))
+    assert laid(tmp_path) == {"a.png": "2", "sub/b.png": "10"}
+    assert layout.classes == ("2", "10")
+    assert dict(layout.skipped) == {"not named by metadata": 1, "without a label": 1}
+
+
+def test_a_set_without_a_picture_says_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(SetError, match=r"no picture in it \(1 no picture\): expected class folders"):
+        sets.lay_out(sets.folder_entries(tmp_path))
+
+
+def seen(edge: int = 32, *, wide: int | None = None, coloured: bool = True, digest: int = 0) -> Seen:
+    return Seen((wide or edge, edge), coloured, digest.to_bytes(4, "big"))
+
+
+def test_the_report_counts_what_will_be_changed() -> None:
+    layout = sets.Layout((), (0,) * 60 + (1,) * 40, ("cat", "dog"), None, (("no picture", 2),))
+    told = [seen(digest=i) for i in range(94)]
+    told += [seen(8, digest=200 + i) for i in range(3)] + [seen(32, wide=100, digest=300)] + [seen(digest=0)] * 2
+    report = sets.report(layout, told, 32, 3)
+    assert (report.enlarged, report.cropped, report.far, report.duplicates) == (3, 1, 4, 2)
+    assert report.as_dict()["classes"] == {
+        "cat": {"pictures": 60, "share": 0.6}, "dog": {"pictures": 40, "share": 0.4}
+    }  # fmt: skip
+    text = "\n".join(report.lines())
+    assert "3 of 100 pictures are smaller than 32 pixels" in text
+    assert "from 40 pictures (dog) to 60 (cat)" in text
+    assert "left out: 2 no picture" in text
+    assert report.as_dict()["background"] == "#ffffff"
+
+
+@pytest.mark.parametrize(
+    ("coloured", "total", "colour"),
+    [(0, 200, False), (1, 200, False), (199, 200, True), (20, 200, True), (1, 2, True), (0, 1, False), (1, 20, False)],
+)
+def test_a_stray_picture_does_not_make_a_set_one_of_colour(coloured: int, total: int, colour: bool) -> None:
+    assert sets.shows_colour(coloured, total) is colour
+
+
+def test_the_size_follows_the_median_and_not_the_first() -> None:
+    assert sets.median_edge([(1, 1)] + [(64, 80)] * 199) == 64

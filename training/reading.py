@@ -1,0 +1,191 @@
+"""Many pictures into one array: sizes by their headers, pixels over all cores, once for as long as nothing changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ganserve import files, pictures
+from ganserve.pictures import PictureError
+from ganserve.sets import Seen, median_edge, shows_colour
+
+# To be raised with every change of a pixel that is read from the same file.
+READER = 2
+# What took longer than this to read is kept.
+KEPT_SECONDS = 2.0
+_IN_FLIGHT, _GROUP = 3, 16
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Unreadable(ValueError):  # noqa: N818
+    """A picture of the set that cannot be read; the message names it."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One picture's name, for messages, and its bytes."""
+
+    name: str
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What was read: uint8 [n, channels, size, size], and of each picture what a report needs."""
+
+    images: NDArray[np.uint8]
+    seen: tuple[Seen, ...]
+
+
+def threads() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def over_cores(function: Callable[[T], R], items: Sequence[T], *, told: str, workers: int | None = None) -> Iterator[R]:
+    """``function`` of each item, in order; a thread has one item at a time, and a few groups of them are under way."""
+    workers = workers or threads()
+    groups = [items[start : start + _GROUP] for start in range(0, len(items), _GROUP)]
+    quiet = not sys.stderr.isatty()
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(items), desc=told, disable=quiet, leave=False) as bar:
+        under_way: deque[Future[list[R]]] = deque()
+        try:
+            for group in groups:
+                under_way.append(pool.submit(lambda group: [function(item) for item in group], group))
+                if len(under_way) >= _IN_FLIGHT * workers:
+                    yield from _told(under_way.popleft().result(), bar)
+            while under_way:
+                yield from _told(under_way.popleft().result(), bar)
+        finally:
+            for future in under_way:
+                future.cancel()
+
+
+def _told(results: list[R], bar: Any) -> list[R]:
+    bar.update(len(results))
+    return results
+
+
+def fitting_edge(sources: Sequence[Source], *, workers: int | None = None) -> int:
+    """The median of the pictures' short edges, by their headers. Raises Unreadable."""
+
+    def size(source: Source) -> tuple[int, int]:
+        try:
+            return pictures.measure(source.read())
+        except (PictureError, OSError) as error:
+            raise Unreadable(f"cannot read picture {source.name!r}: {error}") from error
+
+    return median_edge(list(over_cores(size, sources, told="sizes", workers=workers)))
+
+
+def read(sources: Sequence[Source], size: int, channels: int | None, *, workers: int | None = None) -> Pictures:
+    """Every picture at an edge of ``size``; without ``channels``, grey where hardly any shows colour.
+
+    Raises:
+        Unreadable: a picture cannot be read.
+    """
+
+    def one(source: Source) -> tuple[NDArray[np.uint8], Seen]:
+        try:
+            content = source.read()
+            picture = pictures.decode(content, edge=size)
+        except (PictureError, OSError) as error:
+            raise Unreadable(f"cannot read picture {source.name!r}: {error}") from error
+        kept = 1 if picture.image.mode == "L" else channels or 3
+        pixels = pictures.square(picture.image, size, kept)
+        shown = pixels if channels != 1 or picture.image.mode == "L" else pictures.square(picture.image, size, 3)
+        seen = Seen(
+            picture.size,
+            shown.shape[-1] == 3 and pictures.coloured(shown),
+            hashlib.blake2b(content, digest_size=16).digest(),
+            picture.notices,
+        )
+        return pixels, seen
+
+    squares, seen = [], []
+    for pixels, told in over_cores(one, sources, told="pictures", workers=workers):
+        squares.append(pixels)
+        seen.append(told)
+    if channels is None:
+        channels = 3 if shows_colour(sum(one.coloured for one in seen), len(seen)) else 1
+    images = np.empty((len(squares), channels, size, size), np.uint8)
+    for index, pixels in enumerate(squares):
+        images[index] = _in_channels(pixels, channels).transpose(2, 0, 1)
+    return Pictures(images, tuple(seen))
+
+
+def _in_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    if pixels.shape[-1] > channels:
+        from PIL import Image
+
+        return np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
+    return pixels  # grey is broadcast over three channels
+
+
+class Cache:
+    """What was read of a place, kept in a folder by what stands there: names, sizes and times of the files."""
+
+    def __init__(self, folder: Path, place: str, key: Any) -> None:
+        mark = hashlib.sha256(json.dumps([READER, key], sort_keys=True, default=str).encode()).hexdigest()[:32]
+        self.path = folder / f"{place_mark(place)}-{mark}.npz"
+
+    def get(self) -> Pictures | None:
+        """None where nothing, or nothing whole, is kept."""
+        try:
+            with np.load(self.path, allow_pickle=False) as kept:
+                return Pictures(kept["images"], tuple(_seen(one) for one in json.loads(str(kept["seen"]))))
+        except (OSError, ValueError, KeyError, EOFError):
+            return None
+
+    def put(self, read: Pictures) -> None:
+        """Keep it in place of what was read of the same place before; where nothing can be kept, it is not."""
+        told = [{**asdict(one), "digest": one.digest.hex()} for one in read.seen]
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            for old in self.path.parent.glob(f"{self.path.name.partition('-')[0]}-*.npz"):
+                old.unlink(missing_ok=True)
+            staged = self.path.with_name(f".{self.path.stem}.{os.getpid()}{files.PARTIAL}.npz")
+            np.savez(staged, images=read.images, seen=np.array(json.dumps(told)))
+            os.replace(staged, self.path)
+        except OSError as error:
+            log.warning("what was read cannot be kept in %s: %s", self.path.parent, error)
+
+
+def _seen(told: dict[str, Any]) -> Seen:
+    width, height = told["size"]
+    return Seen((width, height), told["coloured"], bytes.fromhex(told["digest"]), tuple(told["notices"]))
+
+
+def place_mark(place: str) -> str:
+    """What names of kept readings of a place begin with."""
+    return hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def read_once(
+    sources: Sequence[Source], size: int, channels: int | None, *, cache: Cache | None, workers: int | None = None
+) -> Pictures:
+    """As :func:`read`, or what was kept of it."""
+    if cache is not None and (kept := cache.get()) is not None:
+        return kept
+    began = time.monotonic()
+    found = read(sources, size, channels, workers=workers)
+    if cache is not None and time.monotonic() - began > KEPT_SECONDS:
+        cache.put(found)
+    return found

@@ -1,0 +1,71 @@
+"""Looks at a run's generator: scored, guarded against collapse, drawn, and kept if none was better."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from training import charts, pictures, report
+from training.measure import guard
+from training.run import RunConfig, RunFolder, TrainingError, grace
+from training.sampling import Renderer
+
+
+class Snapshots:
+    """What a run's generators were worth so far.
+
+    Attributes:
+        labels: int64 [n] of the images that are scored, in the training images' proportions; None if unconditional.
+        best: the line of ``snapshots.jsonl`` whose generator is kept; None before the first.
+    """
+
+    def __init__(self, folder: RunFolder, config: RunConfig, labels: Tensor | None, score: guard.Score) -> None:
+        self.folder, self.config, self.labels, self.score = folder, config, labels, score
+        self.guard = guard.Guard()
+        self.best: dict[str, Any] | None = None
+
+    def take(self, net: nn.Module, device: torch.device, step: int, images_seen: int, gap: float | None) -> None:
+        """Score a generator in evaluation mode, keep it if it is the best so far, draw its samples.
+
+        Raises:
+            TrainingError: the generator has collapsed for three snapshots on end.
+        """
+        folder, config = self.folder, self.config
+        render = Renderer(net, config.settings, config.shape.classes, device)
+        images = render(render.noise(guard.IMAGES), self.labels)
+        scores = self.score(images, self.labels)
+        line = {"step": step, "images": images_seen, **scores}
+        folder.append("snapshots", line)
+        sheet = pictures.sample_sheets(folder.path, step, render, config.classes if config.shape.classes else ())
+        folder.report({"event": "samples", "path": str(sheet.relative_to(folder.path)), **line})
+        self._watch(scores, step, gap)
+        if not self.guard.strikes and (self.best is None or scores["score"] <= self.best["score"]):
+            self.best = line
+            folder.keep(to_safetensors({k: v.contiguous().cpu() for k, v in net.state_dict().items()}))
+        self.draw()
+
+    def _watch(self, scores: dict[str, Any], step: int, gap: float | None) -> None:
+        young = step < grace(self.config.steps)
+        try:
+            warnings = self.guard.check(scores, logit_gap=gap, young=young)
+        except guard.CollapseError as error:
+            raise TrainingError(f"the generator has collapsed: {error}") from error
+        for warning in [] if young else warnings:
+            self.folder.report({"event": "warning", "reason": warning, "step": step})
+
+    def draw(self) -> None:
+        """Bring ``curves.svg`` and ``report.html`` up to date."""
+        if self.folder.main:
+            charts.write(self.folder.path)
+            report.write(self.folder.path)
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"best": self.best, "strikes": self.guard.strikes}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state`."""
+        self.best, self.guard.strikes = state["best"], state["strikes"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -32,4 +33,4 @@ def in_order(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     if dataset.labels is None or dataset.classes == tuple(classes):
         return dataset
     places = order(classes, dataset.classes, ("the version to begin from", "the data set"))
-    return Dataset(dataset.name, dataset.images, places[dataset.labels], tuple(classes))
+    return dataclasses.replace(dataset, labels=places[dataset.labels], classes=tuple(classes))

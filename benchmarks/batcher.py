@@ -22,8 +22,9 @@ import numpy as np
 
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
-from service.inference.batching import Batcher, Rows
-from service.inference.engine import OnnxEngine
+from service.inference.batcher import Batcher
+from service.inference.engine import OnnxEngine, Placement
+from service.inference.rows import Rows
 
 HERE = Path(__file__).parent
 MOST = 0.10
@@ -71,7 +72,7 @@ def main() -> int:
     repository = Repository(options.models)
     version = repository.live(options.model)
     assert version is not None
-    engine = OnnxEngine.open(*repository.read(options.model, version), max_rows=CHUNK)
+    engine = OnnxEngine.open(*repository.read(options.model, version), Placement(max_rows=CHUNK))
     sizes = {16: 8, 256: 2, 1: 64}
     kinds = [(place, rows) for rows in sizes for place in ("lane", "event loop") if rows <= CHUNK or place == "lane"]
     found: dict[str, list[float]] = {"raw": []} | {f"{place}, {rows}": [] for place, rows in kinds}

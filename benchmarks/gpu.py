@@ -4,9 +4,9 @@
     python -m benchmarks.gpu --provider cpu --seconds 0.3   # rehearsal on any machine: prints, and writes nothing
 
 First the pixels: those of the device against the CPU's, in every class, and those of one row in every batch it may come
-in; nothing is timed where they are wrong. Then images a second of loops without HTTP: plain runs, runs bound to buffers
-on the device, the same with CUDA graphs where they help; and of the service, under requests that fill it. Then
-latencies: of a run, and of a request.
+in; nothing is timed where they are wrong. Then images a second of loops without HTTP: onnxruntime's bare runs, and the
+engine's, on its own thread and padded; and of the service, under requests that fill it. Then latencies: of a run, and
+of a request.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ from numpy.typing import NDArray
 
 from benchmarks.overload import Pool, closed
 from benchmarks.serving import ROOT, served
+from ganserve import signature
+from ganserve.card import ModelCard
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
-from service.inference.engine import CUDA_BUCKETS, CUDA_OPTIONS, OnnxEngine, providers
+from service.inference.engine import CUDA_BUCKETS, CUDA_OPTIONS, OnnxEngine, Placement, providers
 
 HERE = Path(__file__).parent
 # Kernels of another device round elsewhere; more than this is another picture.
@@ -93,28 +95,31 @@ def latency(run: Callable[[], Any], seconds: float) -> dict[str, float]:
 
 
 def loops(name: str, repository: Repository, provider: str, seconds: float) -> dict[str, Any]:
-    """Images a second without HTTP, by batch size: plain runs, bound runs, bound runs with graphs."""
+    """Images a second without HTTP, by batch size: bare runs, and the engine's."""
     card, content = repository.read(name, 1)
     options: list[Any] = [("CUDAExecutionProvider", CUDA_OPTIONS)] if provider == "cuda" else []
-    plain = onnxruntime.InferenceSession(content, providers=[*options, "CPUExecutionProvider"])
-    bound = OnnxEngine.open(card, content, device=provider, buckets=CUDA_BUCKETS, graphs=False)  # type: ignore[arg-type]
-    graphs = OnnxEngine.open(card, content, device=provider, buckets=CUDA_BUCKETS)  # type: ignore[arg-type]
+    bare = onnxruntime.InferenceSession(content, providers=[*options, "CPUExecutionProvider"])
+    engine = placed(card, content, provider)
     found: dict[str, Any] = {}
-    for n in CUDA_BUCKETS:
-        noise, label = rows(bound, n)
-        feed: dict[str, Any] = {"latent": noise} | ({} if label is None else {"label": label[:, None]})
-        found[str(n)] = {"plain": rate(partial(plain.run, None, feed), n, seconds)}
-        for kind, engine in (("bound", bound), ("graphs", graphs)):
-            # Where pixels depend on the batch, the engine keeps one size only.
-            if n <= engine.max_rows:
-                found[str(n)][kind] = rate(partial(engine.run, noise, label), n, seconds)
-        found[str(n)]["replays"] = n in graphs.bound and graphs.bound[n].replays
+    # Where pixels depend on the batch, the engine keeps one size only.
+    for n in (size for size in CUDA_BUCKETS if size <= engine.max_rows):
+        noise, label = rows(engine, n)
+        feed = signature.feeds(card, noise, label)
+        found[str(n)] = {
+            "bare": rate(partial(bare.run, None, feed), n, seconds),
+            "engine": rate(partial(engine.run, noise, label), n, seconds),
+        }
     return {
-        "pixels": pixels(graphs, OnnxEngine.open(card, content)),
+        "pixels": pixels(engine, OnnxEngine.open(card, content)),
         "images_per_second": found,
-        "sizes": list(graphs.buckets),
-        "run_ms": {str(n): latency(partial(graphs.run, *rows(graphs, n)), seconds) for n in (1, 16)},
+        "sizes": list(engine.buckets),
+        "run_ms": {str(n): latency(partial(engine.run, *rows(engine, n)), seconds) for n in (1, 16)},
     }
+
+
+def placed(card: ModelCard, content: bytes, provider: str) -> OnnxEngine:
+    """The engine of a device, with the batch sizes of CUDA on every one."""
+    return OnnxEngine.open(card, content, Placement(provider, buckets=CUDA_BUCKETS))  # type: ignore[arg-type]
 
 
 async def _requests(port: int, seconds: float) -> dict[str, Any]:
@@ -148,16 +153,15 @@ def table(record: dict[str, Any]) -> str:
             f"{seen['share_that_differs']:.4%} of the pixels differ. A row's pixels are the same in any batch: "
             f"{'yes' if seen['any_batch_same'] else 'NO'}. Sizes in use: {told['sizes']}.\n"
         )
-        out.append("| batch | plain runs | bound runs | with CUDA graphs | replayed |\n|---|---|---|---|---|")
+        out.append("| batch | bare runs | the engine's |\n|---|---|---|")
         for size, row in told["images_per_second"].items():
-            cells = [f"{row[k]:.0f}" if k in row else "-" for k in ("plain", "bound", "graphs")]
-            out.append(f"| {size} | {' | '.join(cells)} | {'yes' if row['replays'] else 'no'} |")
-        best = max(row.get("graphs", 0.0) for row in told["images_per_second"].values())
+            out.append(f"| {size} | {row['bare']:.0f} | {row['engine']:.0f} |")
+        best = max(row["engine"] for row in told["images_per_second"].values())
         out.append("\nImages a second, without HTTP. Over HTTP:\n\n| case | |\n|---|---|")
         for case, row in told["served"].items():
             if "images_per_second" in row:
                 value = row["images_per_second"]
-                out.append(f"| {case} | {value:.0f} images/s, {value / best:.2f} of the bound loop |")
+                out.append(f"| {case} | {value:.0f} images/s, {value / best:.2f} of the engine's loop |")
             else:
                 run = told["run_ms"][case.removeprefix("n").partition("c")[0]]
                 out.append(
@@ -190,7 +194,7 @@ def main() -> int:
     }
     for name in options.models:
         card, content = repository.read(name, 1)
-        device = OnnxEngine.open(card, content, device=options.provider, buckets=CUDA_BUCKETS)
+        device = placed(card, content, options.provider)
         seen = pixels(device, OnnxEngine.open(card, content))
         print(f"{name}: {seen}", flush=True)
         if seen["largest_difference"] > TOLERANCE or not seen["any_batch_same"]:

@@ -23,7 +23,7 @@ from PIL import Image
 from ganserve import encode, png
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
-from service.inference.engine import OnnxEngine
+from service.inference.engine import OnnxEngine, Placement
 
 HERE = Path(__file__).parent
 Pixels = NDArray[np.uint8]
@@ -32,7 +32,7 @@ Pixels = NDArray[np.uint8]
 def sheets() -> dict[str, Pixels]:
     """Grids of 1, 16 and 256 digits, and of 16 colour tiles that vary smoothly, with a little noise."""
     card, content = Repository(HERE.parent / "models").read("mnist-projgan", 1)
-    engine = OnnxEngine.open(card, content, max_rows=256)
+    engine = OnnxEngine.open(card, content, Placement(max_rows=256))
     found = {}
     for n in (1, 16, 256):
         noise = latents(card.latent_recipe, consecutive(5, n), card.z)

@@ -67,7 +67,7 @@ FRAMEWORKS = {
     ),
     "ray serve": ("ray", ["python", "-m", "benchmarks.peers.rayserve"]),
 }
-# As the README recommends it for throughput, beside its default.
+# Beside the default, a process a core.
 ONE = "ganserve, one process"
 SIDES = ("limit", "ganserve", ONE, *PEERS, *FRAMEWORKS)
 HELLO = "uvicorn alone"
@@ -202,8 +202,7 @@ def served(side: str, model: Path, core: int | None = None) -> Iterator[tuple[in
             command = [sys.executable, "-m", "service", "--port", str(port), "--models", str(model.parents[2])]
             command += ["--data", data, "--default-model", model.parents[1].name]
             environment["GANSERVE_ADMIN_TOKEN"] = "benchmark"
-            if side == "ganserve":
-                environment["GANSERVE_WORKERS"] = str(os.cpu_count() or 1)
+            environment["GANSERVE_WORKERS"] = "1" if side == ONE else "auto"
         elif side in FRAMEWORKS:
             folder, (program, *arguments) = FRAMEWORKS[side]
             place = Path(os.environ.get("PEERS", "peers")).resolve() / folder / "bin"
@@ -443,7 +442,7 @@ def starts(model: Path, times: int) -> dict[str, Any]:
     """From the process's start to the first 200 of ``/health/ready``, and its resident memory then."""
     seconds, resident = [], []
     for _ in range(times):
-        with served(ONE, model) as (_, pid, took):
+        with served("ganserve", model) as (_, pid, took):
             seconds.append(took)
             resident.append(memory_mb(pid, "VmRSS"))
     names = sorted(path.parent.name for path in model.parents[2].glob("*/live.json"))
@@ -554,7 +553,7 @@ def main() -> int:
     head = (
         f"# Serving speed\n\n{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; "
         f"{how_often(record)}; {models}. ganserve and its peers run "
-        "one process a core (`GANSERVE_WORKERS`), `ganserve, one process` is its default. Made by `python -m "
+        "one process a core, which is its default; `ganserve, one process` is `GANSERVE_WORKERS=1`. Made by `python -m "
         "benchmarks.serving`. Of limit: for ganserve the median of pairs measured one right after the other, for the "
         "others the rows' ratio. Lost: cores that other work took meanwhile.\n\n"
     )

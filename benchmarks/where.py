@@ -113,7 +113,7 @@ async def measure(model: str, rounds: int) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as data:
         settings = Settings(models=ROOT / "models", data=Path(data), default_model=model, lanes=1)
         app = create_app(settings)
-        async with app.router.lifespan_context(app):
+        async with app.app.router.lifespan_context(app):
             for n, clients in CASES.items():
                 await requests(app, n, clients, 64 // n)
             for _ in range(rounds):

@@ -3,18 +3,21 @@
 RepositoryError
 ├── ModelNotFound
 ├── VersionNotFound
-├── ModelCorrupt      what is on disk is not what its card says
-└── PublishRefused    what was handed over is not a servable model
+├── ModelCorrupt            what is on disk is not what its card says
+│   └── ModelUnreadable     the disk does not give it; it may again in a moment
+└── PublishRefused          what was handed over is not a servable model
 """
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, Field
 
 MAX_BATCH_SIZE = 64
+NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
 class RepositoryError(RuntimeError):
@@ -31,6 +34,10 @@ class VersionNotFound(RepositoryError):  # noqa: N818
 
 class ModelCorrupt(RepositoryError):  # noqa: N818
     """A version whose files do not agree with its card; it is never loaded."""
+
+
+class ModelUnreadable(ModelCorrupt):
+    """The disk refuses a file or a folder, or does not answer; nothing is known against what is in it."""
 
 
 class PublishRefused(RepositoryError):  # noqa: N818
@@ -76,24 +83,6 @@ class LivePointer(BaseModel):
     version: int = Field(ge=1)
     previous: int | None = None
     promoted_at: AwareDatetime
-
-
-def config_pbtxt(card: ModelCard, live: int) -> str:
-    """Triton's model configuration for a card, with ``live`` as the one version that is served."""
-    inputs = [f'{{ name: "latent" data_type: TYPE_FP32 dims: [ {card.z} ] }}']
-    if card.conditional:
-        inputs.append('{ name: "label" data_type: TYPE_INT64 dims: [ 1 ] }')
-    shape = f"{card.image.height}, {card.image.width}, {card.image.channels}"
-    listed = ",\n  ".join(inputs)
-    return (
-        f'name: "{card.name}"\n'
-        'backend: "onnxruntime"\n'
-        f"max_batch_size: {MAX_BATCH_SIZE}\n"
-        f"input [\n  {listed}\n]\n"
-        f'output [\n  {{ name: "image" data_type: TYPE_UINT8 dims: [ {shape} ] }}\n]\n'
-        "dynamic_batching { }\n"
-        f"version_policy {{ specific {{ versions: [ {live} ] }} }}\n"
-    )
 
 
 def to_json(model: BaseModel) -> bytes:

@@ -2,6 +2,7 @@
 
     ganserve serve --port 9000
     ganserve train --recipe cgan --dataset digits
+    ganserve generate --label 3 -n 16 -o grid.png
     ganserve COMMAND --help
 """
 
@@ -32,6 +33,10 @@ COMMANDS: Mapping[str, Command] = {
     "export": Command("training.export", "publish finished runs as ONNX in the model repository", training=True),
     "evaluate": Command("training.evaluate", "measure a model or an ONNX file on a data set", training=True),
     "worker": Command("training.worker", "take retraining jobs from the queue and carry them out", training=True),
+    "generate": Command("ganserve.calls.generate", "images of a server or of a model's folder, as a file"),
+    "models": Command("ganserve.calls.models", "which models a server or a repository has"),
+    "jobs": Command("ganserve.calls.jobs", "ask a server for a retraining, watch it, cancel it"),
+    "upload": Command("ganserve.calls.upload", "send a server your own labelled images"),
 }
 
 

@@ -18,6 +18,8 @@ from ganserve import png
 
 Pixels = NDArray[np.uint8]
 
+WEBP_SIDE = 16383
+
 
 def default_columns(n: int) -> int:
     """Columns of the squarest grid of ``n`` tiles."""

@@ -19,6 +19,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,19 +31,19 @@ from pydantic import ValidationError
 
 from ganserve import signature
 from ganserve.card import (
+    NAME,
     LivePointer,
     ModelCard,
     ModelCorrupt,
     ModelNotFound,
+    ModelUnreadable,
     PublishRefused,
     VersionNotFound,
-    config_pbtxt,
     to_json,
 )
 from ganserve.latents import RECIPES as LATENT_RECIPES
 from ganserve.store import FolderStore, Missing, Unreadable
 
-NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 VERSION = re.compile(r"[1-9][0-9]*")
 HIGHEST = ".highest"
 MEASURES = "measures.jsonl"
@@ -55,13 +57,16 @@ class Repository:
         self.store = FolderStore(self.root)
 
     def names(self) -> list[str]:
-        """Models that have a version, sorted."""
-        return [name for name in self.store.folders() if NAME.fullmatch(name) and self._versions(name)]
+        """Models that have a version, and those that cannot be looked into, sorted. Raises ModelUnreadable."""
+        with _told("the models folder"):
+            found = self.store.folders()
+        return [name for name in found if NAME.fullmatch(name) and self._may_have_versions(name)]
 
     def versions(self, name: str) -> list[int]:
-        """Versions of a model, ascending. Raises ModelNotFound."""
+        """Versions of a model, ascending. Raises ModelNotFound, ModelUnreadable."""
         self._known(name)
-        return self._versions(name)
+        with _told(f"{name}: its folder"):
+            return self._versions(name)
 
     def card(self, name: str, version: int) -> ModelCard:
         """The card as it is written. Raises ModelNotFound, VersionNotFound, ModelCorrupt."""
@@ -109,6 +114,8 @@ class Repository:
                 f"{name} version {version}: model.onnx has sha256 {digest[:12]}..., its card says "
                 f"{card.sha256[:12]}...; restore the file or publish it anew"
             )
+        if reason := _unservable(card):
+            raise ModelCorrupt(f"{name} version {version}: {reason}")
         return card, content
 
     def publish(self, card: ModelCard, onnx: bytes, samples_png: bytes, *, job_id: str | None = None) -> int:
@@ -138,7 +145,7 @@ class Repository:
             # After the version stands: until it is written, the version itself holds the number.
             self._put(f"{card.name}/{HIGHEST}", f"{version}\n".encode())
             if "config.pbtxt" not in self.store.names(card.name):
-                self._put(f"{card.name}/config.pbtxt", config_pbtxt(card, version).encode())
+                self._put(f"{card.name}/config.pbtxt", signature.config_pbtxt(card, version).encode())
         return version
 
     def record(self, name: str, version: int, measure: dict[str, Any]) -> None:
@@ -187,7 +194,7 @@ class Repository:
         live = None
         while (now := self.live(name)) is not None and now != live:
             live = now
-            self._put(f"{name}/config.pbtxt", config_pbtxt(self.card(name, live), live).encode())
+            self._put(f"{name}/config.pbtxt", signature.config_pbtxt(self.card(name, live), live).encode())
 
     def rollback(self, name: str) -> LivePointer:
         """Make the previous version live again. Raises VersionNotFound if there is none."""
@@ -197,12 +204,21 @@ class Repository:
         return self.promote(name, pointer.previous)
 
     def _known(self, name: str, version: int | None = None) -> None:
-        """Raises ModelNotFound, VersionNotFound."""
-        if not NAME.fullmatch(name) or name not in self.store.folders():
+        """Raises ModelNotFound, VersionNotFound, ModelUnreadable."""
+        with _told("the models folder"):
+            there = bool(NAME.fullmatch(name)) and name in self.store.folders()
+        if not there:
             raise ModelNotFound(f"no model {name!r}: there are {', '.join(self.names()) or 'none yet'}")
-        if version is not None and str(version) not in self.store.folders(name):
-            known = ", ".join(map(str, self._versions(name))) or "none"
-            raise VersionNotFound(f"{name} has no version {version}: there are {known}")
+        with _told(f"{name}: its folder"):
+            if version is not None and str(version) not in self.store.folders(name):
+                known = ", ".join(map(str, self._versions(name))) or "none"
+                raise VersionNotFound(f"{name} has no version {version}: there are {known}")
+
+    def _may_have_versions(self, name: str) -> bool:
+        try:
+            return bool(self._versions(name))
+        except OSError:
+            return True
 
     def _versions(self, name: str) -> list[int]:
         return sorted(int(folder) for folder in self.store.folders(name) if VERSION.fullmatch(folder))
@@ -211,14 +227,19 @@ class Repository:
         self._known(name, version)
         try:
             return self.store.read(f"{name}/{version}/{part}")
-        except (Missing, Unreadable) as error:
+        except Missing as error:
             raise ModelCorrupt(f"{name} version {version}: {part} cannot be read ({error})") from error
+        except Unreadable as error:
+            raise ModelUnreadable(f"{name} version {version}: {part} cannot be read ({error})") from error
 
     def _file(self, name: str, version: int, part: str) -> Path:
         self._known(name, version)
         path = self.store.path(f"{name}/{version}/{part}")
         if path.is_symlink():
             raise ModelCorrupt(f"{name} version {version}: {part} is a link; put the file itself in its place")
+        with _told(f"{name} version {version}: {part}"):
+            if path.exists() and not path.is_file():
+                raise ModelCorrupt(f"{name} version {version}: {part} is no regular file")
         return path
 
     def _pointer(self, name: str) -> tuple[LivePointer | None, bytes | None]:
@@ -230,8 +251,9 @@ class Repository:
         except Missing:
             return None, None
         except (Unreadable, ValidationError) as error:
+            known = isinstance(error, ValidationError)
             told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            raise ModelCorrupt(
+            raise (ModelCorrupt if known else ModelUnreadable)(
                 f"{name}: live.json cannot be read ({told}); restore it, or remove it and promote a version"
             ) from error
 
@@ -269,17 +291,31 @@ class Repository:
         return None
 
 
-def _check(card: ModelCard, content: bytes) -> None:
-    """A card that can be served, the graph's signature, and one run of it. Raises PublishRefused."""
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """What the disk refuses is told as that."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelUnreadable(f"{what} cannot be read ({error.strerror})") from error
+
+
+def _unservable(card: ModelCard) -> str | None:
+    """Why a card cannot be served, whatever its graph; None if nothing is against it."""
     if card.conditional != bool(card.classes):
-        raise PublishRefused(
-            f"{card.name}: its card has conditional {card.conditional} and {len(card.classes)} classes; "
+        return (
+            f"its card has conditional {card.conditional} and {len(card.classes)} classes; "
             "expected classes for a conditional model and none for another"
         )
     if card.latent_recipe not in LATENT_RECIPES:
-        raise PublishRefused(
-            f"{card.name}: unknown latent recipe {card.latent_recipe!r}, expected one of {', '.join(LATENT_RECIPES)}"
-        )
+        return f"unknown latent recipe {card.latent_recipe!r}, expected one of {', '.join(LATENT_RECIPES)}"
+    return None
+
+
+def _check(card: ModelCard, content: bytes) -> None:
+    """A card that can be served, the graph's signature, and one run of it. Raises PublishRefused."""
+    if reason := _unservable(card):
+        raise PublishRefused(f"{card.name}: {reason}")
     try:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4

@@ -7,16 +7,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ganserve import machine
+
 PREFIX = "GANSERVE_"
+# The default model where none is set and this one is there.
+PREFERRED = "mnist-projgan"
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
@@ -44,10 +47,15 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    root_path: str = Field(
+        "",
+        pattern=r"^((/[A-Za-z0-9._~-]+)+/?)?$",
+        description="path under which a proxy offers the service, such as /gan; calls are answered with it and without",
+    )
     models: Path = Field(Path("models"), description="folder of the model repository")
     data: Path = Field(Path("var"), description="folder of runs, uploads and the queue's file")
     default_model: str | None = Field(
-        None, description="model of a request that names none; unset: mnist-projgan, else the first by name"
+        None, description=f"model of a request that names none; unset: {PREFERRED}, else the first by name"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where the generators run; cuda refuses to start without CUDA"
@@ -70,6 +78,9 @@ class Settings(BaseSettings):
     worker_id: str | None = Field(
         None, description="unique and stable name of a training worker; unset: host name"
     )
+    local_datasets: bool = Field(
+        False, description="a job may name a folder of the worker's own disk, as owner/name below where it was started"
+    )
     max_images: int = Field(1024, ge=1, le=65536, description="images a request may ask for")
     max_dataset_images: int = Field(
         1_000_000, ge=1, le=10**9, description="images of one answer of /datasets/synthetic"
@@ -83,11 +94,16 @@ class Settings(BaseSettings):
     request_timeout: float = Field(
         30.0, gt=0, le=3600, description="seconds until a request is given up with 504"
     )
+    load_timeout: float = Field(
+        30.0, gt=0, le=3600, description="seconds that reading, opening and warming a model version may take"
+    )
     drain_timeout: float = Field(
         30.0, ge=0, le=3600, description="seconds that a stopping server gives to open requests"
     )
-    workers: int = Field(
-        1, ge=1, le=256, description="processes that share the port; as many as cores serve small requests fastest"
+    workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
+        "auto",
+        description="processes that share the port; auto: one a core, up to 8, as memory and the queue's bounds allow, "
+        "and one where the generators run on CUDA or another server",
     )
     lanes: int | None = Field(
         None, ge=1, le=256, description="CPU runs side by side in a process; unset: its share of the cores"
@@ -158,17 +174,32 @@ class Settings(BaseSettings):
         """Lanes of one process, unless set: its share of the cores, two if there are; to another server, eight."""
         if self.upstream is not None:
             return self.lanes or 8
-        return self.lanes or max(min(2, self.cores), self.cores // self.workers)
+        return self.lanes or max(min(2, self.cores), self.cores // self.processes)
 
     @property
     def cores(self) -> int:
         """Cores that this process may use."""
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return machine.cores()
+
+    @property
+    def processes(self) -> int:
+        """Processes that share the port: one until the command that starts them has decided on their number."""
+        return 1 if self.workers == "auto" else self.workers
 
     @property
     def image_limit(self) -> int:
         """Images a request may ask for: what could never be queued is refused outright, not put off with a 429."""
-        return min(self.max_images, self.max_queued_images, self.queue_limit)
+        return min(self.max_images, self.model_share, self.queue_share)
+
+    @property
+    def model_share(self) -> int:
+        """Images that may wait for one model in one of the processes."""
+        return max(1, self.max_queued_images // self.processes)
+
+    @property
+    def queue_share(self) -> int:
+        """Images that may wait in one of the processes."""
+        return max(1, self.queue_limit // self.processes)
 
     @property
     def queue_limit(self) -> int:

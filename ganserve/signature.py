@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ganserve.card import ModelCard
+from ganserve.card import MAX_BATCH_SIZE, ModelCard
 
 
 @dataclass(frozen=True)
@@ -77,3 +77,22 @@ def check(session: Any, card: ModelCard) -> None:
     fixed = [i.name for i in session.get_inputs() if isinstance(i.shape[0], int)]
     if fixed:
         raise SignatureMismatch(f"the batch dimension of {', '.join(fixed)} is fixed, expected symbolic")
+
+
+def config_pbtxt(card: ModelCard, live: int) -> str:
+    """Triton's model configuration for a card, with ``live`` as the one version that is served."""
+    listed = ",\n  ".join(_configured(spec) for spec in inputs(card).values())
+    return (
+        f'name: "{card.name}"\n'
+        'backend: "onnxruntime"\n'
+        f"max_batch_size: {MAX_BATCH_SIZE}\n"
+        f"input [\n  {listed}\n]\n"
+        f"output [\n  {_configured(output(card))}\n]\n"
+        "dynamic_batching { }\n"
+        f"version_policy {{ specific {{ versions: [ {live} ] }} }}\n"
+    )
+
+
+def _configured(spec: TensorSpec) -> str:
+    dims = ", ".join(map(str, spec.row))
+    return f'{{ name: "{spec.name}" data_type: {spec.triton} dims: [ {dims} ] }}'

@@ -10,6 +10,7 @@ too: read a key, list one level, create what does not exist yet, replace what is
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -25,6 +26,8 @@ from typing import Protocol
 from ganserve import files
 
 STALE_SECONDS = 3600.0
+# A graph of more bytes is none: protobuf reads no further.
+MOST_BYTES = (1 << 31) - 1
 
 
 class StoreError(OSError):
@@ -82,16 +85,23 @@ class FolderStore:
         except FileNotFoundError as error:
             raise Missing(error.strerror) from error
         except OSError as error:
-            if self.path(key).is_symlink():
+            if error.errno == errno.ELOOP:
                 raise Unreadable("it is a link; put the file itself in its place") from error
             raise Unreadable(error.strerror) from error
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
                 raise Unreadable("it is no regular file")
-            try:
+            if found.st_size > MOST_BYTES:
+                raise Unreadable(f"it has {found.st_size} bytes; at most {MOST_BYTES} are read")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
                 return file.read()
-            except OSError as error:
-                raise Unreadable(error.strerror) from error
+        except StoreError:
+            raise
+        except OSError as error:
+            raise Unreadable(error.strerror) from error
+        finally:
+            os.close(descriptor)
 
     def names(self, prefix: str = "") -> list[str]:
         """As :meth:`Store.names`, sorted."""

@@ -6,11 +6,11 @@ python -m service --port 9000 --models /srv/models
 
 from __future__ import annotations
 
+import logging
 import logging.config
 import os
 import secrets
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,9 +20,13 @@ from pydantic import SecretStr
 from ganserve.settings import Settings, SettingsError, load
 from service.inference.engine import DeviceUnavailable, providers
 from service.observe import logs, tracing
-from service.processes import Supervisor
+from service.processes.count import decide
+from service.processes.shared import sharing
+from service.processes.supervisor import Supervisor
 
 BAD_SETTINGS = 2
+
+log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = settings.model_copy(update={"admin_token": SecretStr(made)})
         # Printed, not logged: logs are kept and shipped.
         print(f"admin token for this run: {made}", file=sys.stderr, flush=True)
-    if settings.workers > 1:
+    processes, why = decide(settings)
+    settings = settings.model_copy(update={"workers": processes})
+    log.info("serving with %d process%s: %s", processes, "es" if processes > 1 else "", why)
+    if processes > 1:
         return _serve_processes(settings)
     from service.app import create_app
 
@@ -53,9 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve_processes(settings: Settings) -> int:
     """Several processes on one port; they read the settings again from the environment."""
     os.environ.update(settings.environment())
-    with tempfile.TemporaryDirectory(prefix="ganserve-metrics-") as shared:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
-        supervisor = Supervisor(_options(settings), processes=settings.workers, drain=settings.drain_timeout)
+    with sharing():
+        supervisor = Supervisor(_options(settings), processes=settings.processes, drain=settings.drain_timeout)
         return supervisor.run()
 
 

@@ -1,4 +1,4 @@
-"""``create_app(settings)``: lifespan, routers, error handlers; nothing else."""
+"""``create_app(settings)``: the parts, their start and end, and the front door before them."""
 
 from __future__ import annotations
 
@@ -6,58 +6,39 @@ import asyncio
 import contextlib
 import signal
 import threading
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ganserve.repository import Repository
 from ganserve.settings import Settings, load
-from service.api import Direct, Phase, include_routers, page
-from service.http import errors, reference
+from service.api import datasets, generate, health, images, jobs, models, morph, page, synthetic, v2
+from service.front import Front
+from service.http import errors, openapi
 from service.http.auth import Auth
-from service.http.middleware import BodyLimit, Head, Observe
-from service.http.revalidation import Revalidation
-from service.inference import cores
-from service.inference.batching import Batcher
-from service.inference.catalogue import Catalogue, Opener
+from service.inference.batcher import Batcher
+from service.inference.catalogue import Catalogue
 from service.inference.engine import CPU
+from service.inference.shelf import Opener
+from service.jobs import JobStore
 from service.observe import tracing
+from service.observe.statistics import Statistics
+from service.processes import shared
+from service.state import Phase, State
+from service.uploads import Uploads
 
-if TYPE_CHECKING:
-    from service.inference.remote import Upstream
-
-
-class Service(FastAPI):
-    """The application, and before it the answers and the calls that need none of its dispatch."""
-
-    # Unset where every request is traced or logged.
-    remembered: Revalidation | None = None
-    direct: Direct
-    observed: ASGIApp
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 304 from memory, take the hot calls directly, and the rest as every application does."""
-        if self.remembered is not None and scope["type"] == "http" and scope["method"] == "GET":
-            began = time.perf_counter()
-            if (found := self.remembered.find(scope)) is not None:
-                messages, counter = found
-                for message in messages:
-                    await send(message)
-                counter.count(time.perf_counter() - began)
-                return
-        if self.direct.takes(scope):
-            await self.observed(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
+# In the order of the documentation. Synthetic data sets come before the uploads, whose names theirs would be one of.
+ROUTERS = tuple(
+    resource.router
+    for resource in (generate, images, morph, synthetic, models, jobs, datasets, health, v2, page)
+)
+TAGS = ("images", "models", "jobs", "datasets", "v2", "health")
 
 
-def create_app(settings: Settings | None = None, *, open_engine: Opener | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, *, open_engine: Opener | None = None) -> Front:
     """The application; ``open_engine`` puts other engines in the place of onnxruntime's.
 
     Raises:
@@ -65,14 +46,47 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
         DeviceUnavailable: CUDA was asked for and is not there.
     """
     settings = settings or load()
-    telemetry = tracing.telemetry(settings.otlp_endpoint, _version())
-    upstream: Upstream | None = None
+    state = _state(settings, open_engine)
+    app = FastAPI(
+        title="ganserve",
+        summary="Labelled, reproducible images from small GANs",
+        version=_version(),
+        lifespan=_lifespan(state),
+        redoc_url=None,
+        openapi_tags=[{"name": name} for name in TAGS],
+    )
+    # The framework's own bag of names gives way to an object whose parts are known.
+    app.state = state  # type: ignore[assignment]
+    errors.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.openapi = lambda: openapi.document(app, prefix=settings.root_path)  # type: ignore[method-assign]
+    return Front(app, state, generate.HOT, prefix=settings.root_path)
+
+
+def _state(settings: Settings, open_engine: Opener | None) -> State:
+    uploads = Uploads(settings.data / "datasets")
+    return State(
+        settings=settings,
+        auth=Auth.of(settings.token, settings.admin_token),
+        catalogue=_catalogue(settings, open_engine),
+        jobs=JobStore(settings.jobs_url, check_dataset=uploads.untrainable),
+        uploads=uploads,
+        telemetry=tracing.telemetry(settings.otlp_endpoint, _version()),
+    )
+
+
+def _catalogue(settings: Settings, open_engine: Opener | None) -> Catalogue:
+    upstream = None
     if settings.upstream is not None:
-        from service.inference.remote import Upstream
+        # Imported where it is used: with its HTTP client it takes a while, and few services have one.
+        from service.inference.remote import RemoteEngine, Upstream
 
         token = settings.engine_token.get_secret_value() if settings.engine_token else None
-        upstream = Upstream(settings.upstream, timeout=settings.request_timeout, token=token)
-    catalogue = Catalogue(
+        upstream = there = Upstream(settings.upstream, timeout=settings.request_timeout, token=token)
+        # The file was compared with its card all the same; the other server reads its own copy.
+        open_engine = open_engine or (lambda card, content: RemoteEngine(card, there, settings.batch_rows))
+    return Catalogue(
         Repository(settings.models),
         default=settings.default_model,
         device="cpu" if upstream else settings.device,
@@ -80,86 +94,62 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
         threads=settings.threads,
         max_loaded=settings.max_loaded_models,
         watch_interval=settings.watch_interval,
-        open_engine=open_engine or (_remote(upstream, settings) if upstream else None),
+        load_timeout=settings.load_timeout,
+        open_engine=open_engine,
         upstream=upstream,
+        unloaded=shared.place("unloaded"),
     )
 
+
+def _batcher(settings: Settings, catalogue: Catalogue) -> Batcher:
+    here = catalogue.upstream is None and catalogue.provider == CPU
+    return Batcher(
+        # A CPU, or another server, takes a run on each lane. A GPU takes one at a time: a second lane prepares the next
+        # and encodes the last one meanwhile.
+        lanes=settings.lane_count if catalogue.upstream or catalogue.provider == CPU else 2,
+        limit=settings.model_share,
+        total=settings.queue_share,
+        delay=settings.batch_delay_ms / 1000,
+        statistics=Statistics(shared.place("statistics")),
+        inline=settings.processes > 1 and here,
+    )
+
+
+def _lifespan(state: State) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[dict[str, Any]]]:
     @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.batcher = Batcher(
-            # A CPU, or another server, takes a run on each lane. A GPU takes one at a time: a second lane prepares
-            # the next and encodes the last one meanwhile.
-            lanes=settings.lane_count if upstream or catalogue.provider == CPU else 2,
-            limit=settings.max_queued_images,
-            total=settings.queue_limit,
-            delay=settings.batch_delay_ms / 1000,
-            inline=settings.workers > 1 and upstream is None and catalogue.provider == CPU,
-            cores=cores.mine(max(settings.lanes or 1, settings.cores // settings.threads))
-            if upstream is None and catalogue.provider == CPU
-            else None,
-        )
-        with _drain_on_signal(app):
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        state.batcher = _batcher(state.settings, state.catalogue)
+        with _drain_on_signal(state):
             try:
-                await catalogue.start()
-                app.state.phase = Phase.READY
-                yield
+                await state.catalogue.start()
+                state.phase = Phase.READY
+                # For the process that is compared with its siblings by it.
+                yield {"catalogue": state.catalogue}
             finally:
-                app.state.phase = Phase.DRAINING
-                await catalogue.stop()
-                await asyncio.to_thread(app.state.batcher.close)
-                if upstream is not None:
-                    upstream.close()
-                if jobs := getattr(app.state, "jobs", None):
-                    await asyncio.to_thread(jobs.close)
-                if telemetry is not None:
-                    await asyncio.to_thread(telemetry.close)
+                state.phase = Phase.DRAINING
+                await state.catalogue.stop()
+                await asyncio.to_thread(state.batcher.close)
+                if state.catalogue.upstream is not None:
+                    state.catalogue.upstream.close()
+                await asyncio.to_thread(state.jobs.close)
+                if state.telemetry is not None:
+                    await asyncio.to_thread(state.telemetry.close)
 
-    app = Service(
-        title="ganserve",
-        summary="Labelled, reproducible images from small GANs",
-        version=_version(),
-        lifespan=lifespan,
-        redoc_url=None,
-        openapi_tags=[{"name": name} for name in ("images", "models", "jobs", "datasets", "v2", "health")],
-    )
-    app.state.settings = settings
-    app.state.telemetry = telemetry
-    app.state.auth = Auth.of(settings.token, settings.admin_token)
-    app.state.catalogue = catalogue
-    app.state.phase = Phase.STARTING
-    app.state.revalidation = Revalidation(app.state)
-    if telemetry is None and not settings.access_log:
-        app.remembered = app.state.revalidation
-    errors.install(app)
-    include_routers(app)
-    app.include_router(page.router)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    app.direct = Direct(app)
-    app.observed = Observe(BodyLimit(app.direct, settings.max_body_bytes, ()), settings.access_log, telemetry)
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes, exempt=("/datasets/",))
-    app.add_middleware(Head)
-    app.add_middleware(Observe, access_log=settings.access_log, telemetry=telemetry)
-    return app
-
-
-def _remote(upstream: Upstream, settings: Settings) -> Opener:
-    from service.inference.remote import RemoteEngine
-
-    # The file was compared with its card all the same; the other server reads its own copy.
-    return lambda card, content: RemoteEngine(card, upstream, settings.batch_rows)
+    return lifespan
 
 
 @contextlib.contextmanager
-def _drain_on_signal(app: FastAPI) -> Any:
+def _drain_on_signal(state: State) -> Iterator[None]:
     """Turn new requests away from the moment the server is told to stop, before it acts on that itself."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        app.state.phase = Phase.DRAINING
-        then = before[signal.Signals(number)]
+        state.phase = Phase.DRAINING
+        state.catalogue.drain()
+        then = before[number]
         if callable(then):
             then(number, frame)
 
@@ -172,19 +162,6 @@ def _drain_on_signal(app: FastAPI) -> Any:
     finally:
         for number in taken:
             signal.signal(number, before[number])
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title,
-            version=app.version,
-            summary=app.summary,
-            routes=app.routes,
-            tags=app.openapi_tags,
-        )
-        app.openapi_schema = reference.complete(schema)
-    return app.openapi_schema
 
 
 def _version() -> str:

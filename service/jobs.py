@@ -1,8 +1,8 @@
 """The retraining queue as the service sees it: submit, list, read, cancel.
 
 The service never trains. It writes a row into the queue (DBOS, in SQLite or PostgreSQL) and reads rows; a
-process of ``python -m training.worker`` takes the jobs out. Both sides agree on the names in this module and
-on nothing else.
+process of ``python -m training.worker`` takes the jobs out. Both sides agree on ``ganserve/queue.py`` and on
+nothing else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import logging
 import secrets
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,22 +22,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ganserve.latents import MAX_SEED
-from ganserve.queue import (
-    APPLICATION_NAME,
-    APPLICATION_VERSION,
-    PROGRESS,
-    QUEUE,
-    QUEUE_LOCK,
-    WORKER_SILENT_SECONDS,
-    WORKFLOW,
-    engine_for,
-    prepare_database,
-)
+from ganserve.queue import APPLICATION_NAME, APPLICATION_VERSION, PROGRESS, QUEUE, WORKFLOW, Database
 
 if TYPE_CHECKING:
-    # Imported where they are used: to load them takes as long as the rest of a start, and many services never see a
-    # job.
-    import sqlalchemy as sa
+    # Imported where it is used: to load it takes as long as the rest of a start, and many services never see a job.
     from dbos import DBOSClient, EnqueueOptions, WorkflowStatus
 
 DEFAULT_QUEUE_LIMIT = 100
@@ -212,7 +199,7 @@ class JobStore:
         self._check_dataset = check_dataset
         self._bounds = bounds
         self._lock = threading.Lock()
-        self._engine: sa.Engine | None = None
+        self._database: Database | None = None
         self._client: DBOSClient | None = None
 
     def close(self) -> None:
@@ -220,9 +207,9 @@ class JobStore:
         with self._lock:
             if self._client is not None:
                 self._client.destroy()
-            if self._engine is not None:
-                self._engine.dispose()
-            self._client = self._engine = None
+            if self._database is not None:
+                self._database.engine.dispose()
+            self._client = self._database = None
 
     def submit(self, request: JobRequest, key: str | None = None) -> tuple[Job, bool]:
         """Queue a job; returns it and whether it is new.
@@ -233,9 +220,6 @@ class JobStore:
         Raises:
             InvalidJob, KeyReused, QueueFull, JobsUnavailable
         """
-        import sqlalchemy as sa
-        from dbos import WorkflowSerializationFormat
-
         check_request(request, recipes() if self._bounds is None else self._bounds)
         if reason := self._check_dataset(request.dataset):
             raise InvalidJob([f"dataset: {reason}"])
@@ -243,38 +227,23 @@ class JobStore:
         # Drawn here and kept with the job, so that every attempt of it computes the same weights.
         spec = asked if request.seed is not None else {**asked, "seed": secrets.randbelow(2**31)}
         job_id = uuid.uuid4().hex if key is None else uuid.uuid5(_JOB_KEYS, key).hex
-        options: EnqueueOptions = {
-            "workflow_name": WORKFLOW,
-            "queue_name": QUEUE,
-            "workflow_id": job_id,
-            "app_version": APPLICATION_VERSION,
-            "serialization_type": WorkflowSerializationFormat.PORTABLE,
-        }
-        with self._open() as (client, engine):
-            made = False
-            with engine.begin() as connection:
-                # One post at a time counts and inserts, over all replicas: the bound is exact.
-                if engine.dialect.name == "sqlite":
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")
-                else:
-                    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": QUEUE_LOCK})
-                table = "workflow_status" if engine.dialect.name == "sqlite" else "dbos.workflow_status"
-                known = connection.execute(
-                    sa.text(f"SELECT 1 FROM {table} WHERE workflow_uuid = :id"), {"id": job_id}
-                ).first()
-                if known is None:
-                    waiting = connection.execute(
-                        sa.text(f"SELECT count(*) FROM {table} WHERE name = :name AND status = 'ENQUEUED'"),
-                        {"name": WORKFLOW},
-                    ).scalar_one()
-                    if waiting >= self.queue_limit:
-                        raise QueueFull(self.queue_limit, retry_after=30)
-                    client.enqueue_in_transaction(connection, options, {"spec": spec, "asked": asked})
-                    made = True
+        with self._open() as (client, database):
+            made = self._enqueue(client, database, job_id, {"spec": spec, "asked": asked})
             job, before = self._read(client, job_id)
-            if not made and before != asked:
-                raise KeyReused("this Idempotency-Key was used for another request: send a new key")
-            return job, made
+        if not made and before != asked:
+            raise KeyReused("this Idempotency-Key was used for another request: send a new key")
+        return job, made
+
+    def _enqueue(self, client: DBOSClient, database: Database, job_id: str, job: dict[str, Any]) -> bool:
+        """Put a job into the queue; False where it is there already. Raises QueueFull."""
+        # One post at a time counts and inserts, over all replicas: the bound is exact.
+        with database.alone() as connection:
+            if database.knows(connection, job_id):
+                return False
+            if database.waiting(connection) >= self.queue_limit:
+                raise QueueFull(self.queue_limit, retry_after=30)
+            client.enqueue_in_transaction(connection, _options(job_id), job)
+            return True
 
     def get(self, job_id: str) -> Job:
         """One job. Raises UnknownJob, JobsUnavailable."""
@@ -311,29 +280,16 @@ class JobStore:
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state."""
-        import sqlalchemy as sa
-
-        with self._open() as (_, engine), engine.connect() as connection:
-            table = "workflow_status" if engine.dialect.name == "sqlite" else "dbos.workflow_status"
-            rows = connection.execute(
-                sa.text(f"SELECT status, count(*) FROM {table} WHERE name = :name GROUP BY status"),
-                {"name": WORKFLOW},
-            ).all()
         counts = dict.fromkeys(_STATES.values(), 0)
-        for status, count in rows:
-            counts[_STATES[status]] += count
+        with self._open() as (_, database):
+            for status, count in database.counts().items():
+                counts[_STATES[status]] += count
         return {str(state): count for state, count in counts.items()}
 
     def workers(self) -> list[str]:
         """Ids of the workers that were heard of lately."""
-        import sqlalchemy as sa
-
-        with self._open() as (_, engine), engine.connect() as connection:
-            rows = connection.execute(
-                sa.text("SELECT id FROM ganserve_workers WHERE seen_at > :since ORDER BY id"),
-                {"since": time.time() - WORKER_SILENT_SECONDS},
-            )
-            return [row[0] for row in rows]
+        with self._open() as (_, database):
+            return database.workers()
 
     def _read(self, client: DBOSClient, job_id: str) -> tuple[Job, dict[str, Any]]:
         rows = client.list_workflows(workflow_ids=[job_id], name=WORKFLOW)
@@ -362,26 +318,41 @@ class JobStore:
         )
 
     @contextmanager
-    def _open(self) -> Iterator[tuple[DBOSClient, sa.Engine]]:
+    def _open(self) -> Iterator[tuple[DBOSClient, Database]]:
         import sqlalchemy as sa
         from dbos import DBOSClient
 
         try:
             with self._lock:
                 if self._client is None:
-                    self._engine = engine_for(self.url)
-                    prepare_database(self.url, self._engine)
+                    self._database = Database(self.url)
+                    self._database.prepare()
                     self._client = DBOSClient(
-                        system_database_engine=self._engine,
+                        system_database_engine=self._database.engine,
                         application_name=APPLICATION_NAME,
                         retry_connection_errors=False,
                     )
-                client, engine = self._client, self._engine
-            assert engine is not None
-            yield client, engine
+                client, database = self._client, self._database
+            assert database is not None
+            yield client, database
         except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
             log.warning("the queue's database does not answer: %s", error)
             raise JobsUnavailable("the queue's database does not answer: try again shortly") from error
+        except OSError as error:
+            log.warning("the folder of the queue's file cannot be made: %s", error)
+            raise JobsUnavailable("the folder of the queue's file cannot be made") from error
+
+
+def _options(job_id: str) -> EnqueueOptions:
+    from dbos import WorkflowSerializationFormat
+
+    return {
+        "workflow_name": WORKFLOW,
+        "queue_name": QUEUE,
+        "workflow_id": job_id,
+        "app_version": APPLICATION_VERSION,
+        "serialization_type": WorkflowSerializationFormat.PORTABLE,
+    }
 
 
 def _inputs(row: WorkflowStatus) -> dict[str, Any]:

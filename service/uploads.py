@@ -7,6 +7,7 @@ datasets/.staging-<id>/             an upload that is being checked; never read,
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -66,6 +67,7 @@ class Problem(BaseModel):
 # ├── TooLarge          413  more bytes than an archive may have
 # ├── InvalidUpload     422  with what is wrong, by file
 # ├── NameTaken         409
+# ├── DiskFull          507
 # └── UnknownDataset    404
 class UploadError(Exception):
     """An upload that is refused; the message says what would be right."""
@@ -81,6 +83,10 @@ class TooLarge(UploadError):  # noqa: N818
 
 class NameTaken(UploadError):  # noqa: N818
     """A data set of this name is kept already."""
+
+
+class DiskFull(UploadError):  # noqa: N818
+    """There is no room for the upload."""
 
 
 class UnknownDataset(UploadError):  # noqa: N818
@@ -126,6 +132,19 @@ class Uploads:
             raise UnknownDataset(f"no uploaded data set is called {name!r}; GET /datasets lists them")
         return Upload.model_validate_json(path.read_text(encoding="utf-8"))
 
+    def untrainable(self, name: str) -> str | None:
+        """Why a job cannot be trained on the data set that ``name`` names; None: nothing is known against it."""
+        if "/" in name or name in RESERVED:
+            return None
+        try:
+            self.get(name)
+        except UnknownDataset:
+            return (
+                f"{name!r} is not uploaded: PUT /datasets/{name} first, or name one of "
+                f"{', '.join(sorted(RESERVED))}, or a Hugging Face data set as owner/name"
+            )
+        return None
+
     def delete(self, name: str) -> None:
         """Remove an upload. Raises UnknownDataset."""
         self.get(name)
@@ -152,13 +171,17 @@ class Uploads:
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """A folder for one upload; it is gone at the end, whatever happened."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        self._sweep()
+        """A folder for one upload; it is gone at the end, whatever happened. Raises DiskFull where it is."""
         folder = self.root / f".staging-{uuid.uuid4().hex}"
-        folder.mkdir()
         try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            folder.mkdir()
             yield folder
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise DiskFull("the disk is full: nothing of the archive is kept") from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -217,59 +240,71 @@ def _unpack(archive: Path, target: Path, limits: Limits) -> tuple[dict[str, int]
             members = _members(opened, archive.stat().st_size, limits)
             return _write(opened, members, target, limits)
     except zipfile.BadZipFile as error:
-        raise InvalidUpload([Problem(file="(archive)", reason=f"is not a sound ZIP: {error}")]) from error
+        raise _of_archive(f"is not a sound ZIP: {error}") from error
 
 
-def _members(
-    archive: zipfile.ZipFile, archive_bytes: int, limits: Limits
-) -> list[tuple[str, zipfile.ZipInfo]]:
+Member = tuple[str, zipfile.ZipInfo]
+
+
+def _members(archive: zipfile.ZipFile, archive_bytes: int, limits: Limits) -> list[Member]:
     """What to read, as (class, member), after everything that can be judged without unpacking."""
-    problems: list[Problem] = []
     infos = [info for info in archive.infolist() if not info.is_dir() and not _clutter(info.filename)]
+    if refusal := _refused_whole(infos, archive_bytes, limits):
+        raise _of_archive(refusal)
+    reasons = [(info, _refused(info, limits)) for info in infos]
+    if problems := [Problem(file=info.filename, reason=reason) for info, reason in reasons if reason]:
+        raise InvalidUpload(problems)
+    members = _classified(infos, limits)
+    if len({name for name, _ in members}) > limits.classes:
+        raise _of_archive(f"has more than {limits.classes} classes")
+    return sorted(members, key=lambda member: (member[0], member[1].filename))
+
+
+def _of_archive(reason: str) -> InvalidUpload:
+    return InvalidUpload([Problem(file="(archive)", reason=reason)])
+
+
+def _refused_whole(infos: list[zipfile.ZipInfo], archive_bytes: int, limits: Limits) -> str | None:
+    """Why an archive of these files is not even looked into."""
     if not infos:
-        raise InvalidUpload([Problem(file="(archive)", reason="holds no file: expected <class>/<image>")])
+        return "holds no file: expected <class>/<image>"
     if len(infos) > limits.files:
-        reason = f"holds {len(infos)} files; at most {limits.files} are allowed"
-        raise InvalidUpload([Problem(file="(archive)", reason=reason)])
+        return f"holds {len(infos)} files; at most {limits.files} are allowed"
     total = sum(info.file_size for info in infos)
     if total > limits.unpacked_bytes:
-        reason = f"unpacks to {total} bytes; at most {limits.unpacked_bytes} are allowed"
-        raise InvalidUpload([Problem(file="(archive)", reason=reason)])
+        return f"unpacks to {total} bytes; at most {limits.unpacked_bytes} are allowed"
     if total > limits.ratio * max(archive_bytes, 1):
-        reason = (
-            f"unpacks to {total / archive_bytes:.0f} times its size; at most {limits.ratio:.0f} is allowed"
-        )
-        raise InvalidUpload([Problem(file="(archive)", reason=reason)])
-    for info in infos:
-        if refusal := _refused(info, limits):
-            problems.append(Problem(file=info.filename, reason=refusal))
-    if problems:
-        raise InvalidUpload(problems)
+        return f"unpacks to {total / archive_bytes:.0f} times its size; at most {limits.ratio:.0f} is allowed"
+    return None
+
+
+def _classified(infos: list[zipfile.ZipInfo], limits: Limits) -> list[Member]:
+    """Each file with its class, the folder that it is in. Raises InvalidUpload with each file that has none."""
     paths = [PurePosixPath(info.filename).parts for info in infos]
     # A folder that was zipped whole has its own name on top.
     top = 1 if all(len(parts) == 3 for parts in paths) and len({parts[0] for parts in paths}) == 1 else 0
-    members: list[tuple[str, zipfile.ZipInfo]] = []
+    members: list[Member] = []
+    problems: list[Problem] = []
     for info, parts in zip(infos, paths, strict=True):
         below = parts[top:]
+        name = unicodedata.normalize("NFC", below[0]).strip() if len(below) == 2 else ""
         if len(below) != 2:
             problems.append(
                 Problem(file=info.filename, reason="is not in a class folder: expected <class>/<image>")
             )
-            continue
-        name = unicodedata.normalize("NFC", below[0]).strip()
-        if not name or name.startswith(".") or not name.isprintable() or len(name) > limits.class_name:
+        elif not _usable(name, limits):
             right = f"printable, at most {limits.class_name} characters, not beginning with a dot"
-            problems.append(
-                Problem(file=info.filename, reason=f"has an unusable class name; expected {right}")
-            )
-            continue
-        members.append((name, info))
+            problems.append(Problem(file=info.filename, reason=f"has an unusable class name; expected {right}"))
+        else:
+            members.append((name, info))
     if problems:
         raise InvalidUpload(problems)
-    if len({name for name, _ in members}) > limits.classes:
-        reason = f"has more than {limits.classes} classes"
-        raise InvalidUpload([Problem(file="(archive)", reason=reason)])
-    return sorted(members, key=lambda member: (member[0], member[1].filename))
+    return members
+
+
+def _usable(name: str, limits: Limits) -> bool:
+    """Whether a class may have this name."""
+    return bool(name) and not name.startswith(".") and name.isprintable() and len(name) <= limits.class_name
 
 
 def _clutter(path: str) -> bool:
@@ -299,7 +334,7 @@ def _refused(info: zipfile.ZipInfo, limits: Limits) -> str | None:
 
 
 def _write(
-    archive: zipfile.ZipFile, members: list[tuple[str, zipfile.ZipInfo]], target: Path, limits: Limits
+    archive: zipfile.ZipFile, members: list[Member], target: Path, limits: Limits
 ) -> tuple[dict[str, int], int]:
     problems: list[Problem] = []
     classes: dict[str, int] = {}

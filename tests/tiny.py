@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -101,3 +103,55 @@ def publish(
     if live:
         repository.promote(name, version)
     return version
+
+
+def endless() -> bytes:
+    """A generator of the same signature, for three classes, whose run does not end."""
+    constants = {
+        "most": np.array(np.iinfo(np.int64).max, np.int64),
+        "yes": np.array(True),
+        "shape": np.array([-1, SIDE, SIDE, 1], np.int64),
+        "planes": np.zeros((1, SIDE * SIDE), np.float32),
+    }
+    scalar = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["going"], ["goes"]), helper.make_node("Add", ["before", "before"], ["after"])],
+        "turn",
+        [
+            scalar("turns", TensorProto.INT64, []),
+            scalar("going", TensorProto.BOOL, []),
+            scalar("before", TensorProto.FLOAT, None),
+        ],
+        [scalar("goes", TensorProto.BOOL, []), scalar("after", TensorProto.FLOAT, None)],
+    )
+    nodes = [
+        helper.make_node("Loop", ["most", "yes", "latent"], ["ended"], body=body),
+        helper.make_node("ReduceSum", ["ended"], ["sum"]),
+        helper.make_node("Cast", ["label"], ["number"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["number", "sum"], ["both"]),
+        helper.make_node("Add", ["both", "planes"], ["flat"]),
+        helper.make_node("Reshape", ["flat", "shape"], ["pixels"]),
+        helper.make_node("Cast", ["pixels"], ["image"], to=TensorProto.UINT8),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "endless",
+        [
+            helper.make_tensor_value_info("latent", TensorProto.FLOAT, ["batch", Z]),
+            helper.make_tensor_value_info("label", TensorProto.INT64, ["batch", 1]),
+        ],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", SIDE, SIDE, 1])],
+        [numpy_helper.from_array(v, k) for k, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def overwrite(repository: Repository, name: str, version: int, content: bytes, **changes: Any) -> None:
+    """Put another network, and other words in the card, in the place of a version's, without a check."""
+    folder = repository.root / name / str(version)
+    (folder / "model.onnx").write_bytes(content)
+    told = json.loads((folder / "card.json").read_text())
+    digest = hashlib.sha256(content).hexdigest()
+    (folder / "card.json").write_text(json.dumps({**told, "sha256": digest, **changes}))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,40 @@ import torch
 from ganserve import files
 
 KEPT = 2
+# The first checkpoint of a process comes so soon, and none sooner after another than a moment: it must not cost much.
+SOON_SECONDS, MOMENT_SECONDS = 2.0, 1.0
+SHARE = 1 / 20
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint that is damaged, or none where one is needed."""
+
+
+class Schedule:
+    """When the next checkpoint of this process is due.
+
+    Soon after it began, then after twice the time each, up to ``seconds``; and with each twentieth of the run. So a
+    process that is killed again and again gets further each time, however short it lives and however long the run is.
+
+    Args:
+        step: where this process begins.
+        total: steps of the whole run.
+        seconds: the longest time between two checkpoints.
+    """
+
+    def __init__(self, step: int, total: int, seconds: float = 60.0) -> None:
+        self.total, self.seconds = total, seconds
+        self._step, self._at, self._wait = step, time.monotonic(), SOON_SECONDS
+
+    def due(self, step: int) -> bool:
+        """Whether it is time, after so many steps of the run."""
+        since = time.monotonic() - self._at
+        by_share = step - self._step >= self.total * SHARE and since >= MOMENT_SECONDS
+        return by_share or since >= min(self._wait, self.seconds)
+
+    def saved(self, step: int) -> None:
+        """Note that a checkpoint stands."""
+        self._step, self._at, self._wait = step, time.monotonic(), 2 * self._wait
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> Path:

@@ -9,6 +9,7 @@ A name is one of, tried in this order:
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -264,3 +265,11 @@ def class_counts(labels: torch.Tensor, classes: Sequence[str]) -> dict[str, int]
     """Images a class, by class name."""
     counts = torch.bincount(labels, minlength=len(classes)).tolist()
     return dict(zip(classes, counts, strict=True))
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """A digest of the images and labels themselves."""
+    digest = hashlib.sha256(dataset.images.numpy().tobytes())
+    if dataset.labels is not None:
+        digest.update(dataset.labels.numpy().tobytes())
+    return digest.hexdigest()[:24]

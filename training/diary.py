@@ -62,4 +62,3 @@ class Diary:
         if self.folder.main:
             self.status("running")
         self.folder.report({"event": "checkpoint", "step": self.loop.step})
-        self.clock.checkpointed()

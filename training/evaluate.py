@@ -32,9 +32,10 @@ from ganserve import files
 from ganserve.card import RepositoryError
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
-from training.data import DataError, Dataset, splits
+from training.data import DataError, Dataset, fingerprint, splits
 from training.export import open_session, run_session
 from training.measure import cas, guard, judge, metrics
+from training.relabel import order
 
 # Seeds of evaluation images begin here, away from those of samples and examples.
 FIRST_SEED = 1 << 40
@@ -61,10 +62,17 @@ class Generated:
         inputs = {i.name: i.shape for i in self.session.get_inputs()}
         self.z = int(inputs["latent"][1])
         self.conditional = "label" in inputs
+        # The label that the graph is asked for in the place of each label of the data set.
+        self.asked = torch.arange(len(self.classes))
         _, height, width, channels = self.session.get_outputs()[0].shape
         self.size, self.channels = int(height), int(channels)
         if height != width:
             raise DataError(f"images of {height} x {width} cannot be compared: expected square ones")
+
+    def speak(self, classes: Sequence[str]) -> None:
+        """Take labels as indices into ``classes`` from here on. Raises DataError where the names are others."""
+        if self.conditional:
+            self.asked = order(self.classes, classes, ("the model", "the data set"))
 
     def images(self, n: int, first: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """``n`` images uint8 [n, c, h, w] of consecutive seeds, and the labels asked for, int64 [n]: those given, or
@@ -73,8 +81,9 @@ class Generated:
         label = None
         if self.conditional:
             label = (np.arange(n) % len(self.classes) if labels is None else labels.numpy()).astype(np.int64)[:, None]
+        asked = None if label is None else self.asked.numpy()[label]
         parts = [
-            run_session(self.session, noise[i : i + 64], None if label is None else label[i : i + 64])
+            run_session(self.session, noise[i : i + 64], None if asked is None else asked[i : i + 64])
             for i in range(0, n, 64)
         ]
         images = torch.from_numpy(np.concatenate(parts)).permute(0, 3, 1, 2).contiguous()
@@ -106,15 +115,22 @@ class Yardstick:
     def _seen(self, part: Dataset) -> metrics.Sample:
         return guard.see(self.referee, part.images, part.labels)
 
-    def measure(self, images: Tensor, labels: Tensor | None) -> dict[str, metrics.Value]:
-        """Every metric of uint8 [n, c, h, w] with the labels int64 [n] that were asked for."""
+    def measure(self, images: Tensor, labels: Tensor | None) -> tuple[dict[str, metrics.Value], dict[str, str]]:
+        """Every metric of uint8 [n, c, h, w] with the labels int64 [n] that were asked for, and why some have none."""
         fake = guard.see(self.referee, images, labels)
         return metrics.measure(metrics.Comparison(self.real, fake, self.known))
 
     def floor(self) -> dict[str, metrics.Value]:
         """The same of the training images in the place of generated ones."""
         parts = (*self._parts, str(self.count))
-        return _once("real", parts, lambda: self.measure(self.drawn.images, self.drawn.labels))
+        return _once("real", parts, lambda: self.measure(self.drawn.images, self.drawn.labels)[0])
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """Classes of which too few images are at hand to say anything."""
+        assert self.real.labels is not None
+        counts = torch.bincount(self.real.labels, minlength=len(self.train.classes)).tolist()
+        return [name for name, count in zip(self.train.classes, counts, strict=True) if not count]
 
     def cas_floor(self, n: int) -> dict[str, metrics.Value]:
         """The CAS of ``n`` training images."""
@@ -122,7 +138,7 @@ class Yardstick:
 
     @property
     def _parts(self) -> tuple[str, str, str]:
-        return (self.referee.digest, judge.fingerprint(self.train), judge.fingerprint(self.test))
+        return (self.referee.digest, fingerprint(self.train), fingerprint(self.test))
 
 
 def evaluate_onnx(
@@ -145,28 +161,38 @@ def evaluate_onnx(
     generated = Generated(onnx)
     yardstick = Yardstick(dataset_name, generated.size, generated.channels, images)
     train = yardstick.train
-    if generated.conditional and generated.classes != train.classes:
-        raise DataError(f"the model's classes {generated.classes} are not the data set's {train.classes}")
+    generated.speak(train.classes)
     first = FIRST_SEED + seed * 10_000_000
-    result = yardstick.measure(*generated.images(yardstick.count, first, yardstick.drawn.labels))
+    result, left_out = yardstick.measure(*generated.images(yardstick.count, first, yardstick.drawn.labels))
     floor = yardstick.floor()
     if generated.conditional and with_cas:
         n = cas_images or len(train)
         result["cas"], result["cas_images"] = _cas(generated, yardstick.test, n), n
         floor |= yardstick.cas_floor(n)
-    frechet, floor_frechet = result["frechet"], floor["frechet"]
-    assert isinstance(frechet, float)
-    assert isinstance(floor_frechet, float)
+    ratio, reason = _ratio(result["frechet"], floor["frechet"])
+    if reason:
+        left_out["frechet_ratio"] = reason
     return {
         "judge": yardstick.referee.digest,
         "dataset": yardstick.name,
         "split": yardstick.split,
         "images": yardstick.count,
         "labels": "training split" if generated.conditional else "none",
-        "frechet_ratio": round(frechet / floor_frechet, 3),
+        "frechet_ratio": ratio,
         **result,
         **{f"{name}_real": value for name, value in floor.items()},
+        **({"left_out": left_out} if left_out else {}),
+        **({"unmeasured_classes": yardstick.unmeasured} if yardstick.unmeasured else {}),
     }
+
+
+def _ratio(frechet: metrics.Value, floor: metrics.Value) -> tuple[float | None, str]:
+    """A distance over that of real images, and an empty text; or None, and why there is none."""
+    if not isinstance(frechet, float) or not isinstance(floor, float):
+        return None, "the distance has no value for these images"
+    if floor <= 0:
+        return None, "training and test images are the same to the judge"
+    return round(frechet / floor, 3), ""
 
 
 def _once(
@@ -213,7 +239,11 @@ def table(result: dict[str, Any]) -> str:
             values = [result[name], result[f"{name}_real"]]
             told = ["-" if value is None else f"{value:.4f}" for value in values]
             lines.append(f"{name:30} {told[0]:>12} {told[1]:>12}")
-    lines.append(f"{'frechet over real':30} {result['frechet_ratio']:>12.2f} {1:>12.2f}")
+    ratio = "-" if result["frechet_ratio"] is None else f"{result['frechet_ratio']:.2f}"
+    lines.append(f"{'frechet over real':30} {ratio:>12} {1:>12.2f}")
+    lines += [f"{name} is left out: {why}" for name, why in result.get("left_out", {}).items()]
+    if missing := result.get("unmeasured_classes"):
+        lines.append(f"not measured, for want of images: {', '.join(missing)}")
     lines.append(f"class histogram: {result['class_histogram']}")
     return "\n".join(lines)
 

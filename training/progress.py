@@ -43,7 +43,7 @@ class Clock:
     """Rates and times of this process's part of a run."""
 
     def __init__(self, images: int) -> None:
-        self.started = self.marked = self.saved = time.monotonic()
+        self.started = self.marked = time.monotonic()
         self.last = images
 
     def rate(self, images: int) -> float:
@@ -56,10 +56,3 @@ class Clock:
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.started
-
-    @property
-    def since_checkpoint(self) -> float:
-        return time.monotonic() - self.saved
-
-    def checkpointed(self) -> None:
-        self.saved = time.monotonic()

@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +30,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from ganserve import files
+from ganserve.card import NAME
 from training import checkpoint, networks, recipes
-from training.data import Dataset
+from training.data import Dataset, fingerprint
 
 # A young generator shows one grey blur; only one that still does after so many steps, and after this share of its
 # run, has collapsed.
@@ -44,6 +46,19 @@ Report = Callable[[Event], None]
 
 class TrainingError(RuntimeError):
     """Training that cannot go on: NaN, collapse, or a resume that would not continue the same run."""
+
+
+class RunNameError(ValueError):
+    """A name that no model could have, so that a run of it could never be exported by its own name."""
+
+
+def check_name(name: str) -> None:
+    """Raises RunNameError for a run's name that is no model's name either: better before the training than after."""
+    if not NAME.fullmatch(name):
+        instead = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "my-run"
+        raise RunNameError(
+            f"run name {name!r} cannot be a model's: expected small letters, digits and hyphens, such as {instead!r}"
+        )
 
 
 class Stopped(Exception):  # noqa: N818  an interruption, not an error
@@ -65,10 +80,11 @@ class RunConfig:
     overrides: Mapping[str, float | int] = field(default_factory=dict)
     precision: str = "no"
     processes: int = 1
+    pictures: str = ""  # a digest of the images and labels themselves
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
+        """JSON-ready, with names in the place of paths: a run may be moved, and its data with it."""
+        return named(json.loads(json.dumps(dataclasses.asdict(self))))
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> RunConfig:
@@ -91,6 +107,12 @@ class RunConfig:
         """Steps of a whole run, each of ``d_steps`` batches."""
         recipe = self.settings
         return max(1, math.ceil(self.images / (recipe.batch * recipe.d_steps)))
+
+
+def named(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with the names of local files, and of copies of the hub's data sets, in the place of paths."""
+    names = {key: config[key] and Path(config[key]).name for key in ("dataset", "init")}
+    return {**config, **names}
 
 
 @dataclass(frozen=True)
@@ -130,6 +152,7 @@ def configure(
         size=dataset.size,
         channels=dataset.channels,
         classes=dataset.classes,
+        pictures=fingerprint(dataset),
         init=init,
         overrides=dict(overrides or {}),
         precision=precision,
@@ -175,8 +198,14 @@ class RunFolder:
         if not file.exists():
             _write_json(file, config.as_dict())
             return None
-        before, now = json.loads(file.read_text(encoding="utf-8")), config.as_dict()
-        changed = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
+        before, now = named(json.loads(file.read_text(encoding="utf-8"))), config.as_dict()
+        # What an earlier version did not write down is not known to differ.
+        changed = {key for key in before.keys() & now.keys() if before[key] != now[key]}
+        if changed == {"pictures"}:
+            raise TrainingError(
+                f"the pictures of data set {now['dataset']!r} have changed since run {name!r} was begun: bring them "
+                "back, or name another run"
+            )
         if changed:
             told = "; ".join(f"{key}: {before.get(key)!r} before, {now.get(key)!r} now" for key in sorted(changed))
             raise TrainingError(f"run {name!r} was begun with another configuration ({told}); name another run")

@@ -25,12 +25,13 @@ from typing import Any
 
 import torch
 
+from ganserve import events
+from ganserve.events import BAD_INPUT, FAILED, FINISHED, STOPPED
 from training import recipes, trainer
 from training.data import DataError, load
 from training.networks.fast import keep_memory
-from training.run import Event, Intervals, Stopped, TrainingError, configure
-
-FINISHED, BAD_INPUT, FAILED, STOPPED = 0, 2, 3, 75
+from training.relabel import in_order
+from training.run import Event, Intervals, RunNameError, Stopped, TrainingError, check_name, configure
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,14 +45,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: asked.append(received))
-    report = _json_lines if options.events else Bar()
+    report = events.write if options.events else Bar()
     try:
         overrides = _overrides(options.set)
         settings = recipes.get(options.recipe, overrides)
-        size = options.size
-        dataset = load(options.dataset, size=size, channels=options.channels, labelled=settings.conditional)
-        if size is None and (fitting := recipes.size_for(dataset.size)) != dataset.size:
-            dataset = load(options.dataset, size=fitting, channels=options.channels, labelled=settings.conditional)
+        run = options.run or Path("runs") / f"{_slug(options.dataset)}-{options.recipe}"
+        if not options.resume:
+            check_name(run.name)
+        dataset = load(
+            options.dataset,
+            size=options.size,
+            channels=options.channels,
+            labelled=settings.conditional,
+            strict=options.strict,
+            column=options.label_column,
+            fit=recipes.size_for,
+        )
+        if dataset.report is not None and not options.events:
+            print(*dataset.report.lines(), sep="\n", file=sys.stderr)
+        if options.classes:
+            dataset = in_order(dataset, json.loads(options.classes))
         config = configure(
             options.recipe,
             dataset,
@@ -62,7 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             precision=options.precision,
             processes=int(os.environ.get("WORLD_SIZE", "1")),
         )
-        run = options.run or Path("runs") / f"{_slug(options.dataset)}-{options.recipe}"
         intervals = Intervals(options.log_steps, options.snapshots, checkpoint_steps=options.checkpoint_steps)
         trainer.train(
             config,
@@ -73,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             should_stop=lambda: bool(asked),
             intervals=intervals,
         )
-    except (DataError, recipes.RecipeError) as error:
+    except (DataError, recipes.RecipeError, RunNameError) as error:
         return _end(report, BAD_INPUT, error)
     except TrainingError as error:
         return _end(report, FAILED, error)
@@ -92,11 +104,14 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="hub name, local copy, folder of (class folders of) images, or digits",
     )
+    add("--label-column", help="the column of labels, where a data set of the hub has several that may be it")
+    add("--strict", action="store_true", help="refuse a data set with rows that lack a picture or a label")
     add("--images", type=_positive, help="length in images seen; the recipe's own by default")
     add("--seed", type=int, default=0, help="of weights, noise and order")
     add("--run", type=Path, help="the run's folder; runs/<dataset>-<recipe> by default")
     add("--resume", action="store_true", help="go on from the run's latest checkpoint")
     add("--init", help="weights (.safetensors) of a generator to begin from")
+    add("--classes", help="JSON list of the data set's class names, in the order that labels shall have")
     add(
         "--set",
         action="append",
@@ -149,10 +164,6 @@ def die_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _json_lines(event: Event) -> None:
-    print(json.dumps(event), flush=True)
-
-
 class Bar:
     """Progress in the terminal: images/s and time left, with warnings above it."""
 
@@ -175,7 +186,7 @@ class Bar:
 
 
 def _end(report: Any, status: int, error: Exception) -> int:
-    if report is _json_lines and status == BAD_INPUT:
+    if report is events.write and status == BAD_INPUT:
         report({"event": "failed", "reason": str(error)})
     print(f"error: {error}", file=sys.stderr)
     return status

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from training.checkpoint import Schedule
 from training.data import Dataset, split_held_out
 from training.diary import Diary
 from training.loop import Loop
@@ -72,6 +73,7 @@ def _go_on(loop: Loop, diary: Diary, intervals: Intervals, should_stop: Callable
     """Step by step to the end, or to where a stop is asked for."""
     total = loop.config.steps
     snapshot_every = intervals.snapshot_steps(total, loop.images_per_step)
+    schedule = Schedule(loop.step, total, intervals.checkpoint_seconds)
     while loop.step < total:
         logs = (loop.step + 1) % intervals.log_steps == 0 or loop.step + 1 == total
         measures = loop.advance(measure=logs)
@@ -81,9 +83,10 @@ def _go_on(loop: Loop, diary: Diary, intervals: Intervals, should_stop: Callable
         if loop.step % snapshot_every == 0 or loop.step == total:
             diary.snapshot()
         by_steps = intervals.checkpoint_steps and loop.step % intervals.checkpoint_steps == 0
-        by_time = intervals.checkpoint_steps is None and diary.clock.since_checkpoint > intervals.checkpoint_seconds
+        by_time = intervals.checkpoint_steps is None and schedule.due(loop.step)
         if by_steps or loop.agreed(by_time):
             diary.checkpoint()
+            schedule.saved(loop.step)
         if loop.agreed(should_stop()):
             diary.checkpoint()
             diary.status("stopped")

@@ -5,15 +5,16 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from service.api import Phase
-from service.api.jobs import queue_counts
-from service.inference.catalogue import Catalogue
+from service.http.openapi import Sample, told
 from service.observe import metrics
+from service.state import Phase, of
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health/live", summary="The process answers")
+@router.get(
+    "/health/live", summary="The process answers", openapi_extra=told((), Sample(200, "a probe", "/health/live"))
+)
 async def live() -> dict[str, str]:
     """200 as long as the event loop turns."""
     return {"status": "live"}
@@ -23,11 +24,12 @@ async def live() -> dict[str, str]:
     "/health/ready",
     summary="Requests can be served",
     responses={503: {"description": "Not now; `status` says why", "content": {"application/json": {}}}},
+    openapi_extra=told((503,), Sample(200, "a probe", "/health/ready")),
 )
 async def ready(request: Request) -> JSONResponse:
     """200 when some model can be served, else 503; names the provider, what is loaded, and what is left out and why."""
-    state = request.app.state
-    catalogue: Catalogue = state.catalogue
+    state = of(request)
+    catalogue = state.catalogue
     status = state.phase.value
     if state.phase is Phase.READY:
         if not catalogue.servable:
@@ -50,8 +52,9 @@ async def ready(request: Request) -> JSONResponse:
     summary="For Prometheus",
     response_class=Response,
     responses={200: {"description": "Metrics", "content": {"text/plain": {}}}},
+    openapi_extra=told((), Sample(200, "for Prometheus", "/metrics")),
 )
 def prometheus(request: Request) -> Response:
     """Prometheus' text format, of all processes."""
-    jobs, workers = queue_counts(request)
+    jobs, workers = of(request).queue_counts()
     return Response(metrics.exposition(jobs, workers), headers={"Content-Type": metrics.CONTENT_TYPE})

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
-import numpy as np
 from fastapi import APIRouter, Path, Request, Response
 
-from ganserve import png
+from ganserve import labels, png
+from ganserve.address import LABEL
+from ganserve.encode import Pixels
 from ganserve.latents import MAX_SEED
-from service.api.generate import Images, Plan, admit, label_index, render
+from service import state
 from service.http.errors import NotFound
-from service.inference.catalogue import Catalogue
+from service.http.openapi import IMAGES, KNOWN, Sample, told
+from service.plan import single
+from service.render import render
 
 router = APIRouter(tags=["images"])
 
@@ -22,6 +24,14 @@ router = APIRouter(tags=["images"])
     summary="One image at its address",
     response_class=Response,
     responses={200: {"description": "The image", "content": {"image/png": {}}}},
+    openapi_extra=told(
+        IMAGES,
+        Sample(200, "one image, the same for ever", "/images/mnist-projgan/1/3/42.png", file="three.png"),
+        Sample(200, "of a model without classes", "/images/mnist-dcgan-gap/1/-/42.png", file="digit.png"),
+        Sample(304, "the client has it", "/images/mnist-projgan/1/3/42.png", headers=KNOWN),
+        Sample(404, "no such version", "/images/mnist-projgan/999/3/42.png"),
+        Sample(422, "no such label", "/images/mnist-projgan/1/x/42.png"),
+    ),
 )
 async def image(
     request: Request,
@@ -31,34 +41,20 @@ async def image(
     seed: Annotated[int, Path(ge=0, lt=MAX_SEED)],
 ) -> Response:
     """The image itself, without a border."""
-    admit(request)
-    catalogue: Catalogue = request.app.state.catalogue
-    card = await catalogue.card(model, version)
-    if card.conditional:
-        index = label_index(int(label) if re.fullmatch("[0-9]{1,9}", label) else label, card)
-    elif label == "-":
-        index = 0
-    else:
+    state.admit(request)
+    app = state.of(request)
+    card = await app.catalogue.card(model, version)
+    if not card.conditional and label != "-":
         raise NotFound(
             f"model {model} has no classes: its images are at /images/{model}/{version}/-/{seed}.png"
         )
-    plan = Plan(
-        card,
-        catalogue.provider,
-        np.array([index], np.int64),
-        np.array([seed], np.uint64),
-        seeded=True,
-        versioned=True,
-        columns=1,
-        padding=0,
-        scale=1,
-        format="png",
-    )
+    index = labels.index(labels.read(label), card) if card.conditional else 0
+    plan = single(card, index, seed, app.catalogue.provider)
 
-    def finish(images: Images) -> bytes:
-        return png.encode(images[0], {**plan.text(), "X-Label": label})
+    def finish(images: Pixels) -> bytes:
+        return png.encode(images[0], {**plan.address.text(), LABEL: label})
 
     made = await render(request, plan, finish)
     if made.status_code == 304:
-        request.app.state.revalidation.keep(request, made, card, model, version)
+        app.remembered.keep(request, made, card, model, version)
     return made

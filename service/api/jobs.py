@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from service.api import Phase
-from service.http.auth import require_admin
-from service.http.errors import Conflict, Invalid, NotFound, Overloaded, Problem, Unavailable
-from service.jobs import (
-    InvalidJob,
-    Job,
-    JobFinished,
-    JobRequest,
-    JobsError,
-    JobStore,
-    JobsUnavailable,
-    KeyReused,
-    QueueFull,
-    State,
-    UnknownJob,
-)
-from service.uploads import RESERVED, UnknownDataset, Uploads
+from service.http.errors import NotFound
+from service.http.openapi import ADMIN, Sample, told
+from service.jobs import Job, JobRequest, JobStore, JobsUnavailable, UnknownJob
+from service.jobs import State as JobState
+from service.state import Phase, State, Store, of, require_admin
 
 NO_WORKER = "no worker is running: the job waits until one starts (`make worker`)"
 POLL_SECONDS = 1.0
 KEEP_ALIVE_SECONDS = 15.0
 # A client that lost the connection asks again after this long.
 RETRY_MILLISECONDS = 2000
+
+# An Idempotency-Key gives its job always the same id.
+JOB = "669262f8b97259af96f21b7144d1ddee"
+_ASKED = {"model": "letters", "recipe": "projgan", "dataset": "digits", "images": 20000, "overrides": {"batch": 32}}
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[Depends(require_admin)])
 
@@ -48,82 +41,29 @@ class JobPage(BaseModel):
     next: str | None = None
 
 
-def job_store(request: Request) -> JobStore:
-    """The application's one queue."""
-    state = request.app.state
-    if getattr(state, "jobs", None) is None:
-        settings = state.settings
-        uploads = Uploads(Path(settings.data) / "datasets")
-        state.jobs = JobStore(settings.jobs_url, check_dataset=dataset_check(uploads))
-    found: JobStore = state.jobs
-    return found
-
-
-def queue_counts(request: Request) -> tuple[dict[str, int] | None, int | None]:
-    """Jobs by state and how many workers live; None for what cannot be told just now. At most one look a second."""
-    state = request.app.state
-    looked, found = getattr(state, "queue_counts", (0.0, (None, None)))
-    if time.monotonic() - looked < 1:
-        known: tuple[dict[str, int] | None, int | None] = found
-        return known
-    settings = state.settings
-    if settings.jobs_db is None and not (settings.data / "jobs.sqlite").exists():
-        # Nothing was ever asked for, and looking shall not make the file.
-        return dict.fromkeys(get_args(State), 0), 0
-    try:
-        store = job_store(request)
-        counts: tuple[dict[str, int] | None, int | None] = (store.counts(), len(store.workers()))
-    except JobsError:
-        counts = (None, None)
-    state.queue_counts = (time.monotonic(), counts)
-    return counts
-
-
-def dataset_check(uploads: Uploads) -> Any:
-    """A function of a data set's name to the reason why it cannot be trained on, or None."""
-
-    def check(name: str) -> str | None:
-        if "/" in name or name in RESERVED:
-            return None
-        try:
-            uploads.get(name)
-        except UnknownDataset:
-            return (
-                f"{name!r} is not uploaded: PUT /datasets/{name} first, or name one of "
-                f"{', '.join(sorted(RESERVED))}, or a Hugging Face data set as owner/name"
-            )
-        return None
-
-    return check
-
-
-Store = Annotated[JobStore, Depends(job_store)]
-
-
-def as_problem(error: JobsError) -> Problem:
-    """How a refusal of the queue reads over HTTP."""
-    if isinstance(error, QueueFull):
-        return Overloaded(str(error), error.retry_after)
-    if isinstance(error, JobsUnavailable):
-        return Unavailable(str(error), retry_after=5)
-    if isinstance(error, InvalidJob):
-        split = [reason.partition(": ") for reason in error.reasons]
-        return Invalid(
-            str(error), errors=[{"field": field, "message": message} for field, _, message in split]
-        )
-    if isinstance(error, UnknownJob):
-        return NotFound(str(error))
-    assert isinstance(error, KeyReused | JobFinished)
-    return Conflict(str(error))
-
-
 def _noted(job: Job, store: JobStore) -> Job:
     if job.state == "queued" and not store.workers():
         return job.model_copy(update={"note": NO_WORKER})
     return job
 
 
-@router.post("", status_code=202, summary="Ask for a retraining")
+@router.post(
+    "",
+    status_code=202,
+    summary="Ask for a retraining",
+    openapi_extra=told(
+        (*ADMIN, 409, 413, 422, 429, 503),
+        Sample(202, "a new model from digits", "/jobs", json.dumps(_ASKED), headers=("Idempotency-Key: letters-1",)),
+        Sample(
+            409,
+            "the key belongs to another request",
+            "/jobs",
+            json.dumps(_ASKED | {"images": 5}),
+            headers=("Idempotency-Key: letters-1",),
+        ),
+        Sample(422, "no such override", "/jobs", json.dumps(_ASKED | {"overrides": {"speed": 9}})),
+    ),
+)
 def submit(
     body: JobRequest,
     store: Store,
@@ -133,46 +73,57 @@ def submit(
     ] = None,
 ) -> Job:
     """Queue a job and answer at once with where to watch it."""
-    try:
-        job, _ = store.submit(body, idempotency_key)
-        response.headers["Location"] = f"/jobs/{job.id}"
-        return _noted(job, store)
-    except JobsError as error:
-        raise as_problem(error) from error
+    job, _ = store.submit(body, idempotency_key)
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return _noted(job, store)
 
 
-@router.get("", summary="List jobs")
+@router.get(
+    "",
+    summary="List jobs",
+    openapi_extra=told(
+        (*ADMIN, 422, 503),
+        Sample(200, "those that wait", "/jobs?state=queued&limit=5"),
+        Sample(422, "no such state", "/jobs?state=lost"),
+    ),
+)
 def page(
     store: Store,
-    state: Annotated[State | None, Query(description="only jobs in this state")] = None,
+    state: Annotated[JobState | None, Query(description="only jobs in this state")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
 ) -> JobPage:
     """Jobs, newest first, and the workers that are alive."""
-    try:
-        jobs = store.page(state=state, limit=limit + 1, offset=offset)
-        more = f"/jobs?limit={limit}&offset={offset + limit}" + (f"&state={state}" if state else "")
-        return JobPage(jobs=jobs[:limit], workers=store.workers(), next=more if len(jobs) > limit else None)
-    except JobsError as error:
-        raise as_problem(error) from error
+    jobs = store.page(state=state, limit=limit + 1, offset=offset)
+    more = f"/jobs?limit={limit}&offset={offset + limit}" + (f"&state={state}" if state else "")
+    return JobPage(jobs=jobs[:limit], workers=store.workers(), next=more if len(jobs) > limit else None)
 
 
-@router.get("/{job_id}", summary="One job")
+@router.get(
+    "/{job_id}",
+    summary="One job",
+    openapi_extra=told(
+        (*ADMIN, 404, 503), Sample(200, "one job", f"/jobs/{JOB}"), Sample(404, "no such job", "/jobs/nothing")
+    ),
+)
 def get(job_id: str, store: Store) -> Job:
     """State, progress and, at the end, the result with the gate's verdict, or the error."""
-    try:
-        return _noted(store.get(job_id), store)
-    except JobsError as error:
-        raise as_problem(error) from error
+    return _noted(store.get(job_id), store)
 
 
-@router.delete("/{job_id}", status_code=202, summary="Cancel a job")
+@router.delete(
+    "/{job_id}",
+    status_code=202,
+    summary="Cancel a job",
+    openapi_extra=told(
+        (*ADMIN, 404, 409, 503),
+        Sample(202, "cancel it", f"/jobs/{JOB}"),
+        Sample(404, "no such job", "/jobs/nothing"),
+    ),
+)
 def cancel(job_id: str, store: Store) -> Job:
     """Stop it; a running one ends within about a second. Cancelling twice is no mistake."""
-    try:
-        return store.cancel(job_id)
-    except JobsError as error:
-        raise as_problem(error) from error
+    return store.cancel(job_id)
 
 
 @router.get(
@@ -180,18 +131,20 @@ def cancel(job_id: str, store: Store) -> Job:
     summary="Watch a job",
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {}}, "description": "one `job` event a change"}},
+    openapi_extra=told(
+        (*ADMIN, 404, 503),
+        Sample(200, "until it has ended", f"/jobs/{JOB}/events"),
+        Sample(404, "no such job", "/jobs/nothing/events"),
+    ),
 )
 async def events(job_id: str, store: Store, request: Request) -> StreamingResponse:
     """Server-sent events: the whole job at once, at each change, and a last time when it has ended."""
-    try:
-        first = await run_in_threadpool(store.get, job_id)
-    except JobsError as error:
-        raise as_problem(error) from error
+    first = await run_in_threadpool(store.get, job_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_watch(first, store, request.app), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_watch(first, of(request)), media_type="text/event-stream", headers=headers)
 
 
-async def _watch(job: Job, store: JobStore, app: FastAPI) -> AsyncIterator[str]:
+async def _watch(job: Job, app: State) -> AsyncIterator[str]:
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
     told, at = "", time.monotonic()
     while True:
@@ -203,11 +156,11 @@ async def _watch(job: Job, store: JobStore, app: FastAPI) -> AsyncIterator[str]:
             at = time.monotonic()
             yield ": still here\n\n"
         # A server that is told to stop must not wait for the job's end; the client asks again, where one is.
-        if job.finished or getattr(app.state, "phase", None) is Phase.DRAINING:
+        if job.finished or app.phase is Phase.DRAINING:
             return
         await asyncio.sleep(POLL_SECONDS)
         try:
-            job = await run_in_threadpool(store.get, job.id)
+            job = await run_in_threadpool(app.jobs.get, job.id)
         except JobsUnavailable:
             # The queue's database restarts; what was told stays true, and the watch goes on.
             continue
@@ -220,6 +173,11 @@ async def _watch(job: Job, store: JobStore, app: FastAPI) -> AsyncIterator[str]:
     summary="The latest sample sheet",
     response_class=FileResponse,
     responses={200: {"content": {"image/png": {}}, "description": "one row a class"}},
+    openapi_extra=told(
+        (*ADMIN, 404, 422, 503),
+        Sample(404, "none are drawn before its first snapshot", f"/jobs/{JOB}/samples.png"),
+        Sample(422, "fresh or same-noise", f"/jobs/{JOB}/samples.png?kind=old"),
+    ),
 )
 def samples(
     job_id: str,
@@ -231,11 +189,8 @@ def samples(
     ] = "fresh",
 ) -> FileResponse:
     """What the generator makes right now."""
-    try:
-        job = store.get(job_id)
-    except JobsError as error:
-        raise as_problem(error) from error
-    sheet = latest_sheet(Path(request.app.state.settings.data) / "runs" / job.id, kind)
+    job = store.get(job_id)
+    sheet = latest_sheet(of(request).settings.data / "runs" / job.id, kind)
     if sheet is None:
         raise NotFound(
             f"job {job.id} has drawn no {kind} samples yet: the first come with its first snapshot"

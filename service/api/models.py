@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ganserve.card import LivePointer, ModelCard, ModelCorrupt, RepositoryError
-from service.api.generate import matches
-from service.http.auth import require_admin, require_user
+from service.http.answers import etag, holds, matches
 from service.http.errors import Conflict, NotFound, PreconditionFailed
+from service.http.openapi import ADMIN, KNOWN, Sample, told
 from service.inference.catalogue import Catalogue
+from service.state import of, require_admin, require_user
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -40,11 +40,6 @@ class Promotion(BaseModel):
     version: int = Field(ge=1, le=2**31, strict=True)
 
 
-def _catalogue(request: Request) -> Catalogue:
-    catalogue: Catalogue = request.app.state.catalogue
-    return catalogue
-
-
 def _summary(catalogue: Catalogue, name: str) -> ModelSummary:
     repository = catalogue.repository
     reason = "unloaded" if name in catalogue.withdrawn else catalogue.left_out.get(name)
@@ -67,34 +62,54 @@ def _summary(catalogue: Catalogue, name: str) -> ModelSummary:
 
 
 def _pointer_tag(pointer: LivePointer | None) -> str:
-    return _tag((pointer.model_dump_json() if pointer else "none").encode())
-
-
-def _tag(content: bytes) -> str:
-    return f'"{hashlib.blake2b(content, digest_size=16).hexdigest()}"'
+    return etag(pointer.model_dump_json() if pointer else "none")
 
 
 # Plain functions: they read the disk, so they belong on a thread.
-@router.get("", summary="All models", dependencies=[Depends(require_user)])
+@router.get(
+    "",
+    summary="All models",
+    dependencies=[Depends(require_user)],
+    openapi_extra=told((401,), Sample(200, "all of them", "/models")),
+)
 def models(request: Request) -> list[ModelSummary]:
     """Sorted by name."""
-    catalogue = _catalogue(request)
+    catalogue = of(request).catalogue
     return [_summary(catalogue, name) for name in catalogue.repository.names()]
 
 
-@router.get("/{name}", summary="One model", dependencies=[Depends(require_user)])
+@router.get(
+    "/{name}",
+    summary="One model",
+    dependencies=[Depends(require_user)],
+    openapi_extra=told(
+        (401, 404, 503),
+        Sample(200, "one", "/models/mnist-projgan"),
+        Sample(404, "no such model", "/models/nothing"),
+    ),
+)
 def model(request: Request, response: Response, name: str) -> ModelSummary:
     """Its versions and the live version's card; the entity tag is the live pointer's, for ``If-Match`` of PUT."""
-    catalogue = _catalogue(request)
+    catalogue = of(request).catalogue
     summary = _summary(catalogue, name)
     response.headers["ETag"] = _pointer_tag(catalogue.repository.live_pointer(name))
     return summary
 
 
-@router.get("/{name}/{version}", summary="One version's card", dependencies=[Depends(require_user)])
+@router.get(
+    "/{name}/{version}",
+    summary="One version's card",
+    dependencies=[Depends(require_user)],
+    openapi_extra=told(
+        (401, 404, 422, 503),
+        Sample(200, "one version", "/models/mnist-projgan/1"),
+        Sample(404, "no such version", "/models/mnist-projgan/999"),
+        Sample(422, "versions are numbers", "/models/mnist-projgan/one"),
+    ),
+)
 def version(request: Request, name: str, version: Version) -> ModelCard:
     """What it is, how it was made, how good it is."""
-    return _catalogue(request).repository.card(name, version)
+    return of(request).catalogue.repository.card(name, version)
 
 
 @router.get(
@@ -103,20 +118,44 @@ def version(request: Request, name: str, version: Version) -> ModelCard:
     dependencies=[Depends(require_user)],
     response_class=Response,
     responses={200: {"description": "The sheet", "content": {"image/png": {}}}},
+    openapi_extra=told(
+        (304, 401, 404, 422, 503),
+        Sample(200, "a row a class", "/models/mnist-projgan/1/samples.png", file="samples.png"),
+        Sample(304, "the client has it", "/models/mnist-projgan/1/samples.png", headers=KNOWN),
+        Sample(404, "no such version", "/models/mnist-projgan/999/samples.png"),
+        Sample(422, "versions are numbers", "/models/mnist-projgan/one/samples.png"),
+    ),
 )
 def samples(request: Request, name: str, version: Version) -> Response:
     """One row a class, fixed seeds."""
     try:
-        content = _catalogue(request).repository.samples_path(name, version).read_bytes()
+        content = of(request).catalogue.repository.samples_path(name, version).read_bytes()
     except FileNotFoundError:
         raise NotFound(f"{name} version {version} has no samples.png") from None
-    headers = {"Cache-Control": "max-age=86400", "ETag": _tag(content)}
+    headers = {"Cache-Control": "max-age=86400", "ETag": etag(content)}
     if matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type="image/png")
 
 
-@router.put("/{name}/live", summary="Promote or roll back", dependencies=[Depends(require_admin)])
+@router.put(
+    "/{name}/live",
+    summary="Promote or roll back",
+    dependencies=[Depends(require_admin)],
+    openapi_extra=told(
+        (*ADMIN, 404, 409, 412, 413, 422, 503),
+        Sample(200, "version 1 answers from now on", "/models/mnist-projgan/live", '{"version": 1}'),
+        Sample(404, "no such version", "/models/mnist-projgan/live", '{"version": 999}'),
+        Sample(
+            412,
+            "somebody was faster",
+            "/models/mnist-projgan/live",
+            '{"version": 1}',
+            headers=('If-Match: "another"',),
+        ),
+        Sample(422, "versions are numbers", "/models/mnist-projgan/live", '{"version": "one"}'),
+    ),
+)
 async def promote(
     request: Request,
     response: Response,
@@ -128,17 +167,17 @@ async def promote(
 
     With ``If-Match``, the tag that GET gave: 412 if somebody else has moved the pointer since.
     """
-    catalogue = _catalogue(request)
+    catalogue = of(request).catalogue
     repository = catalogue.repository
-    if if_match is not None and if_match.strip() != "*":
-        tag = _pointer_tag(await asyncio.to_thread(repository.live_pointer, name))
-        if tag not in (part.strip() for part in if_match.split(",")):
+    if if_match is not None:
+        pointer = await asyncio.to_thread(repository.live_pointer, name)
+        if not holds(if_match, _pointer_tag(pointer)):
             raise PreconditionFailed(f"the live version of {name} has changed: read /models/{name} again")
     try:
         await catalogue.engine(name, body.version)
-        pointer = await asyncio.to_thread(repository.promote, name, body.version)
+        promoted = await asyncio.to_thread(repository.promote, name, body.version)
     except ModelCorrupt as error:
         raise Conflict(f"nothing was changed: {error}") from error
-    await catalogue.refresh()
-    response.headers["ETag"] = _pointer_tag(pointer)
-    return pointer
+    await catalogue.follow(name)
+    response.headers["ETag"] = _pointer_tag(promoted)
+    return promoted

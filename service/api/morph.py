@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from functools import partial
 from typing import Annotated
 
@@ -11,16 +9,18 @@ import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from ganserve import labels
 from ganserve.card import ModelCard
+from ganserve.encode import WEBP_SIDE, Pixels
 from ganserve.latents import MAX_SEED
 from ganserve.settings import Settings
-from service.api import check_ready
-from service.api.generate import ENCODERS, WEBP_SIDE, Images, describe, label_index, matches
-from service.http.auth import require_user
+from service import state
+from service.http.answers import ENCODERS, describe, etag, matches
 from service.http.errors import Invalid
-from service.inference.batching import Batcher, Rows
-from service.inference.catalogue import Catalogue
+from service.http.openapi import IMAGES, KNOWN, Sample, told
+from service.inference.rows import Rows
 from service.morph import LAYOUT, Format, animate, there_and_back, walk
+from service.render import content
 
 router = APIRouter(tags=["images"])
 
@@ -50,51 +50,44 @@ class MorphQuery(BaseModel):
     "/morph",
     summary="A walk between two seeds",
     response_class=Response,
-    dependencies=[Depends(require_user)],
+    dependencies=[Depends(state.require_user)],
     responses={
         200: {
             "description": "An animation that loops",
             "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA.values()},
         }
     },
+    openapi_extra=told(
+        IMAGES,
+        Sample(200, "lossless WebP", "/morph?label=3&from=1&to=2&scale=4&bounce=true", file="walk.webp"),
+        Sample(200, "GIF", "/morph?label=3&from=1&to=2&frames=12&format=gif", file="walk.gif"),
+        Sample(304, "the client has it", "/morph?label=3&from=1&to=2", headers=KNOWN),
+        Sample(404, "no such model", "/morph?model=nothing&from=1&to=2"),
+        Sample(422, "whereto?", "/morph?from=1"),
+    ),
 )
 async def morph(request: Request, asked: Annotated[MorphQuery, Query()]) -> Response:
     """The first and the last frame are the images at the addresses of the two seeds; those between are on the way."""
-    check_ready(request)
-    state = request.app.state
-    settings: Settings = state.settings
-    catalogue: Catalogue = state.catalogue
-    card = await catalogue.card(asked.model, asked.version)
-    _check(asked, card, settings)
+    state.check_ready(request)
+    app = state.of(request)
+    card = await app.catalogue.card(asked.model, asked.version)
+    _check(asked, card, app.settings)
     label = _label(asked, card)
     headers = {
         **describe(
             card,
-            _etag(asked, card, label, catalogue.provider),
+            _etag(asked, card, label, app.catalogue.provider),
             versioned=asked.version is not None,
-            private=state.auth.user is not None,
+            private=app.auth.user is not None,
         ),
         "X-Seed": f"{asked.first},{asked.last}",
     }
     if matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    engine = await catalogue.engine(card.name, card.version)
-    batcher: Batcher = state.batcher
-
-    async def disconnected() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
     latent = walk(card.latent_recipe, asked.first, asked.last, card.z, asked.frames)
-    labels = np.full(asked.frames, label, np.int64) if card.conditional else None
-    content = await batcher.generate(
-        engine,
-        Rows(None, labels, latent),
-        partial(_finish, asked),
-        timeout=settings.request_timeout,
-        disconnected=disconnected,
-    )
-    return Response(content, headers=headers, media_type=MEDIA[asked.format])
+    rows = Rows(None, np.full(asked.frames, label, np.int64) if card.conditional else None, latent)
+    body = await content(request, card, rows, partial(_finish, asked))
+    return Response(body, headers=headers, media_type=MEDIA[asked.format])
 
 
 def _check(asked: MorphQuery, card: ModelCard, settings: Settings) -> None:
@@ -113,7 +106,7 @@ def _check(asked: MorphQuery, card: ModelCard, settings: Settings) -> None:
 def _label(asked: MorphQuery, card: ModelCard) -> int:
     if card.conditional:
         given = "0" if asked.label is None else asked.label
-        return label_index(int(given) if re.fullmatch("[0-9]{1,9}", given) else given, card)
+        return labels.index(labels.read(given), card)
     if asked.label is not None:
         raise Invalid(f"model {card.name} has no classes: leave label out, or take a conditional model")
     return 0
@@ -122,10 +115,10 @@ def _label(asked: MorphQuery, card: ModelCard) -> int:
 def _etag(asked: MorphQuery, card: ModelCard, label: int, provider: str) -> str:
     shown = asked.model_dump(exclude={"model", "version", "label"})
     parts = [LAYOUT, ENCODERS, provider, card.sha256, card.name, card.version, label, shown]
-    return f'"{hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()}"'
+    return etag(repr(parts))
 
 
-def _finish(asked: MorphQuery, images: Images) -> bytes:
+def _finish(asked: MorphQuery, images: Pixels) -> bytes:
     if asked.scale > 1:
         images = images.repeat(asked.scale, axis=1).repeat(asked.scale, axis=2)
     if asked.bounce:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from functools import cache
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 from fastapi import APIRouter, Request, Response
 
+from service.http.answers import REVALIDATE, etag, matches
 from service.http.errors import NotFound
 from service.jobs import recipes
 
@@ -32,7 +32,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     # Kept, and asked for again by its entity tag: a new release is seen at once.
-    "Cache-Control": "no-cache",
+    "Cache-Control": REVALIDATE,
 }
 
 router = APIRouter()
@@ -47,8 +47,7 @@ class Asset(NamedTuple):
 
 
 def _asset(name: str, content: bytes) -> Asset:
-    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-    return Asset(content, TYPES[Path(name).suffix], f'"{digest}"')
+    return Asset(content, TYPES[Path(name).suffix], etag(content))
 
 
 @cache
@@ -68,8 +67,7 @@ def assets() -> dict[str, Asset]:
 
 def _answer(request: Request, asset: Asset) -> Response:
     headers = {**HEADERS, "ETag": asset.etag}
-    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
-    if asset.etag in known:
+    if matches(request.headers.get("if-none-match"), asset.etag):
         return Response(status_code=304, headers=headers)
     return Response(asset.content, headers=headers, media_type=asset.media_type)
 

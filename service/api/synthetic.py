@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
 from functools import partial
-from typing import Annotated, Any
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
 
 from ganserve.latents import MAX_SEED
-from ganserve.settings import Settings
-from service.api import check_ready
-from service.api.generate import ENCODERS, describe, matches
-from service.datasets.synthetic import LAYOUT, Format, Images, Span, Writer, writer
-from service.http.auth import require_user
-from service.http.errors import DeadlineExceeded, Invalid, Overloaded, Problem
-from service.inference.batching import Batcher, Rows
-from service.inference.catalogue import Catalogue
-from service.inference.engine import Engine
+from service import state
+from service.datasets.formats import FORMATS, LAYOUT, Format, writer
+from service.datasets.making import written
+from service.datasets.span import Span
+from service.http.answers import ENCODERS, describe, etag, matches
+from service.http.errors import Invalid, Problem
+from service.http.openapi import IMAGES, KNOWN, Sample, told
+from service.http.stream import Stream
 
 router = APIRouter(tags=["datasets"])
-
-MEDIA: dict[Format, str] = {
-    "tar": "application/x-tar",
-    "parquet": "application/vnd.apache.parquet",
-    "npz": "application/x-npz",
-    "zip": "application/zip",
-}
-# Small, so that a stream is fair to others and has its first bytes out at once.
-CHUNK_ROWS = 64
-CHUNK_BYTES = 1 << 20
-RETRY_SECONDS = (0.02, 0.5)
 
 
 class Missing(Problem):
@@ -64,46 +46,38 @@ class SyntheticQuery(BaseModel):
     format: Format = Field("tar", description="tar: WebDataset; parquet: Hugging Face; npz; zip: class folders")
 
 
-class Stream(StreamingResponse):
-    """A streamed answer whose work ends with the client: hanging up closes the generator at once."""
-
-    def __init__(
-        self, first: bytes, rest: AsyncGenerator[bytes, None], headers: dict[str, str], media_type: str
-    ) -> None:
-        async def whole() -> AsyncGenerator[bytes, None]:
-            yield first
-            async for part in rest:
-                yield part
-
-        super().__init__(whole(), headers=headers, media_type=media_type)
-        self._rest = rest
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the end or until the client has gone. A failure on the way breaks the connection off."""
-        async with aclosing(self._rest):
-            sending = asyncio.ensure_future(self.stream_response(send))
-            leaving = asyncio.ensure_future(self.listen_for_disconnect(receive))
-            try:
-                await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in (sending, leaving):
-                    task.cancel()
-                results = await asyncio.gather(sending, leaving, return_exceptions=True)
-        if isinstance(results[0], Exception) and not isinstance(results[0], OSError):
-            raise results[0]
-
-
 @router.get(
     "/datasets/synthetic",
     summary="A data set of generated images",
     response_class=Response,
-    dependencies=[Depends(require_user)],
+    dependencies=[Depends(state.require_user)],
     responses={
         200: {
             "description": "Rows offset to offset + n, as they are made",
-            "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA.values()},
+            "content": {kind.media: {"schema": {"type": "string", "format": "binary"}} for kind in FORMATS.values()},
         }
     },
+    openapi_extra=told(
+        (*IMAGES, 501),
+        Sample(200, "WebDataset", "/datasets/synthetic?version=1&n=200&format=tar", file="set.tar"),
+        Sample(200, "Hugging Face", "/datasets/synthetic?version=1&n=200&format=parquet", file="set.parquet"),
+        Sample(200, "numpy", "/datasets/synthetic?version=1&n=200&format=npz", file="set.npz"),
+        Sample(
+            200,
+            "class folders; what PUT /datasets/{name} takes",
+            "/datasets/synthetic?version=1&seed=0&n=200&format=zip",
+            file="letters.zip",
+        ),
+        Sample(
+            200,
+            "rows 100 to 199 of the same",
+            "/datasets/synthetic?version=1&seed=0&offset=100&n=100&balanced=true",
+            file="rest.tar",
+        ),
+        Sample(304, "the client has it", "/datasets/synthetic?n=200", headers=KNOWN),
+        Sample(404, "no such model", "/datasets/synthetic?model=nothing"),
+        Sample(422, "too many for one answer", "/datasets/synthetic?n=1000000000"),
+    ),
 )
 async def synthetic(request: Request, asked: Annotated[SyntheticQuery, Query()]) -> Response:
     """Row ``i`` is the image of seed ``seed + i``, whichever rows are asked for with it.
@@ -111,10 +85,9 @@ async def synthetic(request: Request, asked: Annotated[SyntheticQuery, Query()])
     So the rest of a download that broke off after row k is ``offset=k``, and shards are ranges: ``offset=0&n=10000``,
     ``offset=10000&n=10000``, and so on hold together what one answer of all rows would.
     """
-    check_ready(request)
-    state = request.app.state
-    settings: Settings = state.settings
-    catalogue: Catalogue = state.catalogue
+    state.check_ready(request)
+    app = state.of(request)
+    settings, catalogue, batcher = app.settings, app.catalogue, app.batcher
     most = settings.max_dataset_images
     n = min(60_000, most) if asked.n is None else asked.n
     if n > most:
@@ -130,7 +103,7 @@ async def synthetic(request: Request, asked: Annotated[SyntheticQuery, Query()])
             card,
             _etag(span, asked.format, catalogue.provider),
             versioned=asked.version is not None,
-            private=state.auth.user is not None,
+            private=app.auth.user is not None,
         ),
         "X-Seed": str(span.seed),
         "X-Offset": str(span.offset),
@@ -140,7 +113,6 @@ async def synthetic(request: Request, asked: Annotated[SyntheticQuery, Query()])
     }
     if matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    batcher: Batcher = state.batcher
     try:
         # In a thread, as pyarrow takes a moment to be imported.
         made = await batcher.work(partial(writer, asked.format, span))
@@ -151,11 +123,11 @@ async def synthetic(request: Request, asked: Annotated[SyntheticQuery, Query()])
     if made.length is not None:
         headers["Content-Length"] = str(made.length)
     engine = await catalogue.engine(card.name, card.version)
-    body = _body(batcher, engine, made, span, settings)
+    body = written(batcher, engine, made, span, settings)
     # The first rows are waited for, so that a server that cannot give them says so with a status.
     first = await anext(body)
 
-    return Stream(first, body, headers, MEDIA[asked.format])
+    return Stream(first, body, headers, FORMATS[asked.format].media)
 
 
 def _etag(span: Span, form: Format, provider: str) -> str:
@@ -164,16 +136,15 @@ def _etag(span: Span, form: Format, provider: str) -> str:
         LAYOUT, ENCODERS, _writer_version(form), provider, card.sha256, card.name, card.version, form,
         span.seed, span.offset, span.n, span.balanced, *card.classes,
     ]  # fmt: skip
-    return f'"{hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()}"'
+    return etag(repr(parts))
 
 
 def _writer_version(form: Format) -> str:
-    if form != "parquet":
+    package = FORMATS[form].package
+    if package is None:
         return ""
-    from importlib.metadata import PackageNotFoundError, version
-
     try:
-        return version("pyarrow")
+        return version(package)
     except PackageNotFoundError:
         return ""
 
@@ -181,80 +152,3 @@ def _writer_version(form: Format) -> str:
 def _file_name(span: Span) -> str:
     card = span.card
     return f"{card.name}-{card.version}-seed{span.seed}-{span.offset:09d}-{span.offset + span.n - 1:09d}"
-
-
-async def _body(
-    batcher: Batcher, engine: Engine, made: Writer, span: Span, settings: Settings
-) -> AsyncGenerator[bytes, None]:
-    """The file, in parts that are never empty."""
-    # What is dear or sequential runs beside the lanes, never on the event loop.
-    async with aclosing(_chunks(batcher, engine, made, span, settings)) as chunks:
-        first = await anext(chunks)
-        async for part in _off_loop(batcher, made.head()):
-            yield part
-        part = await batcher.work(partial(made.add, first))
-        if part:
-            yield part
-        async for prepared in chunks:
-            part = await batcher.work(partial(made.add, prepared))
-            if part:
-                yield part
-    async for part in _off_loop(batcher, made.tail()):
-        yield part
-
-
-async def _off_loop(batcher: Batcher, parts: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
-    step: Callable[[], bytes | None] = partial(next, parts, None)
-    while (part := await batcher.work(step)) is not None:
-        yield part
-
-
-async def _chunks(
-    batcher: Batcher, engine: Engine, made: Writer, span: Span, settings: Settings
-) -> AsyncGenerator[Any, None]:
-    """Prepared rows in their order. At most one chunk a lane, and one, is ahead of the client."""
-    shape = engine.card.image
-    size = shape.height * shape.width * shape.channels
-    rows = max(1, min(CHUNK_ROWS, CHUNK_BYTES // size, settings.image_limit // 4))
-    ahead = batcher.lanes + 1
-    timeout = settings.request_timeout
-    under_way: deque[asyncio.Task[Any]] = deque()
-    try:
-        for start in range(span.offset, span.offset + span.n, rows):
-            seeds, labels = span.rows(start, min(rows, span.offset + span.n - start))
-            prepare: Callable[[Images], Any] = partial(made.prepare, start)
-            patient = start > span.offset
-            chunk = _chunk(batcher, engine, Rows(seeds, labels), prepare, timeout, patient=patient)
-            under_way.append(asyncio.ensure_future(chunk))
-            if len(under_way) == ahead or not patient:
-                yield await under_way.popleft()
-        while under_way:
-            yield await under_way.popleft()
-    finally:
-        for task in under_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
-
-
-async def _chunk(
-    batcher: Batcher,
-    engine: Engine,
-    rows: Rows,
-    prepare: Callable[[Images], Any],
-    timeout: float,
-    *,
-    patient: bool,
-) -> Any:
-    """One chunk; a patient one lets others go first while the queue is half full, and comes again when refused."""
-    pause, longest = RETRY_SECONDS
-    while True:
-        while patient and 2 * batcher.queued > min(batcher.limit, batcher.total):
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, longest)
-        try:
-            return await batcher.generate(engine, rows, prepare, timeout=timeout)
-        except (Overloaded, DeadlineExceeded):
-            if not patient:
-                raise
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, longest)

@@ -10,7 +10,6 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 
-from fastapi import Request
 from pydantic import SecretStr
 
 from service.http.errors import Forbidden, Unauthorized
@@ -83,16 +82,3 @@ def _wrong_token() -> Unauthorized:
         "this token is not known here",
         headers={"WWW-Authenticate": 'Bearer realm="ganserve", error="invalid_token"'},
     )
-
-
-# Coroutines, because a plain function as a dependency costs a thread hop a request.
-async def require_user(request: Request) -> None:
-    """Dependency of the calls that generate."""
-    auth: Auth = request.app.state.auth
-    auth.check_user(request.headers.get("authorization"))
-
-
-async def require_admin(request: Request) -> None:
-    """Dependency of the admin calls."""
-    auth: Auth = request.app.state.auth
-    auth.check_admin(request.headers.get("authorization"))

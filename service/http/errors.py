@@ -14,14 +14,17 @@ Problem
 ├── Overloaded 429        with the seconds after which to ask again
 ├── ClientGone 499        hung up; counted, never read
 ├── Unavailable 503       starting or draining
-└── DeadlineExceeded 504  waited too long; nothing was run, or the rest was not
+├── DeadlineExceeded 504  waited too long; nothing was run, or the rest was not
+└── NoRoom 507            the disk is full
+
+What the parts below raise of their own becomes one of these in one table, ``PROBLEMS``.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -30,11 +33,15 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Match, Route
+from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from ganserve.card import ModelCorrupt, ModelNotFound, RepositoryError, VersionNotFound
+from ganserve.labels import UnknownLabel
+from service import jobs, uploads
 
 MEDIA_TYPE = "application/problem+json"
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +122,10 @@ class DeadlineExceeded(Problem):
     status = 504
 
 
+class NoRoom(Problem):
+    status = 507
+
+
 class ClientGone(Problem):
     # Told to nobody; the number is the one that access logs know from nginx.
     status = 499
@@ -187,26 +198,73 @@ def _is_branch(part: int | str) -> bool:
     )
 
 
+def _repository(error: RepositoryError) -> Problem:
+    log.error("model repository: %s", error)
+    return Problem(str(error))
+
+
+def _job(error: jobs.InvalidJob) -> Problem:
+    split = [reason.partition(": ") for reason in error.reasons]
+    return Invalid(str(error), errors=[{"field": field, "message": message} for field, _, message in split])
+
+
+def _upload(error: uploads.InvalidUpload) -> Problem:
+    listed = [problem.model_dump() for problem in error.problems]
+    return Invalid(f"the archive is refused and nothing of it is kept: {error}", errors=listed)
+
+
+def _says(kind: type[Problem]) -> Callable[[Exception], Problem]:
+    return lambda error: kind(str(error))
+
+
+# What each error of the parts below is for those who ask; of several that fit, the nearest of its kinds counts.
+PROBLEMS: dict[type[Exception], Callable[[Any], Problem]] = {
+    ModelNotFound: _says(NotFound),
+    VersionNotFound: _says(NotFound),
+    # Nothing is wrong with the request: the file is, until someone mends it.
+    ModelCorrupt: lambda error: Unavailable(str(error), retry_after=60),
+    RepositoryError: _repository,
+    UnknownLabel: _says(Invalid),
+    jobs.UnknownJob: _says(NotFound),
+    jobs.InvalidJob: _job,
+    jobs.KeyReused: _says(Conflict),
+    jobs.JobFinished: _says(Conflict),
+    jobs.QueueFull: lambda error: Overloaded(str(error), error.retry_after),
+    jobs.JobsUnavailable: lambda error: Unavailable(str(error), retry_after=5),
+    uploads.UnknownDataset: _says(NotFound),
+    uploads.InvalidName: _says(Invalid),
+    uploads.InvalidUpload: _upload,
+    uploads.NameTaken: _says(Conflict),
+    uploads.TooLarge: _says(BodyTooLarge),
+    uploads.DiskFull: _says(NoRoom),
+    RequestValidationError: lambda error: invalid(error),
+    Problem: lambda error: error,
+}
+
+
+def told(path: str, error: Exception) -> Response | None:
+    """An error as the callers of ``path`` are told it; None for one that nobody foresaw."""
+    makes = next((PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS), None)
+    if makes is None:
+        return None
+    made = makes(error)
+    return answer(path, made.status, made.detail, made.headers, made.members)
+
+
+class Unanswered(Response):
+    """Sends nothing, so that who stands before the application answers."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Nothing."""
+
+
 def install(app: FastAPI) -> None:
-    """Make every error of ``app`` a problem document."""
+    """Make every error of ``app`` a problem document; what nobody foresaw passes through it, unanswered."""
 
-    async def problem(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Problem)
-        return answer(request.url.path, error.status, error.detail, error.headers, error.members)
-
-    async def repository(request: Request, error: Exception) -> Response:
-        if isinstance(error, ModelNotFound | VersionNotFound):
-            return answer(request.url.path, 404, str(error))
-        if isinstance(error, ModelCorrupt):
-            # Nothing is wrong with the request: the file is, until someone mends it.
-            return answer(request.url.path, 503, str(error), {"Retry-After": "60"})
-        log.error("model repository: %s", error)
-        return answer(request.url.path, 500, str(error))
-
-    async def validation(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        made = invalid(error)
-        return answer(request.url.path, made.status, made.detail, made.headers, made.members)
+    async def known(request: Request, error: Exception) -> Response:
+        made = told(request.url.path, error)
+        assert made is not None
+        return made
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -220,19 +278,22 @@ def install(app: FastAPI) -> None:
             detail = f"{request.method} is not possible here; {allowed} is"
         return answer(request.url.path, error.status_code, detail, headers)
 
-    app.add_exception_handler(Problem, problem)
-    app.add_exception_handler(RepositoryError, repository)
-    app.add_exception_handler(RequestValidationError, validation)
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        return Unanswered()
+
+    for kind in PROBLEMS:
+        app.add_exception_handler(kind, known)
     app.add_exception_handler(HTTPException, http)
+    # The framework raises it again in any case, to the middleware that logs it and answers with its request id.
+    app.add_exception_handler(Exception, unforeseen)
 
 
 def _methods(request: Request) -> set[str]:
-    found: set[str] = set()
-    for entry in request.app.routes:
-        # An included router stands among the routes as one entry.
-        router = getattr(entry, "original_router", None)
-        for route in [entry] if router is None else router.routes:
-            if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
-                found |= route.methods or set()
+    found = {
+        method
+        for method in METHODS
+        for route in request.app.routes
+        if route.matches({**request.scope, "method": method})[0] is Match.FULL
+    }
     # See service.http.middleware.Head.
     return found | {"HEAD"} if "GET" in found else found

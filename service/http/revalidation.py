@@ -8,16 +8,16 @@ before any routing; everything else takes the usual way.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
-from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Scope
 
 from ganserve.card import ModelCard
-from service.api import Phase
+from service.http.auth import Auth
 from service.http.errors import Problem
 from service.observe import metrics, tracing
 
@@ -26,6 +26,15 @@ LONGEST = 1024
 MOST = 4096
 
 Key = tuple[str, bytes, bytes, bytes]
+
+
+class Known(Protocol):
+    """What is served, as far as it is known without a look on the disk."""
+
+    provider: str
+
+    def known(self, name: str | None, version: int | None) -> ModelCard | None:
+        """The card that a request for a model by ``name`` (None: the default) in ``version`` (None: live) means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +51,13 @@ class Revalidation:
     """The answers that this process remembers; used on the event loop only.
 
     Args:
-        state: the application's, for who may ask, and what is live.
+        models: what is live.
+        auth: who may ask.
+        ready: whether the process neither starts nor drains.
     """
 
-    def __init__(self, state: State) -> None:
-        self._state = state
+    def __init__(self, models: Known, auth: Auth, ready: Callable[[], bool]) -> None:
+        self._models, self._auth, self._ready = models, auth, ready
         self._entries: dict[Key, _Entry] = {}
         self._counters: dict[str, metrics.Answered] = {}
 
@@ -62,24 +73,23 @@ class Revalidation:
         if len(self._entries) >= MOST:
             # The oldest goes: Python keeps the order of insertion.
             del self._entries[next(iter(self._entries))]
-        provider = self._state.catalogue.provider
-        self._entries[key] = _Entry(card, name, version, provider, tuple(answer.raw_headers), scope["route"].path)
+        route = scope["route"].path
+        self._entries[key] = _Entry(card, name, version, self._models.provider, tuple(answer.raw_headers), route)
 
     def find(self, scope: Scope) -> tuple[list[Message], metrics.Answered] | None:
         """The messages of the answer, and where to count it; None: the request takes the usual way."""
         headers = dict(scope["headers"])
         if (key := _key(scope, headers)) is None or (entry := self._entries.get(key)) is None:
             return None
-        state: Any = self._state
-        catalogue = state.catalogue
-        if catalogue.known(entry.name, entry.version) is not entry.card or catalogue.provider != entry.provider:
+        models = self._models
+        if models.known(entry.name, entry.version) is not entry.card or models.provider != entry.provider:
             del self._entries[key]
             return None
-        if state.phase is not Phase.READY or b"traceparent" in headers:
+        if b"traceparent" in headers or not self._ready():
             return None
-        if state.auth.user is not None:
+        if self._auth.user is not None:
             try:
-                state.auth.check_user(headers.get(b"authorization", b"").decode("latin-1"))
+                self._auth.check_user(headers.get(b"authorization", b"").decode("latin-1"))
             except Problem:
                 return None
         request_id = headers.get(b"x-request-id", b"")

@@ -3,22 +3,18 @@
 A CPU engine is one session without threads of its own: each lane of the batcher runs it in the lane's thread, side
 by side, so weights are in memory once.
 
-A CUDA engine runs padded batches of a few sizes, each warmed before the first request. Every size has its buffers on
-the device, bound once, and pinned ones on the host; where replaying a captured CUDA graph is faster than launching the
-kernels one by one, it is replayed. All of it happens on one thread, as captured graphs belong to the thread that
-captured them; the lanes prepare and encode meanwhile.
+A CUDA engine runs padded batches of a few sizes, each warmed before the first request. Its runs happen on one thread,
+for which onnxruntime keeps the handles of CUDA's libraries; the lanes prepare and encode meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
-import statistics
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -34,8 +30,6 @@ Device = Literal["auto", "cpu", "cuda"]
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 CUDA_BUCKETS = (1, 8, 32, 128, 256)
-# A run shall not be captured into a CUDA graph, nor replayed from one.
-NO_GRAPH = "-1"
 
 log = logging.getLogger(__name__)
 
@@ -93,66 +87,22 @@ def _cuda_problem() -> str | None:
     return reason
 
 
-class Bound:
-    """One batch size of a session: buffers at fixed addresses on the device, bound once, and pinned ones on the host.
+@dataclass(frozen=True)
+class Placement:
+    """Where networks run, and how.
 
-    Args:
-        graph: the number of its CUDA graph; other providers than CUDA pass over it.
+    Attributes:
+        max_rows: most rows of a run on the CPU.
+        threads: onnxruntime's threads of a run on the CPU.
+        buckets: batch sizes that runs are padded to; None: ``CUDA_BUCKETS`` on CUDA, none elsewhere.
+        timeout: seconds after which a graph that does not end is stopped as it is warmed; None: never.
     """
 
-    def __init__(self, session: Any, card: ModelCard, size: int, graph: int, pinned: cuda.Pinned) -> None:
-        self._session, self._pinned = session, pinned
-        device = "cuda" if session.get_providers()[0] == CUDA else "cpu"
-        shape = (size, card.image.height, card.image.width, card.image.channels)
-        kinds: dict[str, tuple[tuple[int, ...], Any]] = {"latent": ((size, card.z), np.float32)}
-        if card.conditional:
-            kinds["label"] = ((size, 1), np.int64)
-        self._binding = session.io_binding()
-        self._hosts, self._devices = {}, {}
-        for name, (extent, kind) in kinds.items():
-            self._hosts[name] = pinned.empty(extent, kind)
-            # What pads the first runs is computed as well, so it shall be numbers, and a label that there is.
-            self._hosts[name][:] = 0
-            self._devices[name] = onnxruntime.OrtValue.ortvalue_from_shape_and_type(extent, kind, device, 0)
-            self._binding.bind_ortvalue_input(name, self._devices[name])
-        self._image = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, device, 0)
-        self._binding.bind_ortvalue_output("image", self._image)
-        self._host_image = pinned.empty(shape, np.uint8)
-        self._plain, self._graph = onnxruntime.RunOptions(), onnxruntime.RunOptions()
-        self._plain.add_run_config_entry("gpu_graph_id", NO_GRAPH)
-        self._graph.add_run_config_entry("gpu_graph_id", str(graph))
-        self.replays = False
-
-    def run(self, latent: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.uint8]:
-        """The images of at most ``size`` rows; what pads them is what was there before."""
-        n = len(latent)
-        self._hosts["latent"][:n] = latent
-        if label is not None:
-            self._hosts["label"][:n, 0] = label
-        for name, host in self._hosts.items():
-            self._devices[name].update_inplace(host)
-        self._session.run_with_iobinding(self._binding, self._graph if self.replays else self._plain)
-        images: NDArray[np.uint8] = self._host_image
-        if not self._pinned.fetch(images, self._image.data_ptr()):
-            images = self._image.numpy()
-        # The buffers are the next run's.
-        return images[:n].copy()
-
-    def choose(self, latent: NDArray[np.float32], label: NDArray[np.int64] | None, runs: int = 7) -> None:
-        """Replay the size's CUDA graph from here on if that is faster than launching its kernels."""
-        took = {}
-        for replays in (False, True):
-            self.replays = replays
-            # The first runs find algorithms, allocate and capture.
-            for _ in range(3):
-                self.run(latent, label)
-            times = []
-            for _ in range(runs):
-                begun = time.perf_counter()
-                self.run(latent, label)
-                times.append(time.perf_counter() - begun)
-            took[replays] = statistics.median(times)
-        self.replays = took[True] < took[False]
+    device: Device = "cpu"
+    max_rows: int = 32
+    threads: int = 1
+    buckets: tuple[int, ...] | None = None
+    timeout: float | None = None
 
 
 @dataclass(eq=False)
@@ -161,8 +111,8 @@ class OnnxEngine:
 
     Attributes:
         buckets: batch sizes to pad to; empty where any size gives the same pixels, as on the CPU.
-        bound: the buffers of each bucket, where runs are bound to fixed ones, as on CUDA.
-        thread: where bound runs happen.
+        thread: where all runs happen; None: each on its caller's.
+        options: onnxruntime's of a run, while the engine is warmed.
     """
 
     card: ModelCard
@@ -170,108 +120,31 @@ class OnnxEngine:
     session: Any = field(repr=False)
     max_rows: int
     buckets: tuple[int, ...] = ()
-    bound: dict[int, Bound] = field(default_factory=dict, repr=False)
     thread: ThreadPoolExecutor | None = field(default=None, repr=False)
+    options: Any = field(default=None, repr=False)
 
     @classmethod
-    def open(
-        cls,
-        card: ModelCard,
-        content: bytes,
-        *,
-        device: Device = "cpu",
-        max_rows: int = 32,
-        threads: int = 1,
-        buckets: tuple[int, ...] | None = None,
-        graphs: bool = True,
-        pinned: cuda.Pinned | None = None,
-    ) -> OnnxEngine:
+    def open(cls, card: ModelCard, content: bytes, placement: Placement = Placement()) -> OnnxEngine:
         """Load, check and warm the network in ``content`` (whose digest the caller has compared with the card's).
-
-        Args:
-            buckets: bind runs to buffers of these batch sizes; unset: only on CUDA, of ``CUDA_BUCKETS``.
-            graphs: replay CUDA graphs where they help.
-            pinned: where pinned buffers come from; unset: from the driver, where CUDA is used.
 
         Raises:
             ModelCorrupt: the file is no network of the card's signature.
             DeviceUnavailable: see :func:`providers`.
         """
-        wanted, provider = providers(device)
-        if provider != CUDA and buckets is None:
-            return cls._open_free(card, content, max_rows, threads)
-        chosen = buckets or CUDA_BUCKETS
-        pinned = pinned or (_pinned() if provider == CUDA else cuda.Pinned(None))
-        thread = ThreadPoolExecutor(1, thread_name_prefix=f"device-{card.name}")
-        engine: OnnxEngine | None = None
-        if provider == CUDA and graphs:
-            captured = [(CUDA, {**CUDA_OPTIONS, "enable_cuda_graph": "1"}), CPU]
-            try:
-                engine = thread.submit(cls._bind, card, content, captured, threads, chosen, pinned, thread).result()
-            except ModelCorrupt as error:
-                # A node that only the CPU has cannot be captured, for one.
-                log.warning("no CUDA graphs: %s", _first_line(error))
-        if engine is None:
-            engine = thread.submit(cls._bind, card, content, wanted, threads, chosen, pinned, thread).result()
-        if engine.provider == provider:
-            return engine
-        if device == "cuda":
+        wanted, provider = providers(placement.device)
+        session = _session(card, content, wanted, placement.threads)
+        carried = str(session.get_providers()[0])
+        if carried != provider and placement.device == "cuda":
             raise DeviceUnavailable(
                 "GANSERVE_DEVICE is cuda, but onnxruntime fell back to the CPU: see its log"
             )
-        return cls._open_free(card, content, max_rows, threads)
-
-    @classmethod
-    def _open_free(cls, card: ModelCard, content: bytes, max_rows: int, threads: int) -> OnnxEngine:
-        """On the CPU, where each run brings its own arrays."""
-        engine = cls(card, CPU, cls._session(card, content, [CPU], threads), max_rows)
+        buckets = placement.buckets or (CUDA_BUCKETS if carried == CUDA else ())
+        thread = ThreadPoolExecutor(1, thread_name_prefix=f"device-{card.name}") if carried == CUDA else None
+        engine = cls(card, carried, session, buckets[-1] if buckets else placement.max_rows, buckets, thread)
         engine._check_signature()
-        engine._warm_up()
+        with engine._ending(placement.timeout):
+            engine._warm_up()
         return engine
-
-    @classmethod
-    def _bind(
-        cls,
-        card: ModelCard,
-        content: bytes,
-        wanted: list[Any],
-        threads: int,
-        buckets: tuple[int, ...],
-        pinned: cuda.Pinned,
-        thread: ThreadPoolExecutor,
-    ) -> OnnxEngine:
-        """On the thread of the device."""
-        session = cls._session(card, content, wanted, threads)
-        engine = cls(card, session.get_providers()[0], session, buckets[-1], buckets)
-        engine._check_signature()
-        try:
-            for index, size in enumerate(buckets):
-                bound = engine.bound[size] = Bound(session, card, size, index + 1, pinned)
-                if _captures(wanted):
-                    bound.choose(*_sample(card, size))
-        except Exception as error:
-            raise ModelCorrupt(
-                f"{card.name} version {card.version}: its network fails in a run ({_first_line(error)})"
-            ) from error
-        engine._warm_up()
-        engine.thread = thread
-        return engine
-
-    @staticmethod
-    def _session(card: ModelCard, content: bytes, wanted: list[Any], threads: int) -> Any:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = 3
-        # Idle lanes shall not burn cores that other lanes could use.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            return onnxruntime.InferenceSession(content, options, providers=wanted)
-        except Exception as error:
-            raise ModelCorrupt(
-                f"{card.name} version {card.version}: onnxruntime cannot load model.onnx ({_first_line(error)})"
-            ) from error
 
     def run(self, latent: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.uint8]:
         """Images uint8 [n, h, w, c] of latents float32 [n, z] and labels int64 [n]."""
@@ -282,18 +155,28 @@ class OnnxEngine:
     def _run(self, latent: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.uint8]:
         n = len(latent)
         size = next(size for size in self.buckets if size >= n) if self.buckets else n
-        if size in self.bound:
-            return self.bound[size].run(latent, label)
-        feed: dict[str, Any] = {"latent": latent}
-        if label is not None:
-            feed["label"] = label.reshape(-1, 1)
+        feed = signature.feeds(self.card, latent, label)
         if size > n:
             feed = {
                 key: np.concatenate([value, np.repeat(value[-1:], size - n, 0)])
                 for key, value in feed.items()
             }
-        images: NDArray[np.uint8] = self.session.run(None, feed)[0]
+        images: NDArray[np.uint8] = self.session.run(None, feed, self.options)[0]
         return images[:n] if size > n else images
+
+    @contextmanager
+    def _ending(self, seconds: float | None) -> Iterator[None]:
+        """Stop the runs within that go on for longer; they fail then."""
+        self.options = onnxruntime.RunOptions()
+        timer = threading.Timer(seconds or 0, setattr, (self.options, "terminate", True))
+        timer.daemon = True
+        if seconds is not None:
+            timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self.options = None
 
     def _check_signature(self) -> None:
         try:
@@ -338,7 +221,6 @@ class OnnxEngine:
                 fixed,
             )
             self.buckets, self.max_rows = (fixed,), fixed
-            self.bound = {size: bound for size, bound in self.bound.items() if size == fixed}
 
 
 def _sample(card: ModelCard, rows: int) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
@@ -347,45 +229,20 @@ def _sample(card: ModelCard, rows: int) -> tuple[NDArray[np.float32], NDArray[np
     return latents(card.latent_recipe, consecutive(0, rows), card.z), label
 
 
-def _captures(wanted: list[Any]) -> bool:
-    return any("enable_cuda_graph" in choice[1] for choice in wanted if isinstance(choice, tuple))
-
-
-@lru_cache(maxsize=1)
-def _pinned() -> cuda.Pinned:
-    """The pinned memory of this process."""
-    return cuda.Pinned(cuda.load())
-
-
-class DummyEngine:
-    """A model without a network, for tests: pixel values tell label and latent."""
-
-    provider = "dummy"
-
-    def __init__(self, card: ModelCard, max_rows: int = 32) -> None:
-        self.card = card
-        self.max_rows = max_rows
-        self.batches: list[int] = []
-        # Tests close it to hold the lanes, and set what a run shall raise.
-        self.gate = threading.Event()
-        self.gate.set()
-        self.failure: Exception | None = None
-
-    def run(self, latent: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.uint8]:
-        """The mean of the latent, and the label, in every pixel."""
-        self.batches.append(len(latent))
-        self.gate.wait(30)
-        if self.failure is not None:
-            raise self.failure
-        shape = self.card.image
-        value = (np.abs(latent[:, 0]) * 1000).astype(np.int64) % 251
-        if label is not None:
-            value = (value + label * 7) % 256
-        pixels = np.broadcast_to(
-            value.astype(np.uint8)[:, None, None, None],
-            (len(latent), shape.height, shape.width, shape.channels),
-        )
-        return np.ascontiguousarray(pixels)
+def _session(card: ModelCard, content: bytes, wanted: list[Any], threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    # Idle lanes shall not burn cores that other lanes could use.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=wanted)
+    except Exception as error:
+        raise ModelCorrupt(
+            f"{card.name} version {card.version}: onnxruntime cannot load model.onnx ({_first_line(error)})"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -7,22 +7,21 @@ an answer that is not of the version, the type or the shape asked for is refused
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 
 from ganserve.card import MAX_BATCH_SIZE, ModelCard
+from service import protocol
 from service.http.errors import DeadlineExceeded, Unavailable
 from service.observe import tracing
+from service.protocol import HEADER_LENGTH
 
-HEADER_LENGTH = "Inference-Header-Content-Length"
 CONNECT_SECONDS = 2.0
 # Readiness is asked for by several probes; one question a second is enough.
 PROBE_SECONDS = 1.0
@@ -138,52 +137,20 @@ class RemoteEngine:
 
     def run(self, latent: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.uint8]:
         """As every engine; raises what :meth:`Upstream.infer` raises."""
-        tensors = [("latent", "FP32", latent.astype("<f4", copy=False))]
-        if self.card.conditional:
-            assert label is not None
-            tensors.append(("label", "INT64", label.reshape(-1, 1).astype("<i8", copy=False)))
-        document = {
-            "inputs": [
-                {
-                    "name": name,
-                    "shape": list(tensor.shape),
-                    "datatype": datatype,
-                    "parameters": {"binary_data_size": tensor.nbytes},
-                }
-                for name, datatype, tensor in tensors
-            ],
-            "outputs": [{"name": "image", "parameters": {"binary_data": True}}],
-        }
-        head = json.dumps(document).encode()
+        body, length = protocol.request(self.card, latent, label)
         answer = self.upstream.infer(
             f"/v2/models/{self.card.name}/versions/{self.card.version}/infer",
-            head + b"".join(tensor.tobytes() for _, _, tensor in tensors),
-            {HEADER_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"},
+            body,
+            {HEADER_LENGTH: str(length), "Content-Type": protocol.BINARY},
         )
         try:
-            return self._images(answer, len(latent))
+            return protocol.images(answer.content, answer.headers[HEADER_LENGTH], self.card, len(latent))
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise Unavailable(
                 f"the inference server {self.upstream.address} gave no answer for {self.card.name} version "
                 f"{self.card.version} that can be used ({error!s:.200})",
                 retry_after=60,
             ) from error
-
-    def _images(self, answer: httpx.Response, n: int) -> NDArray[np.uint8]:
-        """The pixels of an answer; raises ValueError and the like for anything but what was asked for."""
-        body, length = answer.content, int(answer.headers[HEADER_LENGTH])
-        if not 0 < length <= len(body):
-            raise ValueError(f"{HEADER_LENGTH} is {length} and the body has {len(body)} bytes")
-        document: dict[str, Any] = json.loads(body[:length])
-        output = document["outputs"][0]
-        shape = (n, self.card.image.height, self.card.image.width, self.card.image.channels)
-        told = (document["model_name"], str(document["model_version"]), output["name"], output["datatype"])
-        expected = (self.card.name, str(self.card.version), "image", "UINT8")
-        if told != expected:
-            raise ValueError(f"it is {told}, not {expected}")
-        if tuple(output["shape"]) != shape or output["parameters"]["binary_data_size"] != len(body) - length:
-            raise ValueError(f"its shape is {output['shape']} with {len(body) - length} bytes, not {list(shape)}")
-        return np.frombuffer(body, np.uint8, offset=length).reshape(shape)
 
 
 def _retry_after(answer: httpx.Response) -> int:

@@ -53,9 +53,10 @@ class Watcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and wait for it."""
+        """End, and wait for it; not for a disk that hangs."""
         self._stop.set()
-        self._thread.join(10)
+        if self._thread.is_alive():
+            self._thread.join(1)
 
     def _watch(self) -> None:
         while not self._stop.wait(self.interval):

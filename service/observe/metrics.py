@@ -42,6 +42,9 @@ SWAPS = Counter("ganserve_swaps_total", "Changes of a live version", ["model"])
 LIVE = Gauge("ganserve_live_version", "Live version", ["model"], multiprocess_mode="livemax")
 LOADED = Gauge("ganserve_loaded_models", "Model versions in memory", multiprocess_mode="livesum")
 LEFT_OUT = Gauge("ganserve_left_out_models", "Models that cannot be served", multiprocess_mode="livemax")
+LEFT_OUT_WHY = Gauge(
+    "ganserve_left_out_info", "1 while this cannot be served", ["model", "reason"], multiprocess_mode="livemax"
+)
 PROVIDER = Gauge(
     "ganserve_provider_info", "Execution provider in use", ["provider"], multiprocess_mode="livemax"
 )

@@ -1,4 +1,7 @@
-// Jobs: start, watch, cancel. Progress comes as server-sent events, curves are drawn from it.
+// Jobs: start, watch, cancel. Progress comes as server-sent events, curves are drawn from it. A job's `progress` is what
+// the worker makes of the events of ganserve/events.py: the keys of "progress" as they are, but `step` (of the job),
+// `training_step`, `training_steps`, and `images_left`; of "samples" `samples` (its path) and `metrics`; of "warning"
+// `warnings`, the last ten.
 
 import { events, Pictures, read, send } from "./api.js";
 import { all } from "./catalogue.js";

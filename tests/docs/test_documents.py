@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.http.test_reference import Curl, service
+from tests.service.http.test_openapi import Curl, service
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

@@ -6,7 +6,9 @@ import logging
 import sys
 from pathlib import Path
 
-from training import job_tasks, worker
+from training import worker
+from training.retrain import tasks
+from training.retrain.site import Config
 
 
 def task(arguments: list[str]) -> int:
@@ -14,14 +16,14 @@ def task(arguments: list[str]) -> int:
         metrics = '"judge": "stub", "dataset": "digits", "split": "test", "images": 100, "frechet": 1.0'
         print('{"event": "result", ' + metrics + "}", flush=True)
         return 0
-    return job_tasks.main(arguments)
+    return tasks.main(arguments)
 
 
 def main() -> None:
     data, database, name = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     logging.basicConfig(level=logging.INFO)
     worker.Worker(
-        worker.Config(
+        Config(
             jobs_db=database,
             data=data,
             models=data / "models",

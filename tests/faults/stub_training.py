@@ -1,4 +1,4 @@
-"""A stand-in for training.train and training.job_tasks, without torch: the same arguments, events and exits.
+"""A stand-in for training.train and training.retrain.tasks, without torch: the same arguments, events and exits.
 
 Each step adds to a running hash, so the weights depend on the seed and on every step exactly once: a resumed
 run has the weights of an undisturbed one only if it went on from its checkpoint. ``behaviour.json`` in the

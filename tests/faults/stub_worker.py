@@ -10,7 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+from dbos._sys_db import SystemDatabase
+
 from training import worker
+from training.retrain import workflow
+from training.retrain.site import MAX_DEATHS, Config
 
 
 def slowed(name: str, function: Callable[..., Any], data: Path) -> Callable[..., Any]:
@@ -27,16 +32,29 @@ def slowed(name: str, function: Callable[..., Any], data: Path) -> Callable[...,
     return run
 
 
+def away_once() -> None:
+    """The database answers until DBOS is launched, then once not, then again."""
+    create = SystemDatabase.create_application_version
+
+    def away(self: SystemDatabase, version: str, *more: Any) -> None:
+        SystemDatabase.create_application_version = create  # type: ignore[method-assign]
+        raise sa.exc.OperationalError("select", {}, Exception("the server is starting up"))
+
+    SystemDatabase.create_application_version = away  # type: ignore[assignment,method-assign]
+
+
 def main() -> None:
     data, database, name = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     file = data / "behaviour.json"
     behaviour = json.loads(file.read_text()) if file.exists() else {}
     stub = (sys.executable, str(Path(__file__).with_name("stub_training.py")), str(data))
-    worker._publish = slowed("publish", worker._publish, data)  # type: ignore[assignment]
-    worker._promote = slowed("promote", worker._promote, data)  # type: ignore[assignment]
+    workflow._publish = slowed("publish", workflow._publish, data)
+    workflow._promote = slowed("promote", workflow._promote, data)
+    if behaviour.get("away_at_launch"):
+        away_once()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     worker.Worker(
-        worker.Config(
+        Config(
             jobs_db=database,
             data=data,
             models=data / "models",
@@ -45,7 +63,7 @@ def main() -> None:
             # Long, since a busy machine is slow to start a process; a test of it asks for less.
             no_progress_seconds=behaviour.get("no_progress_seconds", 120.0),
             dead_after_seconds=5.0,
-            max_deaths=behaviour.get("max_deaths", worker.MAX_DEATHS),
+            max_deaths=behaviour.get("max_deaths", MAX_DEATHS),
             train=(*stub, "train"),
             task=stub,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +57,32 @@ def test_a_job_interrupted_while_training_publishes_the_weights_of_an_undisturbe
     weights = (site.data / "runs" / job.id / "attempt-2" / "best.safetensors").read_bytes()
     assert weights == (alone / "best.safetensors").read_bytes()
     assert [path.read_bytes() for path in (site.data / "weights").iterdir()] == [weights]
+
+
+@pytest.mark.slow
+def test_a_job_whose_worker_is_killed_five_times_within_seconds_of_training_is_not_given_up(sqlite_site: Any) -> None:
+    site = sqlite_site
+    site.store.close()
+    site.store = JobStore(site.database)
+    request = JobRequest(model="m", recipe="cgan", dataset="digits", images=10**8, seed=3, overrides={"width": 0.25})
+    job, _ = site.store.submit(request)
+    reached = 0
+
+    def trains() -> None:
+        # What the attempt before told stays until this one begins.
+        site.until(lambda: "images" not in (site.store.get(job.id).progress or {}))
+        site.until(lambda: "images" in (site.store.get(job.id).progress or {}))
+
+    for _ in range(5):
+        worker = site.worker("w1", "real_worker.py")
+        trains()
+        time.sleep(3.0)
+        worker.kill()
+        worker.wait()
+        saved = max(int(path.stem.partition("-")[2]) for path in site.data.glob("runs/*/attempt-*/checkpoints/*.pt"))
+        assert saved * 64 > reached
+        reached = saved * 64
+    site.worker("w1", "real_worker.py")
+    trains()
+    assert site.store.get(job.id).attempts == 6
+    site.store.cancel(job.id)

@@ -327,6 +327,30 @@ def test_a_postgresql_restart_under_a_running_job_is_ridden_out(
     succeeded_once(site, job, expected_weights(600))
 
 
+def test_a_worker_whose_database_goes_away_while_it_begins_says_so_and_takes_jobs_when_it_is_back(
+    sqlite_site: Site, expected_weights: Weights
+) -> None:
+    sqlite_site.behave(away_at_launch=1)
+    sqlite_site.worker()
+    job = sqlite_site.submit(images=100)
+    succeeded_once(sqlite_site, job, expected_weights(100))
+    assert "does not answer, trying again" in (sqlite_site.data / "w1.log").read_text()
+
+
+@slow
+def test_a_worker_that_begins_before_its_database_waits_says_so_and_takes_jobs(
+    postgres_site: Site, postgres: Any, expected_weights: Weights
+) -> None:
+    site = postgres_site
+    job = site.submit()
+    postgres.stop()
+    worker = site.worker()
+    site.until(lambda: "does not answer, trying again" in (site.data / "w1.log").read_text())
+    assert worker.poll() is None
+    postgres.start()
+    succeeded_once(site, job, expected_weights(200))
+
+
 @contextmanager
 def small_disk(site: Site, folder: Path) -> Iterator[Callable[[], None]]:
     """``folder`` on a disk of 64 KiB, all but one page of it taken; gives the call that makes room."""

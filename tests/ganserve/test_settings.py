@@ -24,7 +24,7 @@ def test_the_defaults_are_those_that_are_published() -> None:
     assert (settings.host, settings.port, settings.models, settings.data) == (
         "127.0.0.1", 8000, Path("models"), Path("var")
     )  # fmt: skip
-    assert (settings.device, settings.max_images, settings.workers, settings.threads) == ("auto", 1024, 1, 1)
+    assert (settings.device, settings.max_images, settings.workers, settings.threads) == ("auto", 1024, "auto", 1)
     assert settings.token is None
     assert settings.admin_token is None
 
@@ -102,6 +102,13 @@ def test_lanes_are_a_process_share_of_the_cores(monkeypatch: pytest.MonkeyPatch)
     assert load(["--workers", "4", "--lanes", "5"]).lane_count == 5
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0}, raising=False)
     assert load().lane_count == 1
+
+
+def test_the_bounds_of_the_queue_are_the_service_s_and_divided_among_its_processes() -> None:
+    asked = ["--max-queued-images", "100", "--max-queued-images-total", "130"]
+    one, four = load(asked), load([*asked, "--workers", "4"])
+    assert (one.processes, one.model_share, one.queue_share, one.image_limit) == (1, 100, 130, 100)
+    assert (four.processes, four.model_share, four.queue_share, four.image_limit) == (4, 25, 32, 25)
 
 
 def test_a_request_may_not_ask_for_more_than_can_ever_wait() -> None:

@@ -104,3 +104,21 @@ def test_a_disk_that_gives_back_something_else_is_told_of_and_nothing_is_created
 def test_the_one_writer_may_write_inside_its_own_turn(store: FolderStore) -> None:
     with store.exclusive("m"), store.exclusive("m"):
         assert store.replace("m/live", b"one", None)
+
+
+def test_a_folder_or_too_many_bytes_in_a_keys_place_are_unreadable_and_cost_no_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "large").write_bytes(b"12345")
+    monkeypatch.setattr("ganserve.store.MOST_BYTES", 4)
+    free = os.dup(0)
+    os.close(free)
+    with pytest.raises(Unreadable, match="no regular file"):
+        store.read("folder")
+    with pytest.raises(Unreadable, match="it has 5 bytes; at most 4 are read"):
+        store.read("large")
+    after = os.dup(0)
+    os.close(after)
+    assert after == free

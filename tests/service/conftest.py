@@ -14,7 +14,7 @@ from ganserve.card import ModelCard
 from ganserve.repository import Repository
 from ganserve.settings import Settings
 from service.app import create_app
-from service.inference.engine import DummyEngine
+from tests.engines import DummyEngine
 
 ADMIN = {"Authorization": "Bearer admin-secret"}
 USER = {"Authorization": "Bearer user-secret"}

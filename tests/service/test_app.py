@@ -15,7 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from ganserve.repository import Repository
-from service.api import Phase
+from service.state import Phase
 from tests.service.conftest import Dummies, Serve
 
 PROBLEM = "application/problem+json"
@@ -153,7 +153,7 @@ from ganserve.settings import load
 
 app = create_app(load([]))
 async def start():
-    async with app.router.lifespan_context(app):
+    async with app.app.router.lifespan_context(app):
         assert app.state.catalogue.servable
 asyncio.run(start())
 sys.exit(", ".join(sorted({"sqlalchemy", "dbos", "httpx"} & sys.modules.keys())) or 0)

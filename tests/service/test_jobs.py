@@ -202,6 +202,14 @@ def test_a_database_that_does_not_answer_is_told_as_such() -> None:
     store.close()
 
 
+def test_a_queue_whose_file_has_no_place_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "queue").write_text("a file where the folder shall be")
+    store = JobStore(f"sqlite:///{tmp_path}/queue/jobs.sqlite", bounds=BOUNDS)
+    with pytest.raises(JobsUnavailable, match="folder of the queue's file cannot be made"):
+        store.page()
+    store.close()
+
+
 def test_the_file_is_in_wal_mode_so_that_readers_do_not_wait(store: JobStore) -> None:
     store.page()
     engine = sa.create_engine(store.url)

@@ -9,8 +9,8 @@ from google.protobuf import text_format
 from onnx import TensorProto
 from tritonclient.grpc import model_config_pb2
 
-from ganserve.card import config_pbtxt
 from ganserve.repository import Repository
+from ganserve.signature import config_pbtxt
 
 MODELS = Path(__file__).parents[2] / "models"
 SHIPPED = Repository(MODELS)

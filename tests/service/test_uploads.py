@@ -1,5 +1,6 @@
 """A ZIP of class folders is kept whole, or refused whole with the reason by file."""
 
+import errno
 import io
 import stat
 import zipfile
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from service.uploads import (
+    DiskFull,
     InvalidName,
     InvalidUpload,
     Limits,
@@ -208,3 +210,19 @@ def test_a_body_is_cut_off_at_the_limit(tmp_path: Path) -> None:
         anyio.run(uploads.receive, body(), staging)
     assert read == 6
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_is_said_and_nothing_is_left(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path)
+    with pytest.raises(DiskFull, match="nothing of the archive is kept"), uploads.staging():
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(PermissionError), uploads.staging():
+        raise PermissionError(errno.EACCES, "not yours")
+
+
+def test_a_job_can_be_trained_on_what_is_built_in_uploaded_or_named_with_its_owner(tmp_path: Path) -> None:
+    keep(tmp_path, archive(GOOD))
+    uploads = Uploads(tmp_path)
+    assert [uploads.untrainable(name) for name in ("digits", "pets", "owner/name")] == [None] * 3
+    assert "PUT /datasets/cats first" in str(uploads.untrainable("cats"))

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 
 from ganserve.repository import Repository
 from tests.onnx_models import tiny_generator
 from tests.training.conftest import silent, small
 from training import evaluate, export, trainer
-from training.data import DataError, Dataset, split_held_out
+from training.data import DataError, Dataset, fingerprint, load, split_held_out
 from training.measure import cas, judge, metrics
 from training.run import Intervals
 
@@ -31,7 +34,7 @@ def cache(
     """A data folder where that judge is kept as if it had been trained on demand."""
     folder = tmp_path_factory.mktemp("data")
     rest, _ = split_held_out(digits)
-    judge.write(folder / "judges" / f"{judge.fingerprint(rest)}.safetensors", learned[0], rest, {})
+    judge.write(folder / "judges" / f"{fingerprint(rest)}.safetensors", learned[0], rest, {})
     return folder
 
 
@@ -131,8 +134,24 @@ def test_cas_learns_from_as_many_generated_images_as_were_asked_for(monkeypatch:
     assert (found["cas"], found["cas_images"], found["cas_real"]) == (0.6, 90, 0.5)
 
 
+def test_a_model_whose_classes_stand_in_another_order_is_asked_for_them_by_name() -> None:
+    turned = onnx.load_from_string(exported(classes=10))
+    names = [str(i) for i in reversed(range(10))]
+    del turned.metadata_props[:]
+    onnx.helper.set_model_props(turned, {"latent_recipe": "philox-normal/v1", "classes": json.dumps(names)})
+    plain, mapped = evaluate.Generated(exported(classes=10)), evaluate.Generated(turned.SerializeToString())
+    mapped.speak([str(i) for i in range(10)])
+    labels = torch.arange(10)
+    expected, _ = plain.images(10, 5, 9 - labels)
+    images, told = mapped.images(10, 5, labels)
+    assert torch.equal(images, expected)
+    assert not torch.equal(images, plain.images(10, 5, labels)[0])
+    assert told is not None
+    assert torch.equal(told, labels), "the labels are the data set's"
+
+
 def test_a_model_of_other_classes_than_the_data_is_refused() -> None:
-    with pytest.raises(DataError, match="are not the data set's"):
+    with pytest.raises(DataError, match=r"classes of the model are not those of the data set .*the data set alone: 3"):
         evaluate.evaluate_onnx(exported(classes=3), "digits", images=80)
 
 
@@ -157,3 +176,48 @@ def test_cas_of_real_images_is_high_and_of_wrong_labels_low(digits: Dataset) -> 
     wrong = cas.score(train.images, (train.labels + 1) % 10, test.images, test.labels, seed=0, epochs=4, batch=64)
     assert right > 0.8
     assert wrong < 0.2
+
+
+def scored(dataset: Dataset, folder: Path, tmp_path: Path) -> dict[str, Any]:
+    """The scores of a model of a few steps on a folder of pictures."""
+    trainer.train(small("cgan", dataset), dataset, tmp_path / "run", report=silent)
+    repository = Repository(tmp_path / "models")
+    export.export_run(tmp_path / "run", repository, name="few")
+    return evaluate.evaluate_onnx(repository.model_path("few", 1), str(folder))
+
+
+@pytest.fixture
+def rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Many pictures of one class, two of another, one of a third."""
+    monkeypatch.setenv("GANSERVE_DATA", str(tmp_path / "var"))
+    random = np.random.default_rng(0)
+    for name, count, value in (("many", 90, 60), ("pair", 2, 120), ("single", 1, 200)):
+        (tmp_path / "rare" / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = random.normal(value, 15, (8, 8)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "rare" / name / f"{index:03}.png")
+    return tmp_path / "rare"
+
+
+def test_a_class_of_hardly_a_picture_is_trained_on_and_named_as_not_measured(rare: Path, tmp_path: Path) -> None:
+    dataset = load(str(rare))
+    scores = scored(dataset, rare, tmp_path)
+    assert scores["unmeasured_classes"] == ["pair", "single"]
+    assert "not measured, for want of images: pair, single" in evaluate.table(scores)
+    assert json.loads(json.dumps(scores)) == scores
+
+
+def test_a_metric_without_a_value_for_identical_pictures_is_left_out_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GANSERVE_DATA", str(tmp_path / "var"))
+    for name, pixels in (("a", np.eye(8)), ("b", np.eye(8)[::-1])):
+        (tmp_path / "icons" / name).mkdir(parents=True)
+        for index in range(40):
+            Image.fromarray((pixels * 255).astype(np.uint8)).save(tmp_path / "icons" / name / f"{index:03}.png")
+    dataset = load(str(tmp_path / "icons"))
+    scores = scored(dataset, tmp_path / "icons", tmp_path)
+    assert scores["within_class_variance_ratio"] is None
+    assert "all alike" in scores["left_out"]["within_class_variance_ratio"]
+    assert json.loads(json.dumps(scores)) == scores
+    assert "is left out:" in evaluate.table(scores)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from ganserve import events
+from training import train
 
 # A step's features, all freed at its end, 192 MB: prints how large the heap is then (mallinfo2's first figure).
 STEPS = """
@@ -30,3 +35,26 @@ def test_memory_that_a_step_frees_is_there_for_the_next() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     told = subprocess.run([sys.executable, "-c", STEPS], env=environment, capture_output=True, text=True, check=True)
     assert int(told.stdout) > 192_000_000
+
+
+TWO_BATCHES = ["--recipe", "cgan", "--images", "8", "--set", "batch=4", "--set", "width=0.125", "--size", "8"]
+
+
+@pytest.mark.usefixtures("signals")
+def test_labels_have_the_order_of_classes_that_was_asked_for(class_folders: Path, tmp_path: Path) -> None:
+    asked = [*TWO_BATCHES, "--dataset", str(class_folders), "--run", str(tmp_path / "run")]
+    assert train.main([*asked, "--classes", '["dog", "cat"]']) == events.FINISHED
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["classes"] == ["dog", "cat"]
+
+
+@pytest.mark.usefixtures("signals")
+def test_other_classes_than_the_version_to_begin_from_has_are_refused_before_training(
+    class_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [*TWO_BATCHES, "--dataset", str(class_folders), "--run", str(tmp_path / "run"), "--events"]
+    assert train.main([*asked, "--classes", '["dog", "bird"]']) == events.BAD_INPUT
+    told = events.read(capsys.readouterr().out.encode())
+    assert told is not None
+    assert told["event"] == "failed"
+    assert "begin from alone: bird; the data set alone: cat" in told["reason"]
+    assert not (tmp_path / "run").exists()

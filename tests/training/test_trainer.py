@@ -19,7 +19,7 @@ from training import checkpoint, recipes, train, trainer
 from training.data import Dataset
 from training.loop import Loop
 from training.measure import pixels
-from training.run import Intervals, Stopped, TrainingError
+from training.run import Event, Intervals, Stopped, TrainingError
 
 STEPS_TO_20 = Intervals(log_steps=5, snapshots=2, checkpoint_steps=10)
 
@@ -306,3 +306,14 @@ def test_a_warm_start_from_another_shape_is_refused(digits: Dataset, tmp_path: P
     config = small("cgan", digits, init=str(tmp_path / "first" / "best.safetensors"))
     with pytest.raises(TrainingError, match="cannot start from"):
         trainer.train(config, digits, tmp_path / "second", report=silent)
+
+
+def test_a_run_saves_checkpoints_by_its_own_schedule(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "MOMENT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "SOON_SECONDS", 600.0)
+    monkeypatch.setattr(checkpoint, "SHARE", 1 / 4)
+    told: list[Event] = []
+    trainer.train(small("gan", digits), digits, tmp_path / "run", report=told.append)
+    assert [event["step"] for event in told if event["event"] == "checkpoint"] == [5, 10, 15, 20, 20]

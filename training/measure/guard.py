@@ -20,7 +20,7 @@ from torch import Tensor
 
 from training.data import Dataset
 from training.measure.judge import Judge, shipped
-from training.measure.metrics import METRICS, Comparison, Sample
+from training.measure.metrics import Comparison, Sample, value_of
 from training.measure.pixels import PixelScore, collapsed
 
 IMAGES = 2000
@@ -74,7 +74,7 @@ def quick_scores(images: Tensor, labels: Tensor | None, judge: Judge, reference:
     """
     fake = see(judge, images, labels)
     comparison = Comparison(reference, fake, reference.features)
-    scores: dict[str, Any] = {name: METRICS[name](comparison) for name in QUICK}
+    scores: dict[str, Any] = {name: value_of(name, comparison)[0] for name in QUICK}
     classes = reference.logits.shape[1]
     real = torch.bincount(reference.logits.argmax(1), minlength=classes) / len(reference.logits)
     made = torch.tensor(scores["class_histogram"]) / len(images)
@@ -152,10 +152,10 @@ def _signs(scores: Mapping[str, Any], logit_gap: float | None) -> tuple[list[str
         told = f"{len(missing)} of {len(shares)} classes are hardly ever made (by number: {missing})"
         (hopeless if len(missing) > len(shares) / 2 else warnings).append(told)
     within, covered = scores["within_class_variance_ratio"], scores["coverage"]
-    if within < WITHIN_CLASS[0]:
+    if within is not None and within < WITHIN_CLASS[0]:
         told = f"images of a class look alike: their variance is {within:.1%} of that of real images"
         (hopeless if within < WITHIN_CLASS[1] else warnings).append(told)
-    if covered < COVERAGE[0]:
+    if covered is not None and covered < COVERAGE[0]:
         told = f"{covered:.1%} of the real images are covered, with a precision of {scores['precision']:.1%}"
         same_few = covered < COVERAGE[1] and scores["precision"] > LOOKS_REAL
         (hopeless if same_few else warnings).append(told)

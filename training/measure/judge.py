@@ -23,7 +23,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from ganserve import files
-from training.data import DataError, Dataset, split_held_out
+from training.data import DataError, Dataset, fingerprint, split_held_out
 from training.measure.classifier import Average, Batches, augment
 from training.measure.classifier import fit as teach
 
@@ -151,14 +151,6 @@ def for_dataset(dataset: Dataset) -> Judge:
         network, accuracies = fit(rest, held_out, epochs=max(4, min(30, 600_000 // len(rest))))
         write(path, network, dataset, {"held_out_accuracies": accuracies, "trained_on": len(rest)})
     return read(path)
-
-
-def fingerprint(dataset: Dataset) -> str:
-    """A digest of the images and labels themselves."""
-    digest = hashlib.sha256(dataset.images.numpy().tobytes())
-    if dataset.labels is not None:
-        digest.update(dataset.labels.numpy().tobytes())
-    return digest.hexdigest()[:24]
 
 
 def write(path: Path, network: Network | Whitened, dataset: Dataset, report: dict[str, Any]) -> None:

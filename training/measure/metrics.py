@@ -21,6 +21,10 @@ NEIGHBOURS = 5
 Value = float | list[int] | None
 
 
+class Undefined(ValueError):  # noqa: N818  a fact about the data, not a failure
+    """A metric has no value for this data; the message says why."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """Images as the judge sees them: features float32 [n, f], logits float32 [n, classes], labels int64 [n] or
@@ -59,13 +63,34 @@ def metric(function: Callable[[Comparison], Value]) -> Callable[[Comparison], Va
     return function
 
 
-def measure(comparison: Comparison) -> dict[str, Value]:
-    """Every registered metric, numbers rounded to six digits."""
+def measure(comparison: Comparison) -> tuple[dict[str, Value], dict[str, str]]:
+    """Every registered metric, numbers rounded to six digits; and of those that have no value, the reason."""
     found: dict[str, Value] = {}
-    for name, function in METRICS.items():
-        value = function(comparison)
+    left_out: dict[str, str] = {}
+    for name in METRICS:
+        value, reason = value_of(name, comparison)
         found[name] = round(value, 6) if isinstance(value, float) else value
-    return found
+        if reason:
+            left_out[name] = reason
+    return found, left_out
+
+
+def value_of(name: str, comparison: Comparison) -> tuple[Value, str]:
+    """One metric, and an empty text; or None, and why it has no value for this data."""
+    try:
+        value = METRICS[name](comparison)
+    except Undefined as error:
+        return None, str(error)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None, "it is not a number for these images"
+    return value, ""
+
+
+def _needs(comparison: Comparison, least: int) -> None:
+    """Raises Undefined with fewer images on either side."""
+    for kind, sample in (("real", comparison.real), ("generated", comparison.fake)):
+        if len(sample.features) < least:
+            raise Undefined(f"{len(sample.features)} {kind} images are too few: it takes {least}")
 
 
 class _Ready(nn.Module):
@@ -82,6 +107,7 @@ class _Ready(nn.Module):
 @metric
 def frechet(c: Comparison) -> float:
     """Frechet distance between Gaussians fitted to both sets of features."""
+    _needs(c, 2)
     from torchmetrics.image.fid import FrechetInceptionDistance  # seconds, that a training need not wait for
 
     fid = FrechetInceptionDistance(feature=_Ready(c.real.features.shape[1]))
@@ -94,6 +120,7 @@ def frechet(c: Comparison) -> float:
 @metric
 def kid(c: Comparison) -> float:
     """Kernel distance, the mean over 50 subsets of up to 1,000."""
+    _needs(c, 2)
     size = min(1000, len(c.real.features), len(c.fake.features))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that features are kept in memory is meant
@@ -110,12 +137,14 @@ def kid(c: Comparison) -> float:
 @metric
 def precision(c: Comparison) -> float:
     """Share of generated images inside the neighbourhood of some real image."""
+    _needs(c, NEIGHBOURS + 1)
     return float((c.distances <= c.real_radii[:, None]).any(0).float().mean())
 
 
 @metric
 def recall(c: Comparison) -> float:
     """Share of real images inside the neighbourhood of some generated image."""
+    _needs(c, NEIGHBOURS + 1)
     radii = neighbour_radii(c.fake.features)
     return float((c.distances <= radii[None]).any(1).float().mean())
 
@@ -123,12 +152,14 @@ def recall(c: Comparison) -> float:
 @metric
 def density(c: Comparison) -> float:
     """Neighbourhoods of real images that a generated image is in, over k."""
+    _needs(c, NEIGHBOURS + 1)
     return float((c.distances <= c.real_radii[:, None]).sum(0).float().mean() / NEIGHBOURS)
 
 
 @metric
 def coverage(c: Comparison) -> float:
     """Share of real images with a generated one inside their neighbourhood."""
+    _needs(c, NEIGHBOURS + 1)
     return float((c.distances.min(1).values <= c.real_radii).float().mean())
 
 
@@ -150,10 +181,18 @@ def classifier_score(c: Comparison) -> float:
 
 @metric
 def label_accuracy(c: Comparison) -> float | None:
-    """Share of generated images in which the judge sees the label that was asked for."""
+    """Share of generated images in which the judge sees the label that was asked for.
+
+    Only of classes that are among the real images: of the others nothing is known.
+    """
     if c.fake.labels is None:
         return None
-    return float((c.fake.logits.argmax(1) == c.fake.labels).float().mean())
+    right = c.fake.logits.argmax(1) == c.fake.labels
+    if c.real.labels is not None:
+        right = right[torch.isin(c.fake.labels, c.real.labels)]
+    if not len(right):
+        raise Undefined("no class that was asked for is among the real images")
+    return float(right.float().mean())
 
 
 @metric
@@ -174,7 +213,10 @@ def class_kl(c: Comparison) -> float:
 @metric
 def within_class_variance_ratio(c: Comparison) -> float:
     """Variance of features inside the judge's classes, generated over real; near 0 when a class has one picture."""
-    return _within(c.fake) / _within(c.real)
+    real = _within(c.real)
+    if not real > 0:
+        raise Undefined("the real images of each class are all alike")
+    return _within(c.fake) / real
 
 
 @metric

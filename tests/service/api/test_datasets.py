@@ -4,7 +4,6 @@ import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +12,14 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from pydantic import SecretStr
 
+from ganserve.repository import Repository
+from ganserve.settings import Settings
 from service.api import datasets, jobs
 from service.http import errors
 from service.http.auth import Auth
+from service.inference.catalogue import Catalogue
+from service.jobs import JobStore
+from service.state import State
 from service.uploads import Limits, Uploads
 
 ADMIN = {"Authorization": "Bearer admin"}
@@ -40,13 +44,18 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
     app.include_router(jobs.router)
     app.include_router(datasets.router)
     errors.install(app)
-    app.state.auth = Auth.of(SecretStr("user"), SecretStr("admin"))
-    app.state.settings = SimpleNamespace(data=tmp_path, jobs_url=f"sqlite:///{tmp_path}/jobs.sqlite")
-    app.state.uploads = Uploads(tmp_path / "datasets", Limits(archive_bytes=10_000))
+    settings = Settings(data=tmp_path, models=tmp_path / "models")
+    uploads = Uploads(tmp_path / "datasets", Limits(archive_bytes=10_000))
+    app.state = State(  # type: ignore[assignment]
+        settings=settings,
+        auth=Auth.of(SecretStr("user"), SecretStr("admin")),
+        catalogue=Catalogue(Repository(settings.models)),
+        jobs=JobStore(settings.jobs_url, check_dataset=uploads.untrainable),
+        uploads=uploads,
+    )
     with TestClient(app) as client:
         yield client
-    if getattr(app.state, "jobs", None) is not None:
-        app.state.jobs.close()
+    app.state.jobs.close()
 
 
 def train_on(client: TestClient, dataset: str) -> Any:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,10 +11,15 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from service.api import Phase, jobs
+from ganserve.repository import Repository
+from ganserve.settings import Settings
+from service.api import jobs
 from service.http import errors
 from service.http.auth import Auth
+from service.inference.catalogue import Catalogue
 from service.jobs import JobStore
+from service.state import Phase, State
+from service.uploads import Uploads
 
 ADMIN = {"Authorization": "Bearer admin"}
 BODY = {"model": "m", "recipe": "tiny", "dataset": "digits", "images": 1000}
@@ -27,9 +31,14 @@ def app(tmp_path: Path) -> Iterator[FastAPI]:
     app = FastAPI()
     app.include_router(jobs.router)
     errors.install(app)
-    app.state.auth = Auth.of(SecretStr("user"), SecretStr("admin"))
-    app.state.settings = SimpleNamespace(data=tmp_path)
-    app.state.jobs = JobStore(f"sqlite:///{tmp_path}/jobs.sqlite", bounds=BOUNDS, queue_limit=3)
+    settings = Settings(data=tmp_path, models=tmp_path / "models")
+    app.state = State(  # type: ignore[assignment]
+        settings=settings,
+        auth=Auth.of(SecretStr("user"), SecretStr("admin")),
+        catalogue=Catalogue(Repository(settings.models)),
+        jobs=JobStore(settings.jobs_url, bounds=BOUNDS, queue_limit=3),
+        uploads=Uploads(tmp_path / "datasets"),
+    )
     yield app
     app.state.jobs.close()
 

@@ -471,14 +471,6 @@ def ask_together(client: TestClient, n: int) -> list[tuple[int, str]]:
     return found
 
 
-def test_one_of_several_processes_does_not_unload_alone(serve: Serve) -> None:
-    client = serve(workers=2)
-    answer = client.post("/v2/repository/models/digits/unload", headers=ADMIN)
-    assert answer.status_code == 503
-    assert "2 processes" in answer.json()["error"]
-    assert client.get("/v2/models/digits/ready").status_code == 200
-
-
 def test_with_no_model_it_is_live_and_not_ready(serve: Serve) -> None:
     client = serve()
     for name in ("digits", "plain"):

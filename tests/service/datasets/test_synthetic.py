@@ -25,11 +25,13 @@ from PIL import Image
 from ganserve.latents import MAX_SEED
 from ganserve.repository import Repository
 from ganserve.settings import Settings
-from service.api.synthetic import CHUNK_ROWS
 from service.app import create_app
-from service.datasets.synthetic import _Zip, drawn_labels, folder_names
+from service.datasets.archive import Archive
+from service.datasets.making import CHUNK_ROWS
+from service.datasets.span import drawn_labels
+from service.datasets.zip import folder_names
 from service.http.errors import Overloaded
-from service.inference.engine import DummyEngine
+from tests.engines import DummyEngine
 from tests.service.conftest import ADMIN, USER, Dummies, Serve
 from tests.tiny import CLASSES, SIDE
 
@@ -271,11 +273,11 @@ def test_npz_tells_its_length_in_advance(client: TestClient) -> None:
 
 def test_archives_past_four_gigabytes_are_zip64(monkeypatch: pytest.MonkeyPatch, client: TestClient) -> None:
     # With the bound of 32-bit fields lowered, small archives take the same paths.
-    monkeypatch.setattr(_Zip, "_MOST", 1000)
+    monkeypatch.setattr(Archive, "_MOST", 1000)
     answer = client.get(f"{PLACE}?n=50&format=npz")
     assert int(answer.headers["content-length"]) == len(answer.content)
     assert b"PK\x06\x06" in answer.content
-    archive = _Zip()
+    archive = Archive()
     parts = [archive.whole(f"{i}".encode(), b"abc", 0x352441C2) for i in range(66_000)]
     parts += archive.directory((f"{i}".encode() for i in range(66_000)), b"many")
     with zipfile.ZipFile(io.BytesIO(b"".join(parts))) as files:

@@ -1,13 +1,17 @@
 import json
 
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ganserve.card import ModelCorrupt, RepositoryError, VersionNotFound
+from ganserve.labels import UnknownLabel
 from service.http import errors
 from service.http.errors import Invalid, NotFound, Overloaded, Problem
+from service.jobs import InvalidJob, JobFinished, JobsError, JobsUnavailable, KeyReused, QueueFull, UnknownJob
+from service.uploads import DiskFull, InvalidName, InvalidUpload, NameTaken, TooLarge, UnknownDataset, UploadError
+from service.uploads import Problem as Wrong
 
 
 def all_problems(kind: type[Problem]) -> list[type[Problem]]:
@@ -40,6 +44,17 @@ def client_raising(error: Exception) -> TestClient:
         (VersionNotFound("no version 2"), 404),
         (ModelCorrupt("broken"), 503),
         (RepositoryError("disk"), 500),
+        (UnknownLabel("no label"), 422),
+        (UnknownJob("no job"), 404),
+        (KeyReused("another request"), 409),
+        (JobFinished("has ended"), 409),
+        (QueueFull(3, 9), 429),
+        (JobsUnavailable("no queue"), 503),
+        (UnknownDataset("no data set"), 404),
+        (InvalidName("no name"), 422),
+        (NameTaken("is kept"), 409),
+        (TooLarge("too many bytes"), 413),
+        (DiskFull("no room"), 507),
     ],
 )
 def test_an_error_becomes_a_problem_document(error: Exception, status: int) -> None:
@@ -52,6 +67,41 @@ def test_an_error_becomes_a_problem_document(error: Exception, status: int) -> N
     assert document["status"] == status
     assert document["title"]
     assert document["detail"] == str(error)
+
+
+def all_kinds(kind: type[Exception]) -> set[type[Exception]]:
+    return {found for below in kind.__subclasses__() for found in ({below} | all_kinds(below))}
+
+
+@pytest.mark.parametrize("root", [JobsError, UploadError, RepositoryError])
+def test_every_refusal_of_the_parts_below_has_an_answer(root: type[Exception]) -> None:
+    for kind in all_kinds(root):
+        assert any(known in errors.PROBLEMS for known in kind.__mro__), kind
+
+
+def test_what_is_wrong_with_a_job_or_an_upload_is_listed() -> None:
+    job = client_raising(InvalidJob(["images: too many", "recipe: unknown"])).get("/")
+    assert [entry["field"] for entry in job.json()["errors"]] == ["images", "recipe"]
+    upload = client_raising(InvalidUpload([Wrong(file="a.png", reason="is no image")])).get("/")
+    assert upload.status_code == 422
+    assert upload.json()["errors"] == [{"file": "a.png", "reason": "is no image"}]
+
+
+def test_those_who_are_to_come_again_are_told_when() -> None:
+    for error, seconds in ((ModelCorrupt("x"), 60), (QueueFull(1, 9), 9), (JobsUnavailable("x"), 5)):
+        assert client_raising(error).get("/").headers["retry-after"] == str(seconds)
+
+
+def test_what_is_not_possible_names_all_that_is_at_that_path() -> None:
+    app = FastAPI()
+    errors.install(app)
+    one, two = APIRouter(prefix="/things"), APIRouter()
+    one.add_api_route("/{name}", lambda name: name, methods=["GET"])
+    two.add_api_route("/things/{name}", lambda name: name, methods=["PUT"])
+    app.include_router(one)
+    app.include_router(two)
+    answer = TestClient(app).delete("/things/a")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, PUT")
 
 
 def test_headers_and_members_of_a_problem_are_told() -> None:

@@ -5,8 +5,8 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from ganserve.repository import Repository
-from service.api import Phase
 from service.http import revalidation
+from service.state import Phase
 from tests.service.conftest import ADMIN, USER, Dummies, Serve
 from tests.service.observe.test_metrics import value
 from tests.tiny import publish
@@ -105,7 +105,7 @@ def test_memory_is_bounded(client: TestClient, monkeypatch: pytest.MonkeyPatch) 
     for seed in range(6):
         remember(client, f"/generate?seed={seed}")
     remember(client, "/generate?seed=1&label=" + ",".join(["1"] * 600) + "&n=600")
-    memory = client.app.state.revalidation  # type: ignore[attr-defined]
+    memory = client.app.state.remembered  # type: ignore[attr-defined]
     assert len(memory._entries) == 3
 
 

@@ -1,7 +1,5 @@
-import ctypes
-import gc
 import logging
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 from ganserve.card import ModelCorrupt
 from ganserve.latents import consecutive, latents
 from service.inference import cuda, engine
-from service.inference.engine import CPU, CUDA, CUDA_BUCKETS, Bound, DeviceUnavailable, OnnxEngine, providers
+from service.inference.engine import CPU, CUDA, CUDA_BUCKETS, DeviceUnavailable, OnnxEngine, Placement, providers
 from tests.tiny import SIDE, Z, card, network
 
 LATENT = latents("philox-normal/v1", consecutive(0, 5), Z)
@@ -54,7 +52,7 @@ class Shifty:
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
-    def run(self, outputs: None, feed: dict[str, Any]) -> list[Any]:
+    def run(self, outputs: None, feed: dict[str, Any], options: Any) -> list[Any]:
         n = len(feed["latent"])
         self.sizes.append(n)
         return [np.full((n, SIDE, SIDE, 1), n, np.uint8)]
@@ -74,11 +72,22 @@ def test_where_pixels_depend_on_the_batch_every_run_is_padded_to_one_size(caplog
     assert set(session.sizes) == {shifty.max_rows}
 
 
-def test_buckets_pad_to_the_next_size_and_return_only_what_was_asked() -> None:
-    opened = OnnxEngine.open(card("m"), network())
-    free = opened.run(LATENT, np.arange(5) % 3)
-    opened.buckets = (1, 8)
-    assert np.array_equal(opened.run(LATENT, np.arange(5) % 3), free)
+def sizes(opened: OnnxEngine, conditional: bool) -> list[NDArray[np.uint8]]:
+    found = []
+    for n in (5, 1, 3, 8, 2):
+        noise = latents("philox-normal/v1", consecutive(n, n), Z)
+        found.append(opened.run(noise, np.arange(n) % 3 if conditional else None))
+    return found
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_runs_padded_to_a_few_sizes_give_the_pixels_of_free_runs(conditional: bool) -> None:
+    described, content = card("m", conditional=conditional), network(conditional=conditional)
+    padded = OnnxEngine.open(described, content, Placement(buckets=(1, 4, 8)))
+    assert (padded.buckets, padded.max_rows) == ((1, 4, 8), 8)
+    free = OnnxEngine.open(described, content)
+    for ours, theirs in zip(sizes(padded, conditional), sizes(free, conditional), strict=True):
+        assert np.array_equal(ours, theirs)
 
 
 def test_cuda_without_cuda_refuses_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,108 +109,55 @@ def test_cuda_without_a_gpu_refuses_and_auto_takes_the_cpu(monkeypatch: pytest.M
 
 
 class Driver:
-    """NVIDIA's driver as far as it is called, on ordinary memory."""
+    """NVIDIA's driver as far as it is asked."""
 
-    def __init__(self, status: int = 0) -> None:
-        self.status, self.pinned, self.copies = status, [], 0
-        self.kept: list[Any] = []
+    def __init__(self, status: int, devices: int) -> None:
+        self.status, self.devices = status, devices
 
-    def cuMemHostAlloc(self, made: Any, size: Any, flags: Any) -> int:  # noqa: N802  the driver's name
-        self.kept.append(ctypes.create_string_buffer(size.value))
-        self.pinned.append(size.value)
-        made._obj.value = ctypes.addressof(self.kept[-1])
+    def cuInit(self, flags: int) -> int:  # noqa: N802  the driver's name
         return self.status
 
-    def cuMemcpyDtoH_v2(self, host: Any, device: Any, size: Any) -> int:  # noqa: N802
-        self.copies += 1
-        if self.status == 0:
-            ctypes.memmove(host, device, size.value)
-        return self.status
+    def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
+        count._obj.value = self.devices
+        return 0
 
 
-def sizes(opened: OnnxEngine, conditional: bool) -> list[NDArray[np.uint8]]:
-    found = []
-    for n in (5, 1, 3, 8, 2):
-        noise = latents("philox-normal/v1", consecutive(n, n), Z)
-        found.append(opened.run(noise, np.arange(n) % 3 if conditional else None))
-    return found
-
-
-@pytest.mark.parametrize("conditional", [True, False])
-@pytest.mark.parametrize("driver", [None, Driver(), Driver(status=2)], ids=["no driver", "driver", "it refuses"])
-def test_runs_bound_to_buffers_give_the_pixels_of_free_runs(conditional: bool, driver: Driver | None) -> None:
-    described, content = card("m", conditional=conditional), network(conditional=conditional)
-    pinned = cuda.Pinned(driver)
-    bound = OnnxEngine.open(described, content, buckets=(1, 4, 8), pinned=pinned)
-    assert (set(bound.bound), bound.max_rows) == ({1, 4, 8}, 8)
-    for ours, free in zip(
-        sizes(bound, conditional), sizes(OnnxEngine.open(described, content), conditional), strict=True
-    ):
-        assert np.array_equal(ours, free)
-
-
-def test_results_of_bound_runs_stay_when_the_buffers_are_used_again() -> None:
-    opened = OnnxEngine.open(card("m"), network(), buckets=(8,), pinned=cuda.Pinned(Driver()))
-    first = opened.run(LATENT, np.zeros(5, np.int64))
-    kept = first.copy()
-    opened.run(-LATENT, np.ones(5, np.int64))
-    assert np.array_equal(first, kept)
-
-
-def test_bound_runs_of_several_lanes_take_turns() -> None:
-    opened = OnnxEngine.open(card("m"), network(), buckets=(1, 8))
-    expected = [opened.run(LATENT, np.full(5, label % 3)) for label in range(12)]
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda label: opened.run(LATENT, np.full(5, label % 3)), range(12)))
-    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
-
-
-def test_pinned_buffers_of_a_closed_engine_serve_the_next() -> None:
-    driver = Driver()
-    pinned = cuda.Pinned(driver)
-    for _ in range(3):
-        opened = OnnxEngine.open(card("m"), network(), buckets=(1, 8), pinned=pinned)
-        opened.run(LATENT, np.zeros(5, np.int64))
-        del opened
-        gc.collect()
-    # Latents, labels and images of two sizes.
-    assert len(driver.pinned) == 6
-
-
-@pytest.mark.parametrize("faster", [True, False])
-def test_a_graph_is_replayed_only_where_that_is_faster(monkeypatch: pytest.MonkeyPatch, faster: bool) -> None:
-    opened = OnnxEngine.open(card("m"), network(), buckets=(8,))
-    seen: list[bool] = []
-
-    def run(self: Bound, latent: Any, label: Any) -> None:
-        seen.append(self.replays)
-        time.sleep(0.02 if self.replays != faster else 0)
-
-    monkeypatch.setattr(Bound, "run", run)
-    opened.bound[8].choose(LATENT, None, runs=3)
-    assert opened.bound[8].replays is faster
-    assert set(seen) == {True, False}
+@pytest.mark.parametrize(
+    ("driver", "reason"),
+    [
+        (None, "no NVIDIA driver"),
+        (Driver(100, 1), "the driver finds no GPU"),
+        (Driver(0, 0), "the driver finds no GPU"),
+        (Driver(0, 1), None),
+    ],
+)
+def test_a_gpu_is_there_when_the_driver_says_so(driver: Driver | None, reason: str | None) -> None:
+    assert cuda.problem(driver) == reason
 
 
 class Sessions:
-    """onnxruntime's sessions as on a machine with a GPU, carried by the CPU; ``refuses`` a session with graphs."""
+    """onnxruntime's sessions as on a machine with a GPU, carried by the CPU; each notes the sizes that it ran."""
 
-    def __init__(self, refuses: bool = False, falls_back: bool = False) -> None:
-        self.refuses, self.falls_back = refuses, falls_back
+    def __init__(self, falls_back: bool = False) -> None:
+        self.falls_back = falls_back
         self.asked: list[dict[str, str]] = []
+        self.ran: list[tuple[int, str]] = []
         self.real = onnxruntime.InferenceSession
 
     def __call__(self, content: bytes, options: Any, providers: list[Any]) -> Any:
-        if providers[0] == CPU:
-            return self.real(content, options, providers=providers)
-        self.asked.append(providers[0][1])
-        if self.refuses and "enable_cuda_graph" in providers[0][1]:
-            raise RuntimeError("not all nodes are partitioned to CUDA")
         made = self.real(content, options, providers=[CPU])
+        if providers[0] == CPU:
+            return made
+        self.asked.append(providers[0][1])
         if not self.falls_back:
-            # Buffers ask for the first provider of the session, and go by the second: the device is the CPU here.
-            told = iter([[CUDA, CPU]])
-            made.get_providers = lambda: next(told, [CPU])
+            made.get_providers = lambda: [CUDA, CPU]
+        run = made.run
+
+        def noted(outputs: Any, feed: dict[str, Any], options: Any) -> Any:
+            self.ran.append((len(feed["latent"]), threading.current_thread().name))
+            return run(outputs, feed, options)
+
+        made.run = noted
         return made
 
 
@@ -215,33 +171,32 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cuda_searches_heuristically_and_warms_every_size_before_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     sessions = Sessions()
     monkeypatch.setattr(engine.onnxruntime, "InferenceSession", sessions)
-    opened = OnnxEngine.open(card("m"), network(), device="cuda", pinned=cuda.Pinned(Driver()))
-    assert (opened.provider, opened.max_rows) == (CUDA, CUDA_BUCKETS[-1])
-    assert tuple(opened.bound) == CUDA_BUCKETS
-    assert sessions.asked == [
-        {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0", "enable_cuda_graph": "1"}
-    ]
+    opened = OnnxEngine.open(card("m"), network(), Placement("cuda"))
+    assert (opened.provider, opened.max_rows, opened.buckets) == (CUDA, CUDA_BUCKETS[-1], CUDA_BUCKETS)
+    assert sessions.asked == [{"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}]
+    assert {size for size, _ in sessions.ran} == set(CUDA_BUCKETS)
+    sessions.ran.clear()
     free = OnnxEngine.open(card("m"), network()).run(LATENT, np.zeros(5, np.int64))
     assert np.array_equal(opened.run(LATENT, np.zeros(5, np.int64)), free)
+    assert [size for size, _ in sessions.ran] == [8]
 
 
 @pytest.mark.usefixtures("gpu")
-def test_a_network_that_cannot_be_captured_runs_without_graphs(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    sessions = Sessions(refuses=True)
+def test_runs_of_several_lanes_take_turns_on_the_thread_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = Sessions()
     monkeypatch.setattr(engine.onnxruntime, "InferenceSession", sessions)
-    with caplog.at_level(logging.WARNING):
-        opened = OnnxEngine.open(card("m"), network(), device="cuda", pinned=cuda.Pinned(None))
-    assert "no CUDA graphs" in caplog.text
-    assert "enable_cuda_graph" not in sessions.asked[-1]
-    assert not any(bound.replays for bound in opened.bound.values())
+    opened = OnnxEngine.open(card("m"), network(), Placement("cuda"))
+    expected = [opened.run(LATENT, np.full(5, label % 3)) for label in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda label: opened.run(LATENT, np.full(5, label % 3)), range(12)))
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
+    assert len({thread for _, thread in sessions.ran}) == 1
 
 
 @pytest.mark.usefixtures("gpu")
 def test_a_session_that_falls_back_to_the_cpu_refuses_cuda_and_serves_auto(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine.onnxruntime, "InferenceSession", Sessions(falls_back=True))
     with pytest.raises(DeviceUnavailable, match="fell back"):
-        OnnxEngine.open(card("m"), network(), device="cuda", pinned=cuda.Pinned(None))
-    opened = OnnxEngine.open(card("m"), network(), device="auto", pinned=cuda.Pinned(None))
-    assert (opened.provider, opened.max_rows, opened.bound) == (CPU, 32, {})
+        OnnxEngine.open(card("m"), network(), Placement("cuda"))
+    opened = OnnxEngine.open(card("m"), network(), Placement("auto"))
+    assert (opened.provider, opened.max_rows, opened.buckets) == (CPU, 32, ())

@@ -23,7 +23,8 @@ from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
 from ganserve.settings import Settings, SettingsError, load
 from service.http.errors import DeadlineExceeded, Problem, Unavailable
-from service.inference.remote import HEADER_LENGTH, RemoteEngine, Upstream
+from service.inference.remote import RemoteEngine, Upstream
+from service.protocol import HEADER_LENGTH
 from tests.service.conftest import Serve
 from tests.tiny import SIDE, Z, card, publish
 
@@ -43,6 +44,8 @@ class Backend:
             "GANSERVE_DATA": str(data),
             "GANSERVE_DEVICE": "cpu",
             "GANSERVE_TOKEN": "between-servers",
+            # Signals are for the one that serves.
+            "GANSERVE_WORKERS": "1",
             "GANSERVE_LANES": "1",
             "GANSERVE_WATCH_INTERVAL": "0.05",
         }

@@ -122,7 +122,7 @@ def test_one_load_serves_all_who_ask_at_once(serve: Serve) -> None:
     opened: list[str] = []
 
     def slow(card: object, content: bytes) -> object:
-        from service.inference.engine import DummyEngine
+        from tests.engines import DummyEngine
 
         opened.append(card.name)  # type: ignore[attr-defined]
         time.sleep(0.1)

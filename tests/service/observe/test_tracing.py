@@ -114,10 +114,10 @@ def test_every_log_line_of_a_request_is_json_with_its_ids_even_from_a_lane(
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
     ours = [line for line in lines if line.get("request_id") == "mine.1"]
     loggers = {line["logger"] for line in ours}
-    assert loggers >= {"service.inference.batching", "service.http.middleware", "ganserve.access"}
+    assert loggers >= {"service.inference.runs", "service.http.middleware", "ganserve.access"}
     assert {line["trace_id"] for line in ours} == {TRACE}
     assert len({line["span_id"] for line in ours}) == 1
-    failed = next(line for line in ours if line["logger"] == "service.inference.batching")
+    failed = next(line for line in ours if line["logger"] == "service.inference.runs")
     assert "RuntimeError: broken" in failed["exception"]
     access = next(line for line in ours if line["logger"] == "ganserve.access")
     assert (access["method"], access["path"], access["status"]) == ("GET", "/generate", 500)

@@ -1,0 +1,210 @@
+"""The same images without a server: a version of a model repository, run here by onnxruntime."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganserve import errors, signature
+from ganserve.asked import Asked, Label
+from ganserve.card import ModelCard, ModelNotFound, RepositoryError, VersionNotFound
+from ganserve.images import Images
+from ganserve.latents import MAX_SEED, latents
+from ganserve.progress import Bar, wanted
+
+if TYPE_CHECKING:
+    # It brings onnxruntime, which takes as long to load as all the rest.
+    from ganserve.repository import Repository
+
+# As many rows as the service puts into one run at most, and into each where pixels depend on the number.
+RUN_ROWS = 32
+PADDED_ROWS = 16
+_DIGITS = re.compile(r"[0-9]{1,9}")
+
+
+class Generator:
+    """A model in a repository's folder; ``generate`` is that of :class:`ganserve.Client`, to the same bytes.
+
+    >>> Generator("models/mnist-projgan").generate(label=3, n=16, seed=42).images.shape
+    (16, 28, 28, 1)
+
+    Args:
+        folder: the model's, ``REPOSITORY/NAME``.
+        version: the one to run; None: the live one, looked up at each call.
+        threads: runs side by side; None: one a core.
+
+    Raises:
+        errors.NotFound: no such model.
+    """
+
+    def __init__(self, folder: str | Path, *, version: int | None = None, threads: int | None = None) -> None:
+        from ganserve.repository import Repository
+
+        place = Path(folder).resolve()
+        self._repository: Repository = Repository(place.parent)
+        self._name, self._version = place.name, version
+        self._threads = threads or _cores()
+        self._networks: dict[tuple[str, int], _Network] = {}
+        with _translated():
+            self._repository.versions(self._name)
+
+    def generate(
+        self,
+        label: Label | Iterable[Label] | None = None,
+        n: int | None = None,
+        seed: int | None = None,
+        *,
+        seeds: Iterable[int] | None = None,
+        model: str | None = None,
+        version: int | None = None,
+        progress: bool | None = False,
+    ) -> Images:
+        """Images of one version, as :meth:`ganserve.Client.generate`; ``model`` may name another of the repository.
+
+        Raises:
+            errors.NotFound: no such model or version.
+            errors.Invalid: a label that the model does not have, or other values that cannot be used.
+            errors.Unavailable: the version's files are not what its card says.
+        """
+        asked = Asked.of(label, n, seed, seeds, model, version)
+        network = self._network(asked)
+        card = network.card
+        labels = _labels(asked, card)
+        first = secrets.randbelow(MAX_SEED) if asked.seed is None else asked.seed
+        chosen = asked.seeds_from(0, asked.n, first)
+        with Bar("generate", asked.n, "images", shown=wanted(progress)) as bar:
+            images = network.run(chosen, labels, self._threads, bar.to)
+        told = labels if card.conditional else np.full(asked.n, -1, np.int64)
+        return Images(images, told, chosen, tuple(card.classes), card.name, card.version, card.latent_recipe)
+
+    def __repr__(self) -> str:
+        return f"Generator({str(self._repository.root / self._name)!r})"
+
+    def _network(self, asked: Asked) -> _Network:
+        """What runs the version that is asked for, kept."""
+        name = asked.model or self._name
+        with _translated():
+            version = asked.version or (self._version if name == self._name else None) or self._repository.live(name)
+            if version is None:
+                raise errors.NotFound(f"{name} has no live version yet: name one, or promote one")
+            key = (name, version)
+            if key not in self._networks:
+                self._networks[key] = _Network(*self._repository.read(name, version))
+        return self._networks[key]
+
+
+class _Network:
+    """One version's graph in a session of one thread: several runs go side by side.
+
+    Raises:
+        errors.Unavailable: the graph does not load, or is none of the card's signature.
+    """
+
+    def __init__(self, card: ModelCard, content: bytes) -> None:
+        import onnxruntime
+
+        self.card = card
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            signature.check(self._session, card)
+        except Exception as error:  # onnxruntime raises many private kinds
+            raise errors.Unavailable(f"{card.name} version {card.version} cannot be run: {error}") from error
+        self._padded = False
+        self._padded = not self._alike()
+
+    def run(
+        self,
+        seeds: NDArray[np.uint64],
+        labels: NDArray[np.int64],
+        threads: int,
+        tell: Callable[[int], None],
+    ) -> NDArray[np.uint8]:
+        """Images uint8 [n, h, w, c] of seeds uint64 [n] and labels int64 [n]; ``tell`` hears how many are made."""
+        n, shape = len(seeds), self.card.image
+        images = np.empty((n, shape.height, shape.width, shape.channels), np.uint8)
+        rows = PADDED_ROWS if self._padded else RUN_ROWS
+
+        def piece(start: int) -> int:
+            part = slice(start, start + rows)
+            images[part] = self._rows(seeds[part], labels[part])
+            return min(start + rows, n)
+
+        starts = range(0, n, rows)
+        if min(threads, len(starts)) == 1:
+            for start in starts:
+                tell(piece(start))
+            return images
+        with ThreadPoolExecutor(min(threads, len(starts))) as lanes:
+            for done in lanes.map(piece, starts):
+                tell(done)
+        return images
+
+    def _rows(self, seeds: NDArray[np.uint64], labels: NDArray[np.int64]) -> Any:
+        n = len(seeds)
+        if self._padded:
+            spare = PADDED_ROWS - n
+            seeds, labels = np.pad(seeds, (0, spare), "edge"), np.pad(labels, (0, spare), "edge")
+        latent = latents(self.card.latent_recipe, seeds, self.card.z)
+        return self._session.run(None, signature.feeds(self.card, latent, labels))[0][:n]
+
+    def _alike(self) -> bool:
+        """Whether no row's pixels depend on the rows beside it; else the service pads its runs, and so do these."""
+        seeds = np.arange(RUN_ROWS, dtype=np.uint64)
+        labels = np.arange(RUN_ROWS, dtype=np.int64) % max(1, len(self.card.classes))
+        whole = self._rows(seeds, labels)
+        return all(np.array_equal(self._rows(seeds[:n], labels[:n]), whole[:n]) for n in (1, 2, 3, 8))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """The repository's refusals as a caller's errors."""
+    try:
+        yield
+    except (ModelNotFound, VersionNotFound) as error:
+        raise errors.NotFound(str(error)) from error
+    except RepositoryError as error:
+        raise errors.Unavailable(str(error)) from error
+
+
+def _labels(asked: Asked, card: ModelCard) -> NDArray[np.int64]:
+    """The class index of each image, int64 [n]; zeros for a model without classes."""
+    if not card.conditional:
+        if asked.label is not None:
+            raise errors.Invalid(f"model {card.name} has no classes: leave label out, or take a conditional model")
+        return np.zeros(asked.n, np.int64)
+    if asked.label is None:
+        turn = list(range(len(card.classes)))
+    else:
+        listed = asked.label if isinstance(asked.label, list) else [asked.label]
+        turn = [_index(label, card) for label in listed]
+    return np.resize(np.asarray(turn, np.int64), asked.n)
+
+
+def _index(label: int | str, card: ModelCard) -> int:
+    if isinstance(label, str) and label in card.classes:
+        return card.classes.index(label)
+    if isinstance(label, str) and _DIGITS.fullmatch(label):
+        label = int(label)
+    if isinstance(label, int) and 0 <= label < len(card.classes):
+        return label
+    names = ", ".join(card.classes[:20]) + (", ..." if len(card.classes) > 20 else "")
+    raise errors.Invalid(
+        f"model {card.name} has no label {label!r}: expected an index from 0 to {len(card.classes) - 1} or one of "
+        f"{names}"
+    )

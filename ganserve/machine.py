@@ -1,0 +1,70 @@
+"""What this process may use of the machine: cores and memory, by its affinity and its control groups."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# What version 1 writes where there is no limit, and anything near it.
+_NO_LIMIT = 1 << 60
+
+
+def cores(root: Path = Path("/")) -> int:
+    """Whole cores, at least one: those of the affinity, or what the quota of a control group comes to if it is less."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(allowed, quota(root))))
+
+
+def quota(root: Path = Path("/")) -> float:
+    """Cores that the control groups allow, in time; infinite without a limit."""
+    found = [math.inf]
+    for folder in _groups(root, "cpu"):
+        # "max 100000" or "150000 100000"; version 1 has a file for each, and -1 for no limit.
+        words = (_read(folder / "cpu.max") or "").split()
+        if not words:
+            words = [_read(folder / f"cpu.cfs_{name}_us") or "" for name in ("quota", "period")]
+        if len(words) == 2 and all(word.isdecimal() for word in words) and int(words[0]) and int(words[1]):
+            found.append(int(words[0]) / int(words[1]))
+    return min(found)
+
+
+def memory(root: Path = Path("/")) -> int | None:
+    """Bytes: the least of the machine's memory and the limits of the control groups; None where nothing tells."""
+    found = []
+    for line in (_read(root / "proc/meminfo") or "").splitlines():
+        if line.startswith("MemTotal:"):
+            found.append(int(line.split()[1]) * 1024)
+    for folder in _groups(root, "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            word = _read(folder / name)
+            if word is not None and word.isdecimal() and int(word) < _NO_LIMIT:
+                found.append(int(word))
+    return min(found, default=None)
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """Folders of the groups that this process is in, each with those above it, whose limits hold as well."""
+    mounted = root / "sys/fs/cgroup"
+    for line in (_read(root / "proc/self/cgroup") or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            base = mounted
+        elif controller in controllers.split(","):
+            base = next((mounted / name for name in (controllers, controller) if (mounted / name).is_dir()), mounted)
+        else:
+            continue
+        # Within a container the path may be that of the host, which is not there: then the top is the container's own.
+        folder = base / path.lstrip("/")
+        while folder != base:
+            yield folder
+            folder = folder.parent
+        yield base
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None

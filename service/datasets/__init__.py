@@ -1,0 +1,1 @@
+"""Data sets as ranges of addresses, in the formats of their readers."""

@@ -1,0 +1,191 @@
+"""Following the repository: new models, moved pointers, what became sound or unsound.
+
+What is served stays served, whatever becomes of its folder: it is in memory, and only another version that is loaded
+and warm takes its place. Each model is looked at for itself, so none waits for another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from functools import partial
+from weakref import WeakValueDictionary
+
+from ganserve.card import LivePointer, ModelCard, ModelNotFound, ModelUnreadable, RepositoryError
+from ganserve.repository import Repository
+from service.inference.leftout import LeftOut
+from service.inference.patience import Patience
+from service.inference.shelf import Key, Shelf
+from service.inference.watch import Watcher
+from service.observe import metrics
+
+# After a disk refused something, the repository is looked at again though nothing tells of a change.
+LOOK_AGAIN_SECONDS = 2.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Served:
+    """What this process serves, by model; ``cards`` are those of checked versions, live or not."""
+
+    live: dict[str, int] = field(default_factory=dict)
+    pointers: dict[str, LivePointer] = field(default_factory=dict)
+    cards: dict[Key, ModelCard] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+    def settle(self, key: Key, found: ModelCard | str) -> None:
+        """A version was loaded, or cannot be, and why."""
+        name, version = key
+        other = None if self.live.get(name, version) == version else version
+        if isinstance(found, str):
+            self.left_out.add(name, found, other)
+        else:
+            self.cards[key] = found
+            self.left_out.discard(name, other)
+
+
+class Follower:
+    """Keeps ``served`` as the repository says; used on the event loop."""
+
+    def __init__(
+        self, repository: Repository, served: Served, shelf: Shelf, patience: Patience, interval: float
+    ) -> None:
+        self.repository, self.served, self.shelf, self.patience = repository, served, shelf, patience
+        self._interval = interval
+        # One look a model at a time; a lock lives as long as somebody has it.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._watcher: Watcher | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._again: asyncio.TimerHandle | None = None
+
+    def prepare(self) -> None:
+        """Changes count from here on."""
+        loop = asyncio.get_running_loop()
+        self._watcher = Watcher(
+            self.repository.root, partial(loop.call_soon_threadsafe, self.look_again), interval=self._interval
+        )
+
+    def start(self) -> None:
+        """Begin to follow."""
+        assert self._watcher is not None
+        self._watcher.start()
+
+    async def stop(self) -> None:
+        """End following."""
+        if self._again is not None:
+            self._again.cancel()
+        if self._watcher is not None:
+            await asyncio.to_thread(self._watcher.stop)
+        for task in list(self._tasks):
+            task.cancel()
+
+    def look_again(self) -> None:
+        """Follow every model now: something has changed, or what could not be read may have become sound."""
+        task = asyncio.get_running_loop().create_task(self._follow_all())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _follow_all(self) -> None:
+        try:
+            await self.refresh()
+        except Exception:
+            log.exception("the repository could not be followed; what was live stays so")
+
+    async def refresh(self) -> None:
+        """Follow every model, side by side; whatever hangs is waited for no longer than the deadline."""
+        left_out, served = self.served.left_out, self.served
+        try:
+            there, names = await self.patience.run("names", "the models folder", partial(_names, self.repository))
+        except ModelUnreadable as error:
+            left_out.set_repository(str(error))
+            self._look_later()
+            return
+        folder = self.repository.root.name
+        left_out.set_repository(None if there else f"there is no folder {folder}: set GANSERVE_MODELS")
+        await asyncio.gather(*(self.follow(name) for name in {*names, *served.live, *left_out.models}))
+
+    async def follow(self, name: str) -> None:
+        """Follow one model: its pointer, if that is sound, else the reason."""
+        left_out, served = self.served.left_out, self.served
+        lock = self._locks.setdefault(name, asyncio.Lock())
+        async with lock:
+            checked = None if name in left_out.models else served.live.get(name)
+            work = partial(_look, self.repository, name, checked)
+            try:
+                pointer, card = await self.patience.run(("look", name), f"reading {name}", work)
+                if pointer is None:
+                    self._gone(name, "live.json is gone")
+                else:
+                    await self._move(name, pointer, card)
+            except ModelNotFound:
+                self._gone(name, "its folder is gone")
+            except RepositoryError as error:
+                left_out.add(name, str(error))
+                if isinstance(error, ModelUnreadable):
+                    self._look_later()
+            except Exception as error:
+                # One model's odd folder shall not keep the others from being followed.
+                log.exception("%s cannot be followed", name)
+                left_out.add(name, f"it cannot be followed ({type(error).__name__}: {error!s:.200})")
+
+    def _gone(self, name: str, what: str) -> None:
+        """What the repository says nothing of any more is served on, if it was."""
+        version = self.served.live.get(name)
+        if version is None:
+            self.served.left_out.forget(name)
+        else:
+            self.served.left_out.add(name, f"{what}; version {version} is served from memory until it is unloaded")
+
+    async def _move(self, name: str, pointer: LivePointer, card: ModelCard | None) -> None:
+        """Make a version live here; if the old one is in memory, the new one is loaded and warmed first."""
+        served = self.served
+        before, version = served.live.get(name), pointer.version
+        if card is not None:
+            if before is not None and (name, before) in self.shelf and before != version:
+                try:
+                    await self.shelf.load((name, version))
+                except RepositoryError as error:
+                    served.left_out.add(name, f"version {version} cannot be served, {before} still is: {error}")
+                    return
+            served.cards[name, version] = card
+            served.left_out.discard(name)
+        served.live[name], served.pointers[name] = version, pointer
+        metrics.LIVE.labels(name).set(version)
+        if before is not None and before != version:
+            # Requests under way hold the old engine themselves.
+            self.shelf.unload(name, before)
+            metrics.SWAPS.labels(name).inc()
+            log.info("%s: version %d is live in place of %d", name, version, before)
+
+    def _look_later(self) -> None:
+        if self._again is None:
+            self._again = asyncio.get_running_loop().call_later(LOOK_AGAIN_SECONDS, self._once_more)
+
+    def _once_more(self) -> None:
+        self._again = None
+        self.look_again()
+
+
+def _names(repository: Repository) -> tuple[bool, list[str]]:
+    """Whether there is a models folder, and the models in it. Raises ModelUnreadable."""
+    names = repository.names()
+    try:
+        return bool(names) or repository.root.is_dir(), names
+    except OSError as error:
+        raise ModelUnreadable(f"the models folder cannot be read ({error.strerror})") from error
+
+
+def _look(
+    repository: Repository, name: str, checked: int | None
+) -> tuple[LivePointer | None, ModelCard | None]:
+    """A model's pointer, and the card of the version it names after checking it, unless that is ``checked`` already.
+
+    Raises:
+        RepositoryError: what is wrong with it.
+    """
+    pointer = repository.live_pointer(name)
+    if pointer is None or pointer.version == checked:
+        return pointer, None
+    return pointer, repository.verify(name, pointer.version)

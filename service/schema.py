@@ -1,0 +1,151 @@
+"""What ``/generate`` takes: a JSON body or a query as one checked request, and the format from ``Accept``."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from starlette.datastructures import QueryParams
+
+from ganserve import labels
+from ganserve.latents import MAX_SEED
+from service.http.errors import BadRequest, Invalid, NotAcceptable, invalid
+
+Format = Literal["png", "webp", "zip", "npz", "json"]
+MEDIA: dict[Format, str] = {
+    "png": "image/png",
+    "webp": "image/webp",
+    "zip": "application/zip",
+    "npz": "application/x-npz",
+    "json": "application/json",
+}
+_INTEGERS = frozenset({"version", "n", "seed", "columns", "padding", "scale"})
+_LISTS = frozenset({"label", "seeds"})
+
+Seed = Annotated[int, Field(strict=True, ge=0, lt=MAX_SEED)]
+Label = StrictInt | Annotated[str, Field(max_length=200)]
+
+
+class GenerateRequest(BaseModel):
+    """What to generate. Every field may be left out."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"label": 3, "n": 16}, {"label": [0, 1, 2], "seed": 42, "format": "npz"}]
+        },
+    )
+
+    model: str | None = Field(None, max_length=200, description="a model's name; the default one without it")
+    version: Annotated[int, Field(strict=True, ge=1)] | None = Field(
+        None, description="the live one without it"
+    )
+    label: Label | Annotated[list[Label], Field(min_length=1)] | None = Field(
+        None, description="index, class name, or a list that is taken in turn; the classes in turn without it"
+    )
+    n: Annotated[int, Field(strict=True, ge=1)] | None = Field(
+        None, description="how many images; 1 without it"
+    )
+    seed: Seed | None = Field(None, description="tile i has seed + i; drawn and told without it")
+    seeds: Annotated[list[Seed], Field(min_length=1)] | None = Field(
+        None, description="the seed of each tile"
+    )
+    columns: Annotated[int, Field(strict=True, ge=1)] | None = Field(None, description="columns of the grid")
+    padding: Annotated[int, Field(strict=True, ge=0, le=64)] = Field(2, description="pixels between tiles")
+    scale: Annotated[int, Field(strict=True, ge=1, le=32)] = Field(
+        1, description="whole-number magnification"
+    )
+    format: Format | None = Field(None, description="wins over the Accept header")
+
+
+def parse_json(body: bytes) -> GenerateRequest:
+    """Raises Problem 400 for what is no JSON object, 422 for wrong fields or values."""
+    try:
+        return GenerateRequest.model_validate_json(body or b"{}")
+    except ValidationError as error:
+        if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
+            raise BadRequest(f"the body is not JSON: {error.errors()[0]['ctx']['error']}") from None
+        raise invalid(error, fields=GenerateRequest.model_fields) from None
+
+
+# The same few addresses are asked for again and again, by browsers and by caches that revalidate.
+@lru_cache(maxsize=1024)
+def parse_query(query: bytes) -> GenerateRequest:
+    """Raises Invalid for unknown or repeated parameters and wrong values."""
+    fields: dict[str, Any] = {}
+    for name, value in QueryParams(query).multi_items():
+        if name in _LISTS:
+            fields.setdefault(name, []).extend(value.split(","))
+        elif name in fields:
+            raise Invalid(f"{name} is given twice: give it once")
+        else:
+            fields[name] = _integer(name, value) if name in _INTEGERS else value
+    if "seeds" in fields:
+        fields["seeds"] = [_integer("seeds", value) for value in fields["seeds"]]
+    if "label" in fields:
+        named = [labels.read(label) for label in fields["label"]]
+        fields["label"] = named[0] if len(named) == 1 else named
+    try:
+        return GenerateRequest.model_validate(fields)
+    except ValidationError as error:
+        raise invalid(error, fields=GenerateRequest.model_fields) from None
+
+
+def _integer(name: str, text: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,20}", text):
+        raise Invalid(f"{name}: {json.dumps(text[:40])} is not a whole number")
+    return int(text)
+
+
+def parameters() -> list[dict[str, Any]]:
+    """The fields as OpenAPI's query parameters."""
+    properties = GenerateRequest.model_json_schema()["properties"]
+    found = []
+    for name, schema in properties.items():
+        if name in _LISTS:
+            kind: dict[str, Any] = {
+                "type": "array",
+                "items": {"type": "integer" if name == "seeds" else "string"},
+            }
+        else:
+            choices = [part for part in schema.get("anyOf", [schema]) if part.get("type") != "null"]
+            kind = {k: v for k, v in choices[0].items() if k not in ("description", "title", "default")}
+        found.append(
+            {
+                "name": name,
+                "in": "query",
+                "required": False,
+                "schema": kind,
+                "description": schema["description"],
+            }
+        )
+    return found
+
+
+# Clients say the same few things again and again.
+@lru_cache(maxsize=256)
+def negotiate(asked: Format | None, accept: str) -> Format:
+    """The format: the one asked for, else the best that ``Accept`` takes. Raises Problem 406."""
+    if asked is not None:
+        return asked
+    ranked: list[tuple[float, Format]] = []
+    for part in accept.split(","):
+        media, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        quality = 1.0
+        for parameter in parameters:
+            if parameter.startswith("q="):
+                try:
+                    quality = float(parameter[2:])
+                except ValueError:
+                    quality = 0.0
+        if media in ("", "*/*", "image/*") and quality:
+            ranked.append((quality - 0.001, "png"))
+        ranked += [(quality, name) for name, kind in MEDIA.items() if kind == media and quality]
+    if not ranked:
+        raise NotAcceptable(
+            f"none of what Accept takes can be made: expected one of {', '.join(MEDIA.values())}"
+        )
+    return max(ranked, key=lambda pair: pair[0])[1]

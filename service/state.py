@@ -1,0 +1,116 @@
+"""The state of the application: one object, made once, that every call finds through :func:`of`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Annotated, get_args
+
+from fastapi import Depends, Request
+
+from ganserve.settings import Settings
+from service.http.auth import Auth
+from service.http.errors import Unavailable
+from service.http.revalidation import Revalidation
+from service.inference.batcher import Batcher
+from service.inference.catalogue import Catalogue
+from service.jobs import JobsError, JobStore
+from service.jobs import State as JobState
+from service.observe.tracing import Telemetry
+from service.uploads import Uploads
+
+QUEUE_LOOK_SECONDS = 1.0
+
+Counts = tuple[dict[str, int] | None, int | None]
+
+
+class Phase(Enum):
+    """Where a process is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+@dataclass
+class State:
+    """What the calls work with.
+
+    Attributes:
+        batcher: there from the application's start on.
+        jobs: the retraining queue; connects at its first use.
+        remembered: the answers 304 that are given from memory.
+    """
+
+    settings: Settings
+    auth: Auth
+    catalogue: Catalogue
+    jobs: JobStore
+    uploads: Uploads
+    telemetry: Telemetry | None = None
+    phase: Phase = Phase.STARTING
+    batcher: Batcher = field(init=False)
+    remembered: Revalidation = field(init=False)
+    _counted: tuple[float, Counts] | None = None
+
+    def __post_init__(self) -> None:
+        self.remembered = Revalidation(self.catalogue, self.auth, lambda: self.phase is Phase.READY)
+
+    def queue_counts(self) -> Counts:
+        """Jobs by state and how many workers live; None for what cannot be told just now. At most one look a second."""
+        if self._counted is not None and time.monotonic() - self._counted[0] < QUEUE_LOOK_SECONDS:
+            return self._counted[1]
+        if self.settings.jobs_db is None and not (self.settings.data / "jobs.sqlite").exists():
+            # Nothing was ever asked for, and looking shall not make the file.
+            return dict.fromkeys(get_args(JobState), 0), 0
+        try:
+            counts: Counts = (self.jobs.counts(), len(self.jobs.workers()))
+        except JobsError:
+            counts = (None, None)
+        self._counted = (time.monotonic(), counts)
+        return counts
+
+
+def of(request: Request) -> State:
+    """The state of the application that a request came to."""
+    state: State = request.app.state
+    return state
+
+
+def check_ready(request: Request) -> None:
+    """Raises Unavailable while the process starts or drains."""
+    phase = of(request).phase
+    if phase is not Phase.READY:
+        raise Unavailable(f"the service is {phase.value}: ask another replica, or again in a moment")
+
+
+def admit(request: Request) -> None:
+    """Raises Unauthorized without the token that is asked for, Unavailable while starting or draining."""
+    of(request).auth.check_user(request.headers.get("authorization"))
+    check_ready(request)
+
+
+# What follows is for routes to depend on: coroutines, because a plain function costs a thread hop a request.
+
+
+async def require_user(request: Request) -> None:
+    """Dependency of the calls that generate."""
+    of(request).auth.check_user(request.headers.get("authorization"))
+
+
+async def require_admin(request: Request) -> None:
+    """Dependency of the admin calls."""
+    of(request).auth.check_admin(request.headers.get("authorization"))
+
+
+async def _jobs(request: Request) -> JobStore:
+    return of(request).jobs
+
+
+async def _uploads(request: Request) -> Uploads:
+    return of(request).uploads
+
+
+Store = Annotated[JobStore, Depends(_jobs)]
+Kept = Annotated[Uploads, Depends(_uploads)]

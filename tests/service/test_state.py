@@ -1,0 +1,75 @@
+"""The application's state: who may come in, and when."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI, Request
+from pydantic import SecretStr
+
+from ganserve.repository import Repository
+from ganserve.settings import Settings
+from service import state
+from service.http.auth import Auth
+from service.http.errors import Unauthorized, Unavailable
+from service.inference.catalogue import Catalogue
+from service.jobs import JobStore
+from service.state import Phase, State
+from service.uploads import Uploads
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> State:
+    settings = Settings(data=tmp_path, models=tmp_path / "models")
+    return State(
+        settings=settings,
+        auth=Auth.of(SecretStr("user"), SecretStr("admin")),
+        catalogue=Catalogue(Repository(settings.models)),
+        jobs=JobStore(settings.jobs_url),
+        uploads=Uploads(tmp_path / "datasets"),
+    )
+
+
+def request(made: State, **headers: str) -> Request:
+    app = FastAPI()
+    app.state = made  # type: ignore[assignment]
+    told = [(key.encode(), value.encode()) for key, value in headers.items()]
+    return Request({"type": "http", "app": app, "headers": told})
+
+
+def test_a_request_finds_the_state_of_its_application(made: State) -> None:
+    assert state.of(request(made)) is made
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.DRAINING])
+def test_only_a_ready_process_lets_in(made: State, phase: Phase) -> None:
+    made.phase = phase
+    with pytest.raises(Unavailable, match=phase.value):
+        state.admit(request(made, authorization="Bearer user"))
+    made.phase = Phase.READY
+    state.admit(request(made, authorization="Bearer user"))
+
+
+def test_who_may_not_come_in_is_not_told_the_phase(made: State) -> None:
+    with pytest.raises(Unauthorized):
+        state.admit(request(made))
+
+
+def test_a_queue_that_nobody_used_is_counted_without_making_its_file(made: State, tmp_path: Path) -> None:
+    counts, workers = made.queue_counts()
+    assert counts == dict.fromkeys(("queued", "running", "succeeded", "failed", "cancelled"), 0)
+    assert workers == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_queue_that_cannot_be_reached_is_unknown_and_asked_again_after_a_second(
+    made: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "postgresql://nobody@127.0.0.1:1/jobs"
+    made = dataclasses.replace(made, settings=made.settings.model_copy(update={"jobs_db": url}), jobs=JobStore(url))
+    assert made.queue_counts() == (None, None)
+    monkeypatch.setattr(made.jobs, "counts", lambda: {"queued": 1})
+    monkeypatch.setattr(made.jobs, "workers", lambda: ["w"])
+    assert made.queue_counts() == (None, None)
+    monkeypatch.setattr(state, "QUEUE_LOOK_SECONDS", 0.0)
+    assert made.queue_counts() == ({"queued": 1}, 1)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 MAX_SEED = 2**53
-RECIPES = ("philox-normal/v1", "philox-uniform/v1")
+GRIDS = ("philox-grid/v1", "philox-uniform-grid/v1")
+RECIPES = ("philox-normal/v1", "philox-uniform/v1", *GRIDS)
 
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (np.uint32(0x9E3779B9), np.uint32(0xBB67AE85))
@@ -85,6 +86,10 @@ def latents(recipe: str, seeds: ArrayLike, z: int) -> NDArray[np.float32]:
     """
     if recipe not in RECIPES:
         raise ValueError(f"unknown latent recipe {recipe!r}: expected one of {', '.join(RECIPES)}")
+    if recipe in GRIDS:
+        from ganserve.grid import grid_latents  # which takes its words from here
+
+        return grid_latents(recipe, seeds, z)
     chosen = _whole(seeds)
     blocks = -(-z // 4)
     even, odd = _words(chosen, blocks)

@@ -56,8 +56,8 @@ def export(
     """The exact graph of a generator, checked against the whole-number reference.
 
     ``latent_recipe`` is the one that it was trained with, or that one's grid; ``metadata`` is that of
-    :func:`training.export.metadata`, in which the grid takes the recipe's place; ``calibration``: how many images of its
-    own show how large its activations become.
+    :func:`training.export.metadata`, in which the grid takes the recipe's place; ``calibration``: how many images of
+    its own show how large its activations become.
 
     Raises:
         ExactError: a layer that has no exact form, a sum that may reach 2**24, or a graph that differs from its
@@ -90,7 +90,7 @@ def check_equal(content: bytes, program: Program, recipe: str) -> None:
         got = session.run(["image"], feeds)[0]
         expected = reference(program, feeds["latent"], feeds.get("label"))
         if got.dtype != np.uint8 or got.shape != expected.shape:
-            raise ExactError(f"the graph gives {got.dtype} {got.shape}, its reference {expected.dtype} {expected.shape}")
+            raise ExactError(f"the graph gives {got.dtype} {got.shape}, not {expected.dtype} {expected.shape}")
         apart = int((got != expected).sum())
         if apart:
             raise ExactError(f"at batch {batch} the graph and its reference differ in {apart} of {got.size} values")

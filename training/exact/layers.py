@@ -164,7 +164,7 @@ class _Reader:
     def dense(
         self, weight: Floats, bias: Floats, slope: float | None, *, labelled: bool = False, channels: int = 0
     ) -> None:
-        """A linear layer [out, in]. Of one that is ``labelled`` the last inputs are the one-hot label: a shift a class."""
+        """A linear layer [out, in]. If it is ``labelled``, its last inputs are the one-hot label: a shift a class."""
         shift = bias[None]
         if labelled and self.classes:
             shift = shift + weight[:, -self.classes :].T

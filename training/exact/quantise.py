@@ -1,9 +1,9 @@
 """Layers to whole numbers: weights of -63..63, activations of 0..255, shifts in units of the sums.
 
-A requantised value is ``clip(round((sum + shift) * factor) + zero)``. The sum and the shift are whole and together below
-2**24, so float32 holds them exactly, added up in any order; one product, correctly rounded as IEEE 754 asks, and a
-rounding to whole numbers, halves to even, follow. No sum follows that product before it is rounded, so there is nothing
-that a fused multiply-add could change. LeakyReLU is one more such product.
+A requantised value is ``clip(round((sum + shift) * factor) + zero)``. The sum and the shift are whole and together
+below 2**24, so float32 holds them exactly, added up in any order; one product, correctly rounded as IEEE 754 asks, and
+a rounding to whole numbers, halves to even, follow. No sum follows that product before it is rounded, so there is
+nothing that a fused multiply-add could change. LeakyReLU is one more such product.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def check(program: Program) -> None:
     for number, step in enumerate(program.steps):
         heaviest = int(np.abs(step.weight.astype(np.int64)).max())
         if heaviest > WEIGHT_LIMIT:
-            raise ExactError(f"layer {number} has a weight of {heaviest}: past {WEIGHT_LIMIT} products saturate on AVX2")
+            raise ExactError(f"layer {number} has a weight of {heaviest}: past {WEIGHT_LIMIT} AVX2 saturates")
         if not np.array_equal(step.shift, np.rint(step.shift)):
             raise ExactError(f"layer {number} has a shift that is no whole number")
         greatest = int((sum_bound(step.weight, step.before) + np.abs(step.shift.astype(np.int64))).max())

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image, ImageSequence
 
-from service.latents import MAX_SEED, latents
+from service.latents import MAX_SEED, RECIPES, latents
 from service.morph import animate, there_and_back, walk
 from service.repository import Repository
 from tests.service.conftest import SIDE, USER, Dummies, Serve, card, network
@@ -25,7 +25,7 @@ def single(client: TestClient, path: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(answer.content)))
 
 
-@pytest.mark.parametrize("recipe", [NORMAL, UNIFORM])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_a_walk_begins_and_ends_at_the_latents_of_its_seeds(recipe: str) -> None:
     path = walk(recipe, 3, 9, 100, 11)
     assert path.dtype == np.float32

@@ -10,8 +10,10 @@ makes whole numbers of both, ``graph`` writes them as ONNX, ``reference`` comput
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from torch import nn
 from ganserve.grid import grid_latents
 from ganserve.proof import exact_digest
 from service.latents import consecutive
+from service.repository import ModelCard
 from training.exact.graph import OPSET, to_onnx
 from training.exact.layers import ExactError, read
 from training.exact.quantise import Program, quantise
@@ -28,7 +31,7 @@ from training.exact.ranges import IMAGES, calibrate
 from training.exact.reference import reference
 from training.folding import folded
 
-__all__ = ["GRIDS", "OPSET", "Exact", "ExactError", "check_equal", "export", "reference"]
+__all__ = ["GRIDS", "OPSET", "Exact", "ExactError", "check_equal", "exact_card", "export", "reference"]
 
 # The recipe on a grid whose distribution is that of the recipe a generator was trained with.
 GRIDS = {"philox-normal/v1": "philox-grid/v1", "philox-uniform/v1": "philox-uniform-grid/v1"}
@@ -70,6 +73,23 @@ def export(
     check_equal(content, program, grid)
     digest = exact_digest(lambda z, y: reference(program, z, y), grid, program.z, program.classes)
     return Exact(content, program, grid, digest)
+
+
+def exact_card(card: ModelCard, exact: Exact) -> ModelCard:
+    """The card of the exact form of what ``card`` describes."""
+    changed = {
+        "latent_recipe": exact.latent_recipe,
+        "exact": True,
+        "exact_digest": exact.digest,
+        "opset": OPSET,
+        "sha256": hashlib.sha256(exact.content).hexdigest(),
+        "file_bytes": len(exact.content),
+        "created_at": datetime.now(UTC),
+        "training": dict(card.training),
+        "metrics": {},
+        "job_id": None,
+    }
+    return card.model_copy(update=changed)
 
 
 def check_equal(content: bytes, program: Program, recipe: str) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from datetime import UTC, datetime
 
 from service.repository import ModelCard, Repository
 from training import recipes
-from training.exact import OPSET, Exact, export
+from training.exact import Exact, exact_card, export
 from training.recover import rebuild
 
 
@@ -31,20 +29,3 @@ def exact_of_published(repository: Repository, name: str, version: int) -> tuple
     made = exact_card(card, exact)
     made.training["exact_of"] = {"version": version, "sha256": card.sha256}
     return exact, made
-
-
-def exact_card(card: ModelCard, exact: Exact) -> ModelCard:
-    """The card of the exact form of a float graph with the card ``card``."""
-    changed = {
-        "latent_recipe": exact.latent_recipe,
-        "exact": True,
-        "exact_digest": exact.digest,
-        "opset": OPSET,
-        "sha256": hashlib.sha256(exact.content).hexdigest(),
-        "file_bytes": len(exact.content),
-        "created_at": datetime.now(UTC),
-        "training": dict(card.training),
-        "metrics": {},
-        "job_id": None,
-    }
-    return card.model_copy(update=changed)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="qemu-x86_64 of Debian's qemu-user is not installed")
 @pytest.mark.parametrize("processor", ["Nehalem", "SandyBridge", "Haswell-noTSX"])
 def test_an_older_processor_gives_the_same_bytes(processor: str, tmp_path: Path) -> None:
-    """Nehalem has SSE4.2 and no AVX, SandyBridge has AVX, Haswell has AVX2 and fused multiply-add, and none has VNNI."""
+    """Nehalem has SSE4.2, SandyBridge AVX, Haswell AVX2 and fused multiply-add; none of them has VNNI."""
     for name in ("projection", "mlp-bn labelled", "cdcgan", "dcgan colour"):
         recipe = "philox-uniform/v1" if name in RANGES else "philox-normal/v1"
         asked = {"latent_recipe": recipe, "image_range": RANGES.get(name, (-1.0, 1.0))}

@@ -157,20 +157,23 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.12)
     options = parser.parse_args()
     repository = Repository(HERE.parent / "models")
-    record: dict[str, Any] = json.loads(RECORD.read_text()) if RECORD.exists() else {"models": {}}
+    record: dict[str, Any] = {"models": {}}
     for name in options.models or repository.names():
         version = live_float(repository, name)
         content = repository.model_path(name, version).read_bytes()
         exact, _ = exact_of_published(repository, name, version)
-        told = record["models"].setdefault(name, {})
-        told |= {"version": version, "bytes": {"float": len(content), "exact": len(exact.content)}}
+        told: dict[str, Any] = {"version": version}
+        told["bytes"] = {"float": len(content), "exact": len(exact.content)}
         if options.speed:
             told["speed"] = speed(content, exact, options.rounds, options.seconds)
         if options.judge:
             told["judged"] = judged(content, exact, options.judge, options.images)
-        for kind in options.processors:
-            told.setdefault("processors", {})[kind] = processor(kind, content, exact)
-        print(name, json.dumps({key: told.get(key) for key in ("speed", "processors")}), flush=True)
+        emulated = {kind: processor(kind, content, exact) for kind in options.processors}
+        print(name, json.dumps(told | emulated), flush=True)
+        if RECORD.exists():
+            record = json.loads(RECORD.read_text())
+        kept = record["models"].setdefault(name, {})
+        kept |= told | {"processors": kept.get("processors", {}) | emulated}
         RECORD.write_text(json.dumps(record, indent=1) + "\n")
     head = (
         "# Exact graphs beside the float ones that they are made of\n\n"

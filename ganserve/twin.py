@@ -90,7 +90,8 @@ def _twins(node: _Node, tensors: dict[str, bytes]) -> list[_Node]:
     if node.operator == "Pad":
         # What pads is zero, and stands for itself in the twin.
         tensors[inputs[2]] = _tensor(inputs[2], np.float32(0))
-    elif node.operator == "Min":
+    elif node.operator == "Mul" and inputs[1] in tensors:
+        # By a mask of whole numbers, or by factors that are float32 already.
         tensors[inputs[1]] = _tensor(inputs[1], _array(tensors[inputs[1]]))
     return [node]
 

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from training.exact.quantise import LATENT_ZERO, LEVELS, TABLE_SIZE, Program, Step
+from training.exact.quantise import LATENT_ZERO, TABLE_SIZE, Program, Step
 
 OPSET, IR_VERSION = 20, 10
 LONG_ROW = 1024
@@ -74,8 +74,7 @@ def _levels(graph: _Graph, step: Step, scaled: str) -> str:
     rows = graph("QuantizeLinear", scaled, np.float32(1), np.uint8(step.zero))
     if step.inside is not None:
         run = _run(step)
-        most = (step.inside * np.uint8(LEVELS)).reshape(step.cells // run, -1)
-        rows = graph("Min", rows, most)
+        rows = graph("Mul", rows, step.inside.astype(np.uint8).reshape(step.cells // run, -1))
     return rows
 
 

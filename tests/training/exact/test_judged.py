@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from training.exact import judged
 from training.exact.judged import Verdict
 
 FLOAT = [
@@ -33,3 +34,20 @@ def test_two_deviations_are_still_allowed() -> None:
     spread = 0.001 * (10 / 4) ** 0.5
     for times, worse in ((1.9, []), (2.1, ["label_accuracy"])):
         assert Verdict(FLOAT, EQUAL | {"label_accuracy": 0.99 - times * spread}).worse == worse
+
+
+def test_the_float_graph_is_scored_over_five_seed_ranges_and_the_exact_one_over_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[bytes, int]] = []
+
+    def score(graph: bytes, dataset: str, *, images: int, seed: int) -> dict[str, float | None]:
+        asked.append((graph, seed))
+        return {**FLOAT[seed], "label_accuracy": None, "kid": 0.5}
+
+    monkeypatch.setattr(judged, "evaluate_onnx", score)
+    verdict = judged.judge(b"float", b"exact", "digits")
+    assert asked == [*((b"float", seed) for seed in range(5)), (b"exact", 0)]
+    # An unconditional model has no label to hit.
+    assert set(verdict.exact_scores) == {"frechet_ratio", "coverage", "precision"}
+    assert verdict.worse == []

@@ -3,6 +3,7 @@
 python -m training.export                        # every finished run under runs/ that models/ lacks
 python -m training.export runs/mnist-dcgan       # this one
 python -m training.export runs/faces --name faces --models models --no-promote
+python -m training.export runs/faces --float     # as float32, whose last bits differ between processors
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from ganserve.card import ImageShape, ModelCard, RepositoryError
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
 from training import networks
+from training.exact import ExactError, exact_card
+from training.exact import export as to_exact
 from training.folding import folded
 from training.run import RunConfig
 from training.sampling import to_uint8
@@ -104,22 +107,43 @@ def export_run(
     name: str | None = None,
     promote: bool = True,
     job_id: str | None = None,
+    exact: bool = False,
 ) -> int:
-    """Export, check and publish a finished run; returns the version.
+    """Export, check and publish a finished run, as whole numbers if ``exact``; returns the version.
 
     Raises:
         ExportError: the run is not finished, or the graph disagrees with torch.
+        ExactError: the generator has no exact form.
     """
     finished = FinishedRun.read(run)
     name = name or run.name
-    graph = Graph(folded(finished.generator()), finished.config.settings.image_range)
-    content = to_onnx(graph, finished, name)
-    check_parity(content, finished)
-    card = describe(finished, name, content, graph, job_id)
+    made = exact_model if exact else float_model
+    card, content = made(finished, name, job_id)
     version = repository.publish(card, content, samples(content, card), job_id=job_id)
     if promote:
         repository.promote(name, version)
     return version
+
+
+def float_model(finished: FinishedRun, name: str, job_id: str | None) -> tuple[ModelCard, bytes]:
+    """The float graph of a finished run, checked against torch, and its card."""
+    graph = Graph(folded(finished.generator()), finished.config.settings.image_range)
+    content = to_onnx(graph, finished, name)
+    check_parity(content, finished)
+    return describe(finished, name, content, graph, job_id), content
+
+
+def exact_model(finished: FinishedRun, name: str, job_id: str | None) -> tuple[ModelCard, bytes]:
+    """The exact graph of a finished run, checked against its whole-number reference, and its card."""
+    recipe = finished.config.settings
+    made = to_exact(
+        finished.generator(),
+        latent_recipe=recipe.latent,
+        image_range=recipe.image_range,
+        metadata=metadata(finished, name),
+    )
+    graph = Graph(folded(finished.generator()), recipe.image_range)
+    return exact_card(describe(finished, name, made.content, graph, job_id), made), made.content
 
 
 def to_onnx(graph: Graph, finished: FinishedRun, name: str) -> bytes:
@@ -314,6 +338,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--models", type=Path, default=Path("models"), help="the model repository")
     parser.add_argument("--name", help="the model's name; the run folder's by default")
+    parser.add_argument("--float", action="store_true", help="float32 instead of whole numbers")
     parser.add_argument("--no-promote", action="store_true", help="publish without making it live")
     options = parser.parse_args(argv)
     repository = Repository(options.models)
@@ -330,9 +355,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = 0
     for run in runs:
         try:
-            version = export_run(run, repository, name=options.name, promote=not options.no_promote)
+            version = export_run(
+                run, repository, name=options.name, promote=not options.no_promote, exact=not options.float
+            )
             print(f"{run.name}: published version {version} of {options.name or run.name}")
-        except (ExportError, RepositoryError) as error:
+        except (ExportError, ExactError, RepositoryError) as error:
             print(f"error: {error}", file=sys.stderr)
             failed = 2
     return failed

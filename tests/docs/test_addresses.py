@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ganserve import latents
+from ganserve import latents, philox
 
 PAGE = (Path(__file__).parents[2] / "docs" / "addresses.md").read_text(encoding="utf-8")
 
@@ -39,7 +39,7 @@ def test_every_latent_is_the_codes_and_every_recipe_has_some() -> None:
 
 def test_the_constants_of_the_rounds_are_the_codes() -> None:
     (told,) = cells(r"(?s)product = (0x\w+) \* c0.*product = (0x\w+) \* c2.*k0 \+ (0x\w+), k1 \+ (0x\w+)")
-    assert [int(word, 16) for word in told] == [*map(int, latents._MULTIPLIERS), *map(int, latents._WEYL)]
+    assert [int(word, 16) for word in told] == [*map(int, philox._MULTIPLIERS), *map(int, philox._WEYL)]
 
 
 def test_the_largest_seed_is_the_codes() -> None:

@@ -161,7 +161,7 @@ def main() -> int:
     for name in options.models or repository.names():
         version = live_float(repository, name)
         content = repository.model_path(name, version).read_bytes()
-        exact, _ = exact_of_published(repository, name, version)
+        exact, _, _ = exact_of_published(repository, name, version)
         told: dict[str, Any] = {"version": version}
         told["bytes"] = {"float": len(content), "exact": len(exact.content)}
         if options.speed:

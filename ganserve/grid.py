@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ganserve import philox
+from ganserve.philox import checked, words
 
 # Steps to 1: values are whole multiples of a 32nd, or of a 128th.
 STEPS = {"philox-grid/v1": 32, "philox-uniform-grid/v1": 128}
@@ -56,12 +56,12 @@ def grid_latents(recipe: str, seeds: ArrayLike, z: int, truncation: int = 100) -
     """
     if recipe not in STEPS:
         raise ValueError(f"{recipe!r} is no recipe of a grid: expected one of {', '.join(STEPS)}")
-    chosen = philox.whole(seeds)
+    chosen = checked(seeds)
     blocks = -(-z // 4)
-    words = np.empty((len(chosen), blocks, 2, 2), np.uint64)
-    even, odd = philox.words(chosen, blocks)
-    words[..., 0], words[..., 1] = np.moveaxis(even, 0, -1), np.moveaxis(odd, 0, -1)
-    steps = _normal(words) if recipe == "philox-grid/v1" else _uniform(words)
+    drawn = np.empty((len(chosen), blocks, 2, 2), np.uint64)
+    even, odd = words(chosen, blocks)
+    drawn[..., 0], drawn[..., 1] = np.moveaxis(even, 0, -1), np.moveaxis(odd, 0, -1)
+    steps = _normal(drawn) if recipe == "philox-grid/v1" else _uniform(drawn)
     steps = steps.reshape(len(chosen), blocks * 4)[:, :z]
     return _values(recipe, steps if truncation == 100 else truncated(steps, truncation))
 
@@ -104,21 +104,21 @@ def grid_walk(recipe: str, first: int, last: int, z: int, frames: int) -> NDArra
     return path
 
 
-def _normal(words: NDArray[np.uint64]) -> NDArray[np.int16]:
+def _normal(drawn: NDArray[np.uint64]) -> NDArray[np.int16]:
     """The number of thresholds at or below each word, less 127."""
-    if words.size <= _FEW:
-        return np.searchsorted(THRESHOLDS, words, "right").astype(np.int16) - np.int16(127)
-    cells = (words >> _SHIFT).astype(np.int32)
+    if drawn.size <= _FEW:
+        return np.searchsorted(THRESHOLDS, drawn, "right").astype(np.int16) - np.int16(127)
+    cells = (drawn >> _SHIFT).astype(np.int32)
     counts = _BELOW[cells]
-    counts += words >= _INSIDE[cells]
+    counts += drawn >= _INSIDE[cells]
     several = np.flatnonzero(_SEVERAL[cells])
-    counts.reshape(-1)[several] = np.searchsorted(THRESHOLDS, words.reshape(-1)[several], "right")
+    counts.reshape(-1)[several] = np.searchsorted(THRESHOLDS, drawn.reshape(-1)[several], "right")
     counts -= np.int16(127)
     return counts
 
 
-def _uniform(words: NDArray[np.uint64]) -> NDArray[np.int16]:
-    return (words >> np.uint64(24)).astype(np.int16) - np.int16(128)
+def _uniform(drawn: NDArray[np.uint64]) -> NDArray[np.int16]:
+    return (drawn >> np.uint64(24)).astype(np.int16) - np.int16(128)
 
 
 def _values(recipe: str, steps: NDArray[np.int16]) -> NDArray[np.float32]:

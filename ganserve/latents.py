@@ -1,7 +1,7 @@
-"""Seeds to latent vectors, by the published recipes.
+"""Seeds to latent vectors, by every published recipe.
 
-``philox-normal/v1`` (Box and Muller 1958) and ``philox-uniform/v1`` are made here, those on a grid, for exact graphs,
-in ``grid.py``; their words are ``philox.py``'s. A vector is a pure function of (recipe, seed, z).
+``philox-normal/v1`` and ``philox-uniform/v1`` are here: the normal values are Box and Muller's (1958). Those of a grid
+are in ``grid.py``, the bits under all of them in ``philox.py``. A vector is a pure function of (recipe, seed, z).
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ganserve.grid import grid_latents
-from ganserve.philox import MAX_SEED, consecutive, philox4x32_10, whole, words
+from ganserve.grid import STEPS, grid_latents
+from ganserve.philox import MAX_SEED, checked, consecutive, philox4x32_10, words
 
-__all__ = ["GRIDS", "MAX_SEED", "RECIPES", "consecutive", "latents", "philox4x32_10"]
+__all__ = ["MAX_SEED", "RECIPES", "consecutive", "latents", "philox4x32_10"]
 
-GRIDS = ("philox-grid/v1", "philox-uniform-grid/v1")
-RECIPES = ("philox-normal/v1", "philox-uniform/v1", *GRIDS)
+RECIPES = ("philox-normal/v1", "philox-uniform/v1", *STEPS)
 
 
 def latents(recipe: str, seeds: ArrayLike, z: int) -> NDArray[np.float32]:
@@ -26,9 +25,9 @@ def latents(recipe: str, seeds: ArrayLike, z: int) -> NDArray[np.float32]:
     """
     if recipe not in RECIPES:
         raise ValueError(f"unknown latent recipe {recipe!r}: expected one of {', '.join(RECIPES)}")
-    if recipe in GRIDS:
+    if recipe in STEPS:
         return grid_latents(recipe, seeds, z)
-    chosen = whole(seeds)
+    chosen = checked(seeds)
     blocks = -(-z // 4)
     even, odd = words(chosen, blocks)
     first, second = (even + 0.5) / 2.0**32, (odd + 0.5) / 2.0**32

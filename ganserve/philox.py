@@ -1,4 +1,8 @@
-"""Seeds to random words: Philox4x32-10 of Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011)."""
+"""Seeds to words: Philox4x32-10, the random bits under every latent recipe.
+
+It is from Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011). A seed is a whole number below 2**53,
+so that every JSON client carries it exactly; it is the key, and the counter numbers the blocks of four words.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +63,8 @@ def consecutive(seed: int, n: int) -> NDArray[np.uint64]:
     return (np.uint64(seed) + np.arange(n, dtype=np.uint64)) & np.uint64(MAX_SEED - 1)
 
 
-def whole(seeds: ArrayLike) -> NDArray[np.uint64]:
+def checked(seeds: ArrayLike) -> NDArray[np.uint64]:
+    """Seeds as uint64 of the same shape. Raises ValueError for what is no whole number in 0 <= seed < 2**53."""
     given = np.asarray(seeds)
     if not given.size:
         return np.zeros(given.shape, np.uint64)

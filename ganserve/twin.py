@@ -41,7 +41,10 @@ def float32_twin(content: bytes) -> bytes:
     graphs = [value for number, value in parts if number == _GRAPH]
     if len(graphs) != 1 or not isinstance(graphs[0], bytes):
         raise TwinError("this is no ONNX file")
-    twin = _graph(graphs[0])
+    try:
+        twin = _graph(graphs[0])
+    except (LookupError, ValueError) as error:
+        raise TwinError(f"this is no ONNX file of an exact graph: {error}") from error
     return b"".join(_field(number, twin if number == _GRAPH else value) for number, value in parts)
 
 

@@ -95,6 +95,7 @@ def _catalogue(settings: Settings, open_engine: Opener | None) -> Catalogue:
         max_loaded=settings.max_loaded_models,
         watch_interval=settings.watch_interval,
         load_timeout=settings.load_timeout,
+        allow_inexact=settings.allow_inexact,
         open_engine=open_engine,
         upstream=upstream,
         unloaded=shared.place("unloaded"),

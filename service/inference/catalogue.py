@@ -60,6 +60,7 @@ class Catalogue:
         max_loaded: int = 16,
         watch_interval: float = 0.5,
         load_timeout: float = 30.0,
+        allow_inexact: bool = False,
         open_engine: Opener | None = None,
         upstream: Upstream | None = None,
         unloaded: Path | None = None,
@@ -68,7 +69,8 @@ class Catalogue:
         self.provider = upstream.address if upstream else providers(device)[1]
         self.withdrawn = Unloaded(unloaded, self.unload)
         self._default = default
-        placement = Placement(device, max_rows, threads, timeout=load_timeout)
+        self._inexact = allow_inexact
+        placement = Placement(device, max_rows, threads, timeout=load_timeout, allow_inexact=allow_inexact)
         opener = open_engine or partial(OnnxEngine.open, placement=placement)
         self._patience = Patience(load_timeout)
         self._served = Served()
@@ -77,6 +79,11 @@ class Catalogue:
         self._shelf = Shelf(repository, opener, self._patience, max_loaded, self._served.settle)
         self._follower = Follower(repository, self._served, self._shelf, self._patience, watch_interval)
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def maker(self, card: ModelCard) -> str:
+        """What an entity tag must tell of where networks run: nothing, for a version whose bytes are proven here."""
+        proven = card.exact and self.upstream is None and not self._inexact
+        return "" if proven else self.provider
 
     @property
     def left_out(self) -> dict[str, str]:

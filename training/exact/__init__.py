@@ -5,7 +5,8 @@
     reference(exact.program, latent, label)      # the same bytes, by numpy
 
 ``layers`` reads a generator as products of matrices, ``ranges`` sees how large its activations become, ``quantise``
-makes whole numbers of both, ``graph`` writes them as ONNX, ``reference`` computes them in numpy.
+makes whole numbers of both, ``rounding`` chooses the weights', ``graph`` writes them as ONNX, ``reference`` computes
+them in numpy.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from training.exact.layers import ExactError, read
 from training.exact.quantise import Program, quantise
 from training.exact.ranges import IMAGES, calibrate
 from training.exact.reference import reference
+from training.exact.rounding import moments
 from training.folding import folded
 
 __all__ = ["GRIDS", "OPSET", "Exact", "ExactError", "check_equal", "exact_card", "export", "reference"]
@@ -68,7 +70,7 @@ def export(
     """
     grid = GRIDS.get(latent_recipe, latent_recipe)
     net = read(folded(generator))
-    program = quantise(net, calibrate(net, grid, calibration), grid, image_range)
+    program = quantise(net, calibrate(net, grid, calibration), moments(net, grid), grid, image_range)
     content = to_onnx(program, {**metadata, "latent_recipe": grid})
     check_equal(content, program, grid)
     digest = exact_digest(lambda z, y: reference(program, z, y), grid, program.z, program.classes)

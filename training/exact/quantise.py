@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ganserve.grid import STEPS
 from training.exact.layers import ExactError, Floats, Frame, Layer, Net, Places
 from training.exact.ranges import Range
+from training.exact.rounding import rounded
 
 # AVX2 and SSE add two products of 8 bits in 16: 2 * 255 * 63 is the most that these hold.
 WEIGHT_LIMIT = 63
@@ -67,8 +68,10 @@ class Program:
     latent_step: float
 
 
-def quantise(net: Net, ranges: Sequence[Range], recipe: str, image_range: tuple[float, float]) -> Program:
-    """The whole-number form of a net whose activations have these ranges.
+def quantise(
+    net: Net, ranges: Sequence[Range], seen: Sequence[Floats], recipe: str, image_range: tuple[float, float]
+) -> Program:
+    """The whole-number form of a net whose activations have these ranges, and its layers' inputs these moments.
 
     Raises:
         ExactError: a weight or a sum is out of the bounds that make it exact.
@@ -78,13 +81,13 @@ def quantise(net: Net, ranges: Sequence[Range], recipe: str, image_range: tuple[
     units: Floats = np.array([1 / STEPS[recipe]])
     steps: list[Step] = []
     before = LATENT_ZERO
-    for layer, seen in zip(net.layers, [*ranges, None], strict=True):
-        if seen is None:
+    for layer, activation, moment in zip(net.layers, [*ranges, None], seen, strict=True):
+        if activation is None:
             layer = _shifted(layer, -low)
             after, zero = np.full(layer.channels, entry), 0
         else:
-            after, zero = _levels(seen, layer.slope)
-        steps.append(_step(layer, units, after, before, zero))
+            after, zero = _levels(activation, layer.slope)
+        steps.append(_step(layer, units, moment, after, before, zero))
         units, before = after, zero
     program = Program(tuple(steps), table, net.frame, net.channels, net.classes, net.z, 1 / STEPS[recipe])
     check(program)
@@ -133,30 +136,31 @@ def _levels(seen: Range, slope: float | None) -> tuple[Floats, int]:
     return units * (share[0] + share[1]) / (LEVELS - 1), zero
 
 
-def _step(layer: Layer, units: Floats, after: Floats, before: int, zero: int) -> Step:
-    weight = layer.weight * np.tile(units, len(layer.weight) // len(units))[:, None]
+def _step(layer: Layer, units: Floats, moment: Floats, after: Floats, before: int, zero: int) -> Step:
+    each = np.tile(units, len(layer.weight) // len(units))
+    weight = layer.weight * each[:, None]
     to_levels = np.tile(after, layer.weight.shape[1] // len(after))
-    whole, scale = _fit(weight, before)
+    scale = _scale(weight, before)
+    whole = rounded(weight, scale, moment / np.outer(each, each), WEIGHT_LIMIT)
     bound = sum_bound(whole, before)
     shift, factor = _shift(layer.shift / to_levels, layer.scale * scale / to_levels, bound, layer.slope)
     weights = whole.astype(np.int8)
     return Step(weights, shift, factor, layer.index, layer.slope, layer.channels, before, zero, layer.inside)
 
 
-def _fit(weight: Floats, before: int) -> tuple[Floats, Floats]:
-    """Whole weights, and for each column the scale of the least squared error among some, greater ones where its sums
-    would take more than half of what they may."""
+def _scale(weight: Floats, before: int) -> Floats:
+    """For each column the worth of one, of the least squared error among some, greater where its sums would take more
+    than half of what they may."""
     greatest = np.abs(weight).max(0)
     greatest[greatest == 0] = 1.0
-    best, whole, scale = np.full(weight.shape[1], np.inf), np.zeros_like(weight), np.ones(weight.shape[1])
+    best, scale = np.full(weight.shape[1], np.inf), np.ones(weight.shape[1])
     for share in (*np.linspace(0.6, 1.0, 17), 2.0, 4.0, 8.0, 16.0):
         tried = greatest * share / WEIGHT_LIMIT
-        rounded = np.clip(np.rint(weight / tried), -WEIGHT_LIMIT, WEIGHT_LIMIT)
-        error = np.square(rounded * tried - weight).sum(0)
-        better = (error < best) & (sum_bound(rounded, before) < SUM_LIMIT // 2)
+        whole = np.clip(np.rint(weight / tried), -WEIGHT_LIMIT, WEIGHT_LIMIT)
+        error = np.square(whole * tried - weight).sum(0)
+        better = (error < best) & (sum_bound(whole, before) < SUM_LIMIT // 2)
         best, scale = np.where(better, error, best), np.where(better, tried, scale)
-        whole[:, better] = rounded[:, better]
-    return whole, scale
+    return scale
 
 
 def sum_bound(whole: NDArray[np.generic], before: int) -> NDArray[np.int64]:

@@ -50,14 +50,19 @@ def activations(net: Net, noise: NDArray[np.float32], label: NDArray[np.int64]) 
         yield rows
 
 
-def _forward(layer: Layer, rows: NDArray[np.float32], label: NDArray[np.int64]) -> NDArray[np.float32]:
+def patches(layer: Layer, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What a layer multiplies of the rows before it: float32 [batch, cells, inputs]."""
     batch = len(rows)
     if layer.index is not None:
         rows = rows.reshape(batch, -1, len(layer.weight) // layer.index.shape[1])
         rows = np.pad(rows, ((0, 0), (0, 1), (0, 0)))[:, layer.index]
-    patches = rows.reshape(batch, -1, len(layer.weight))
+    return rows.reshape(batch, -1, len(layer.weight))
+
+
+def _forward(layer: Layer, rows: NDArray[np.float32], label: NDArray[np.int64]) -> NDArray[np.float32]:
+    batch = len(rows)
     scale, shift = (t.astype(np.float32)[label % len(t)][:, None] for t in (layer.scale, layer.shift))
-    given = patches.reshape(-1, len(layer.weight)) @ layer.weight.astype(np.float32)
+    given = patches(layer, rows).reshape(-1, len(layer.weight)) @ layer.weight.astype(np.float32)
     given = given.reshape(batch, -1, scale.shape[-1]) * scale + shift
     if layer.slope is not None:
         given = np.maximum(given, layer.slope * given)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ganserve import events
+from ganserve import events, files
 from ganserve.events import BAD_INPUT, FINISHED
 from training.train import die_with_parent
 
@@ -44,6 +44,9 @@ def recover(models: str, model: str, version: int, weights: str) -> dict[str, An
 
     repository = Repository(Path(models))
     card = repository.verify(model, version)
+    if (kept := repository.weights(card)) is not None:
+        files.replace(Path(weights), kept)
+        return {"weights": weights}
     recover_weights(repository.model_path(model, version), card, Path(weights))
     return {"weights": weights}
 

@@ -168,6 +168,13 @@ def test_a_layer_that_is_not_known_is_refused() -> None:
         export(other, latent_recipe="philox-grid/v1", image_range=(-1.0, 1.0), metadata={}, calibration=64)
 
 
+def test_a_file_that_breaks_off_has_no_twin() -> None:
+    content = exact("mlp").content
+    for length in range(0, len(content), 97):
+        with pytest.raises(TwinError):
+            float32_twin(content[:length])
+
+
 def test_what_is_no_exact_graph_has_no_twin() -> None:
     for content in (b"", b"\xff", b"no graph at all", onnx.ModelProto(graph=onnx.GraphProto()).SerializeToString()):
         with pytest.raises(TwinError):

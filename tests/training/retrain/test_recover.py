@@ -18,8 +18,9 @@ from ganserve.repository import Repository
 from tests.training.conftest import small
 from training import networks
 from training.data import load
-from training.export import FinishedRun, Graph, describe, to_onnx
+from training.export import FinishedRun, describe, to_onnx
 from training.folding import folded
+from training.graphs import Graph
 from training.retrain import recover
 from training.sampling import draw_latents
 

@@ -36,7 +36,7 @@ from training.exact import export as to_exact
 from training.exact.published import publish_exact
 from training.folding import folded
 from training.graphs import Graph, open_session, run_session, samples
-from training.retrain.recover import RecoverError
+from training.recover import RecoverError
 from training.run import RunConfig
 
 OPSET = 20

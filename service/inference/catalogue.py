@@ -20,8 +20,8 @@ from service.inference.engine import Device, Engine, OnnxEngine, Placement, prov
 from service.inference.follow import Follower, Served
 from service.inference.patience import Patience
 from service.inference.shelf import Opener, Shelf
+from service.inference.unloaded import Unloaded
 from service.observe import metrics
-from service.processes.unloaded import Unloaded
 
 if TYPE_CHECKING:
     from service.inference.remote import Upstream

@@ -13,8 +13,8 @@ from training import export, graphs, trainer
 from training.data import Dataset
 from training.exact import reference
 from training.exact.published import exact_of_published
+from training.recover import RecoverError, rebuild
 from training.retrain import tasks
-from training.retrain.recover import RecoverError, rebuild
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,14 @@ from torch import nn
 from ganserve.card import ModelCard
 from ganserve.repository import Repository
 from tests.training.conftest import small
-from training import networks
+from training import networks, recover
 from training.data import load
 from training.export import FinishedRun, describe, to_onnx
 from training.folding import folded
 from training.graphs import Graph
-from training.retrain import recover
 from training.sampling import draw_latents
 
-SHIPPED = Repository(Path(__file__).parents[3] / "models")
+SHIPPED = Repository(Path(__file__).parents[2] / "models")
 VERSIONS = [(model, version) for model in SHIPPED.names() for version in SHIPPED.versions(model)]
 
 

@@ -78,6 +78,14 @@ class FinishedRun:
         config = RunConfig.from_dict(json.loads((path / "config.json").read_text(encoding="utf-8")))
         return cls(path, config, status, best.read_bytes())
 
+    @property
+    def pictures(self) -> dict[str, Any]:
+        """What the set of pictures was, under ``pictures``; nothing where the run did not note it."""
+        try:
+            return {"pictures": json.loads((self.path / "dataset.json").read_text(encoding="utf-8"))}
+        except (OSError, ValueError):
+            return {}
+
     def generator(self) -> nn.Module:
         """The best snapshot, in evaluation mode."""
         recipe = self.config.settings
@@ -267,6 +275,7 @@ def describe(finished: FinishedRun, name: str, content: bytes, graph: Graph, job
             "weights_sha256": finished.digest,
             "weights": "EMA of the generator" if recipe.ema else "generator",
             "warm_start": config.init is not None,
+            **finished.pictures,
         },
         job_id=job_id,
     )

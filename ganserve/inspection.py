@@ -44,9 +44,13 @@ class Inspected:
     samples: tuple[NDArray[np.uint8], ...] = field(repr=False)
 
 
-def folder(path: Path, limits: Limits = Limits()) -> Inspected:
-    """A folder, labelled or not. Raises Refused."""
-    return inspect(sets.folder_entries(path), limits, labelled=False)
+# A folder is its owner's: only what cannot be read at all is refused.
+OWN_FOLDER = Limits(pixels=pictures.MAX_PIXELS, total_pixels=1 << 62, seconds=float("inf"))
+
+
+def folder(path: Path) -> Inspected:
+    """A folder, labelled or not, as training reads it. Raises Refused."""
+    return inspect(sets.folder_entries(path), OWN_FOLDER, strange=False)
 
 
 def archive(
@@ -64,7 +68,7 @@ def inspect(
     entries: Sequence[sets.Entry],
     limits: Limits,
     *,
-    labelled: bool = True,
+    strange: bool = True,
     skip_invalid: bool = False,
     passed_over: int = 0,
     keep: Keep | None = None,
@@ -72,7 +76,7 @@ def inspect(
     """Lay out, decode and describe a set.
 
     Args:
-        labelled: refuse a set without class folders.
+        strange: refuse a set without class folders, and class names that cannot be kept.
         skip_invalid: leave out pictures that cannot be decoded, up to a share of them.
         passed_over: files that machines left, which are no entries any more.
         keep: is given each sound picture, in the layout's order, before it is known whether all are.
@@ -86,7 +90,7 @@ def inspect(
         raise of_archive(str(error)) from error
     except Damaged as error:
         raise of_archive(f"what names its pictures {error}") from error
-    layout = _named(layout, limits, labelled)
+    layout = _named(layout, limits) if strange else layout
     reading = _Reading(layout, limits, skip_invalid, keep)
     for row in range(len(layout.pictures)):
         reading.take(row)
@@ -97,13 +101,11 @@ def inspect(
     return reading.done(passed_over)
 
 
-def _named(layout: sets.Layout, limits: Limits, labelled: bool) -> sets.Layout:
+def _named(layout: sets.Layout, limits: Limits) -> sets.Layout:
     """The layout with class names that can be kept: trimmed, equal ones made one. Raises Refused."""
     if layout.labels is None:
-        if labelled:
-            first = layout.pictures[0].name
-            raise Refused([Problem(first, "is not in a class folder: expected <class>/<image>")])
-        return layout
+        first = layout.pictures[0].name
+        raise Refused([Problem(first, "is not in a class folder: expected <class>/<image>")])
     trimmed = [unicodedata.normalize("NFC", name).strip() for name in layout.classes]
     problems = []
     for label, name in enumerate(trimmed):

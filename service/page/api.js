@@ -142,9 +142,9 @@ export class Pictures {
     this.failed = failed;
   }
 
-  /** Load `path` into `img`; by its address where that is open, else fetched with the token. */
-  show(img, path) {
-    if (session.guarded) return this.#queue(img, path);
+  /** Load `path` into `img`; by its address where that is open, else (`guarded`) fetched with the token. */
+  show(img, path, guarded = session.guarded) {
+    if (guarded) return this.#queue(img, path);
     return new Promise((resolve) => {
       const { signal } = this.#stop;
       img.addEventListener("load", resolve, { signal, once: true });

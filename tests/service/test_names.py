@@ -41,7 +41,7 @@ def by_index(client: TestClient, index: int) -> list[object]:
 @pytest.mark.parametrize(("name", "place"), [("1", 0), ("2", 1), ("3", 2)])
 def test_numbers_are_names_by_every_call(named: TestClient, name: str, place: int) -> None:
     expected = by_index(named, place)
-    asked = {"model": "numbers", "seed": 5, "padding": 0}
+    asked: dict[str, str | int] = {"model": "numbers", "seed": 5, "padding": 0}
     for label in (name, int(name)):
         assert pixels(named.post("/generate", json=asked | {"label": label}).content) == expected
     assert pixels(named.get("/generate", params=asked | {"label": name}).content) == expected
@@ -70,7 +70,7 @@ def test_another_number_is_refused_with_the_names(named: TestClient, label: str)
 @pytest.mark.parametrize(("name", "place"), [*zip(NAMES, range(3), strict=True), ("caf\u00e9/au lait", 2)])
 def test_any_name_can_be_asked_for_and_is_told(named: TestClient, name: str, place: int) -> None:
     expected = by_index(named, place)
-    asked = {"model": "names", "seed": 5, "padding": 0}
+    asked: dict[str, str | int] = {"model": "names", "seed": 5, "padding": 0}
     answers = [
         named.get("/generate", params=asked | {"label": name}),
         named.post("/generate", json=asked | {"label": name}),

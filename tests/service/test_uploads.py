@@ -12,11 +12,11 @@ import anyio
 import pytest
 from PIL import Image
 
+from ganserve.archives import Limits
 from service.uploads import (
     DiskFull,
     InvalidName,
     InvalidUpload,
-    Limits,
     NameTaken,
     TooLarge,
     UnknownDataset,

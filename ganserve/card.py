@@ -3,6 +3,8 @@
 RepositoryError
 ├── ModelNotFound
 ├── VersionNotFound
+│   └── VersionRemoved      there was one, and it was taken away for good
+├── VersionLive             it is live, so it cannot be removed
 ├── ModelCorrupt            what is on disk is not what its card says
 │   └── ModelUnreadable     the disk does not give it; it may again in a moment
 └── PublishRefused          what was handed over is not a servable model
@@ -30,6 +32,14 @@ class ModelNotFound(RepositoryError):  # noqa: N818
 
 class VersionNotFound(RepositoryError):  # noqa: N818
     """The model has no such version."""
+
+
+class VersionRemoved(VersionNotFound):
+    """The version was removed; its number is never given again."""
+
+
+class VersionLive(RepositoryError):  # noqa: N818
+    """The version is live: another must be, before this one can be removed."""
 
 
 class ModelCorrupt(RepositoryError):  # noqa: N818

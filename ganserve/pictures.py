@@ -42,8 +42,15 @@ _MAGIC = (
 )
 
 
+_SUFFIXES = dict(zip(_MAGIC, (".png", ".jpg", ".gif", ".bmp", *[".tif"] * 4, ".ico", ".jp2", ".jp2"), strict=True))
+
+
 class PictureError(ValueError):
     """A picture that cannot be read as it is meant; the message says why, and follows the file's name."""
+
+
+class TooManyPixels(PictureError):  # noqa: N818
+    """A picture that is sound, as far as can be told, and too large to be decoded."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,15 @@ def measure(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Upright width and height, by the header alone. Raises PictureError."""
     with _opened(content, max_pixels) as image:
         return _upright_size(image)
+
+
+def suffix(content: bytes) -> str:
+    """What a file of this content is called at its end, such as ``.png``; by its bytes alone."""
+    if content[4:8] == b"ftyp":
+        return ".avif"
+    if content[8:12] == b"WEBP":
+        return ".webp"
+    return next((end for begin, end in _SUFFIXES.items() if content.startswith(begin)), ".ppm")
 
 
 def decode(content: bytes, *, edge: int | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -135,13 +151,13 @@ def _opened(content: bytes, max_pixels: int) -> Image.Image:
             Image.init()
             image = Image.open(io.BytesIO(content), formats=FORMATS)
         except Image.DecompressionBombError as error:
-            raise PictureError(f"has too many pixels: at most {max_pixels:,} are read") from error
+            raise TooManyPixels(f"has too many pixels: at most {max_pixels:,} are read") from error
         except Exception as error:  # as above
             raise PictureError(f"cannot be read: {_told(error)}") from error
     width, height = image.size
     if width * height > max_pixels:
         image.close()
-        raise PictureError(f"has {width} x {height} pixels: at most {max_pixels:,} are read")
+        raise TooManyPixels(f"has {width} x {height} pixels: at most {max_pixels:,} are read")
     return image
 
 

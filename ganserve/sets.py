@@ -46,6 +46,8 @@ PICTURE_SUFFIXES = frozenset({
 METADATA = ("metadata.csv", "metadata.jsonl")
 HEAD_BYTES = 32
 _MACHINES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "$recycle.bin"})
+# What an upload keeps beside its pictures.
+OWN = frozenset({"dataset.json", ".samples.png"})
 LISTED = 100
 
 
@@ -86,6 +88,12 @@ def clutter(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" or part.lower() in _MACHINES for part in parts)
 
 
+def counts(entry: Entry) -> bool:
+    """Whether a file is read: a picture by its suffix or its first bytes, or what names pictures."""
+    path = PurePosixPath(entry.name)
+    return path.name.lower() in METADATA or path.suffix.lower() in PICTURE_SUFFIXES or pictures.looks_like(entry.head())
+
+
 def folder_entries(folder: Path) -> list[Entry]:
     """The files below a folder, by name; links that lead to files are followed, hidden folders are not entered."""
     found = []
@@ -117,6 +125,8 @@ def lay_out(entries: Iterable[Entry]) -> Layout:
     kept: list[Entry] = []
     metadata: list[Entry] = []
     for entry in entries:
+        if entry.name in OWN:
+            continue
         if clutter(entry.name):
             skipped["hidden, or left by a machine"] += 1
         elif PurePosixPath(entry.name).name.lower() in METADATA:
@@ -128,8 +138,8 @@ def lay_out(entries: Iterable[Entry]) -> Layout:
     if not kept:
         told = "; ".join(f"{count} {why}" for why, count in skipped.items()) or "it is empty"
         raise SetError(f"no picture in it ({told}): expected class folders of pictures, or pictures")
-    if metadata:
-        return _by_metadata(kept, metadata, skipped)
+    if metadata and (rows := _named(metadata)):
+        return _by_metadata(kept, rows, skipped)
     return _by_folders(kept, skipped)
 
 
@@ -174,14 +184,19 @@ def _splits(paths: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:
     return tuple(found) if len(found) == len(named) and "train" in found else None
 
 
-def _by_metadata(kept: list[Entry], metadata: list[Entry], skipped: Counter[str]) -> Layout:
-    """Files and labels as ``metadata.*`` names them; a picture that it does not name is left out."""
+def _named(metadata: list[Entry]) -> dict[str, Mapping[str, Any]]:
+    """The rows of ``metadata.*`` by the paths of their pictures."""
     rows: dict[str, Mapping[str, Any]] = {}
     for file in metadata:
         folder = PurePosixPath(file.name).parent
         for row in _rows(file):
             if isinstance(name := row.get("file_name"), str):
                 rows[str(folder / name.replace("\\", "/"))] = row
+    return rows
+
+
+def _by_metadata(kept: list[Entry], rows: Mapping[str, Mapping[str, Any]], skipped: Counter[str]) -> Layout:
+    """Files and labels as ``metadata.*`` names them; a picture that it does not name is left out."""
     columns = {column for row in rows.values() for column in row} - {"file_name"}
     column = label_column(columns)
     named = [entry for entry in kept if entry.name in rows]

@@ -120,6 +120,13 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(1 << 20, ge=1024, description="largest request body, uploads apart")
     max_pixels: int = Field(1 << 26, ge=1, description="pixels of one grid")
+    max_upload_bytes: int = Field(1 << 30, ge=1024, description="largest archive of a data set")
+    max_upload_pixels: int = Field(
+        50_000_000, ge=1, le=1 << 27, description="pixels of one picture of an uploaded data set"
+    )
+    max_upload_seconds: float = Field(
+        600.0, gt=0, le=86400, description="seconds of a core that the pictures of an upload may take to decode"
+    )
     watch_interval: float = Field(0.5, gt=0, le=60, description="seconds between looks at the live pointers")
     log_format: Literal["text", "json"] = Field(
         "text", description="logs as lines for people, or as a JSON object a line"

@@ -60,6 +60,9 @@ class Store(Protocol):
     def replace(self, key: str, content: bytes, expected: bytes | None) -> bool:
         """Put a new content where ``expected`` stands still (None: nothing does); False if something else does."""
 
+    def remove(self, prefix: str) -> None:
+        """Take away everything below ``prefix``, at once for whoever reads."""
+
     def append(self, key: str, line: bytes) -> None:
         """Add a line to a key that grows."""
 
@@ -151,6 +154,14 @@ class FolderStore:
                 return False
             files.replace(self.path(key), content)
         return True
+
+    def remove(self, prefix: str) -> None:
+        """Rename, then remove: a crash leaves what counts for nothing, and is swept up."""
+        target = self.path(prefix)
+        gone = target.parent / f".staging-{uuid.uuid4().hex}"
+        os.rename(target, gone)
+        files.sync_folder(target.parent)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def append(self, key: str, line: bytes) -> None:
         """As :meth:`Store.append`; a line that a crash cut short is ended first."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from ganserve.archives import Limits
 from ganserve.repository import Repository
 from ganserve.settings import Settings, load
 from service.api import datasets, generate, health, images, jobs, models, morph, page, synthetic, v2
@@ -68,7 +69,12 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
 
 
 def _state(settings: Settings, open_engine: Opener | None) -> State:
-    uploads = Uploads(settings.data / "datasets")
+    limits = Limits(
+        archive_bytes=settings.max_upload_bytes,
+        pixels=settings.max_upload_pixels,
+        seconds=settings.max_upload_seconds,
+    )
+    uploads = Uploads(settings.data / "datasets", limits)
     return State(
         settings=settings,
         auth=Auth.of(settings.token, settings.admin_token),

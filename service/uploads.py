@@ -1,58 +1,42 @@
 """A user's own labelled images: a ZIP of class folders, checked whole before any of it is kept.
 
-datasets/<name>/dataset.json        what it holds
+datasets/<name>/dataset.json        what it holds, with the report on it
+datasets/<name>/.samples.png        one picture a class
 datasets/<name>/<class>/000001.png  the images, renamed: of the archive's paths only class names survive
+datasets/<name>/train/<class>/...   the same, where the archive parts its pictures
 datasets/.staging-<id>/             an upload that is being checked; never read, removed when refused
+
+What is kept is read by training as any folder is, and nothing is kept that would be read otherwise than it was told.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
-import stat
 import time
-import unicodedata
 import uuid
-import warnings
-import zipfile
-import zlib
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any
 
-from PIL import Image
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+
+from ganserve import inspection, pictures, sets
+from ganserve.archives import LISTED, Limits, Refused, of_archive
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"}
 # Names that name something else in this service.
 RESERVED = frozenset({"digits"})
 # Names that are calls: /datasets/synthetic streams a model's images.
 CALLS = frozenset({"synthetic"})
-LISTED_PROBLEMS = 100
+RECORD, SAMPLES = "dataset.json", ".samples.png"
 ABANDONED_SECONDS = 24 * 3600
-_CHUNK = 1 << 20
-_CLUTTER = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What an upload may hold, so that a small file cannot fill a disk or a memory."""
-
-    archive_bytes: int = 1 << 30
-    unpacked_bytes: int = 4 << 30
-    files: int = 200_000
-    file_bytes: int = 32 << 20
-    pixels: int = 16_000_000
-    classes: int = 1000
-    class_name: int = 64
-    # Images hardly compress; a thousandfold ratio is a bomb. Bitmaps of one colour stay below this.
-    ratio: float = 200.0
 
 
 class Problem(BaseModel):
@@ -96,11 +80,9 @@ class UnknownDataset(UploadError):  # noqa: N818
 class InvalidUpload(UploadError):  # noqa: N818
     """The archive is refused; ``problems`` says why, by file."""
 
-    def __init__(self, problems: list[Problem]) -> None:
-        first = problems[0]
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        super().__init__(f"{first.file}: {first.reason}{more}")
-        self.problems = problems[:LISTED_PROBLEMS]
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(str(refused))
+        self.problems = [Problem(file=one.file, reason=one.reason) for one in refused.problems]
 
 
 class Upload(BaseModel):
@@ -111,6 +93,8 @@ class Upload(BaseModel):
     images: int
     bytes: int
     created_at: datetime
+    report: dict[str, Any] | None = Field(None, description="what it is in numbers, and what was skipped and why")
+    left_out: list[Problem] = Field([], description="pictures that could not be decoded, where that was asked for")
 
 
 class Uploads:
@@ -122,15 +106,24 @@ class Uploads:
 
     def list(self) -> list[Upload]:
         """All uploads, by name."""
-        found = sorted(self.root.glob("*/dataset.json")) if self.root.is_dir() else []
+        found = sorted(self.root.glob(f"*/{RECORD}")) if self.root.is_dir() else []
         return [self.get(path.parent.name) for path in found if not path.parent.name.startswith(".")]
 
     def get(self, name: str) -> Upload:
         """One upload. Raises UnknownDataset."""
-        path = self.root / name / "dataset.json"
+        path = self.root / name / RECORD
         if not NAME.fullmatch(name) or not path.is_file():
             raise UnknownDataset(f"no uploaded data set is called {name!r}; GET /datasets lists them")
-        return Upload.model_validate_json(path.read_text(encoding="utf-8"))
+        kept = Upload.model_validate_json(path.read_text(encoding="utf-8"))
+        return kept.model_copy(update={"left_out": kept.left_out[:LISTED]})
+
+    def samples(self, name: str) -> bytes | None:
+        """One picture a class as a PNG; None for a set that was kept without. Raises UnknownDataset."""
+        self.get(name)
+        try:
+            return (self.root / name / SAMPLES).read_bytes()
+        except FileNotFoundError:
+            return None
 
     def untrainable(self, name: str) -> str | None:
         """Why a job cannot be trained on the data set that ``name`` names; None: nothing is known against it."""
@@ -146,12 +139,20 @@ class Uploads:
         return None
 
     def delete(self, name: str) -> None:
-        """Remove an upload. Raises UnknownDataset."""
+        """Remove an upload, and what was read or learnt of it. Raises UnknownDataset."""
         self.get(name)
+        self._forget(self.root / name)
         # Renamed first: a crash while removing leaves rubbish, never half a data set.
         gone = self.root / f".staging-{uuid.uuid4().hex}"
         (self.root / name).rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
+
+    def _forget(self, folder: Path) -> None:
+        """Remove the caches and judges that trainings keep in the data folder under the mark of this place."""
+        mark = hashlib.sha256(os.fsencode(str(folder.resolve()))).hexdigest()[:16]
+        for kept in ("pictures", "judges"):
+            for old in (self.root.parent / kept).glob(f"{mark}-*"):
+                old.unlink(missing_ok=True)
 
     def check_name(self, name: str) -> None:
         """Raises InvalidName or NameTaken."""
@@ -206,8 +207,9 @@ class Uploads:
                 file.write(chunk)
         return archive
 
-    def keep(self, name: str, archive: Path, staging: Path) -> Upload:
-        """Check every file of the archive, then keep all of it or nothing.
+    def keep(self, name: str, archive: Path, staging: Path, *, skip_invalid: bool = False) -> Upload:
+        """Check every file of the archive, then keep all of it or nothing; with ``skip_invalid``, all but pictures that
+        cannot be decoded.
 
         Raises:
             InvalidUpload, InvalidName, NameTaken
@@ -215,11 +217,21 @@ class Uploads:
         self.check_name(name)
         unpacked = staging / "unpacked"
         unpacked.mkdir()
-        classes, size = _unpack(archive, unpacked, self.limits)
+        try:
+            found = _unpack(archive, unpacked, self.limits, skip_invalid)
+        except Refused as error:
+            raise InvalidUpload(error) from error
         upload = Upload(
-            name=name, classes=classes, images=sum(classes.values()), bytes=size, created_at=datetime.now(UTC)
+            name=name,
+            classes=dict(found.report.classes),
+            images=found.report.pictures,
+            bytes=found.bytes,
+            created_at=datetime.now(UTC),
+            report=found.report.as_dict(),
+            left_out=[Problem(file=one.file, reason=one.reason) for one in found.left_out],
         )
-        with (unpacked / "dataset.json").open("w", encoding="utf-8") as file:
+        (unpacked / SAMPLES).write_bytes(inspection.sheet(found.samples))
+        with (unpacked / RECORD).open("w", encoding="utf-8") as file:
             file.write(upload.model_dump_json(indent=1) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -230,165 +242,37 @@ class Uploads:
             unpacked.rename(self.root / name)
         except OSError as error:
             raise NameTaken(f"a data set called {name!r} was kept meanwhile: choose another name") from error
-        return upload
+        return upload.model_copy(update={"left_out": upload.left_out[:LISTED]})
 
 
-def _unpack(archive: Path, target: Path, limits: Limits) -> tuple[dict[str, int], int]:
-    """Write the archive's images below ``target``; returns images a class and bytes."""
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            members = _members(opened, archive.stat().st_size, limits)
-            return _write(opened, members, target, limits)
-    except zipfile.BadZipFile as error:
-        raise _of_archive(f"is not a sound ZIP: {error}") from error
+def _unpack(archive: Path, target: Path, limits: Limits, skip_invalid: bool) -> inspection.Inspected:
+    """Write the archive's images below ``target``. Raises Refused."""
+    counts: Counter[tuple[str | None, str]] = Counter()
+
+    def keep(split: str | None, name: str, content: bytes) -> None:
+        counts[split, name] += 1
+        # A class of this name would stand where the record is to be.
+        base = target / "pictures" if name == RECORD else target
+        folder = (base / split if split else base) / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{counts[split, name]:06d}{pictures.suffix(content)}").write_bytes(content)
+
+    found = inspection.archive(archive, limits, skip_invalid=skip_invalid, keep=keep)
+    _check_read_back(found, target)
+    return found
 
 
-Member = tuple[str, zipfile.ZipInfo]
+def _check_read_back(found: inspection.Inspected, target: Path) -> None:
+    """Raises Refused if training would read what is kept otherwise than the archive was read."""
+    kept = sets.lay_out(sets.folder_entries(target))
+    if (kept.classes, _counted(kept)) != (found.layout.classes, _counted(found.layout)):
+        raise of_archive(
+            f"has classes whose names stand for something else in a folder: {', '.join(found.layout.classes[:10])}; "
+            "rename them"
+        )
 
 
-def _members(archive: zipfile.ZipFile, archive_bytes: int, limits: Limits) -> list[Member]:
-    """What to read, as (class, member), after everything that can be judged without unpacking."""
-    infos = [info for info in archive.infolist() if not info.is_dir() and not _clutter(info.filename)]
-    if refusal := _refused_whole(infos, archive_bytes, limits):
-        raise _of_archive(refusal)
-    reasons = [(info, _refused(info, limits)) for info in infos]
-    if problems := [Problem(file=info.filename, reason=reason) for info, reason in reasons if reason]:
-        raise InvalidUpload(problems)
-    members = _classified(infos, limits)
-    if len({name for name, _ in members}) > limits.classes:
-        raise _of_archive(f"has more than {limits.classes} classes")
-    return sorted(members, key=lambda member: (member[0], member[1].filename))
-
-
-def _of_archive(reason: str) -> InvalidUpload:
-    return InvalidUpload([Problem(file="(archive)", reason=reason)])
-
-
-def _refused_whole(infos: list[zipfile.ZipInfo], archive_bytes: int, limits: Limits) -> str | None:
-    """Why an archive of these files is not even looked into."""
-    if not infos:
-        return "holds no file: expected <class>/<image>"
-    if len(infos) > limits.files:
-        return f"holds {len(infos)} files; at most {limits.files} are allowed"
-    total = sum(info.file_size for info in infos)
-    if total > limits.unpacked_bytes:
-        return f"unpacks to {total} bytes; at most {limits.unpacked_bytes} are allowed"
-    if total > limits.ratio * max(archive_bytes, 1):
-        return f"unpacks to {total / archive_bytes:.0f} times its size; at most {limits.ratio:.0f} is allowed"
-    return None
-
-
-def _classified(infos: list[zipfile.ZipInfo], limits: Limits) -> list[Member]:
-    """Each file with its class, the folder that it is in. Raises InvalidUpload with each file that has none."""
-    paths = [PurePosixPath(info.filename).parts for info in infos]
-    # A folder that was zipped whole has its own name on top.
-    top = 1 if all(len(parts) == 3 for parts in paths) and len({parts[0] for parts in paths}) == 1 else 0
-    members: list[Member] = []
-    problems: list[Problem] = []
-    for info, parts in zip(infos, paths, strict=True):
-        below = parts[top:]
-        name = unicodedata.normalize("NFC", below[0]).strip() if len(below) == 2 else ""
-        if len(below) != 2:
-            problems.append(
-                Problem(file=info.filename, reason="is not in a class folder: expected <class>/<image>")
-            )
-        elif not _usable(name, limits):
-            right = f"printable, at most {limits.class_name} characters, not beginning with a dot"
-            problems.append(Problem(file=info.filename, reason=f"has an unusable class name; expected {right}"))
-        else:
-            members.append((name, info))
-    if problems:
-        raise InvalidUpload(problems)
-    return members
-
-
-def _usable(name: str, limits: Limits) -> bool:
-    """Whether a class may have this name."""
-    return bool(name) and not name.startswith(".") and name.isprintable() and len(name) <= limits.class_name
-
-
-def _clutter(path: str) -> bool:
-    """What desktops put into archives unasked."""
-    parts = PurePosixPath(path).parts
-    return bool(parts) and (parts[0] == "__MACOSX" or parts[-1].lower() in _CLUTTER)
-
-
-def _refused(info: zipfile.ZipInfo, limits: Limits) -> str | None:
-    """Why a member cannot be read, judged by its entry alone."""
-    path = info.filename
-    if path.startswith("/") or "\\" in path or ":" in path.split("/")[0] or ".." in PurePosixPath(path).parts:
-        return "leaves its folder: paths must be relative and without .."
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG):
-        return "is a link or a device: only plain files are taken"
-    if info.flag_bits & 1:
-        return "is encrypted"
-    if PurePosixPath(path).suffix.lower() not in SUFFIXES:
-        return f"is not an image: expected {' '.join(SUFFIXES)}"
-    if info.file_size > limits.file_bytes:
-        return f"has {info.file_size} bytes; at most {limits.file_bytes} are allowed"
-    # A tiny entry may well unpack a thousandfold: only real sizes are held to the ratio.
-    if info.file_size > _CHUNK and info.file_size > limits.ratio * max(info.compress_size, 1):
-        return f"unpacks to more than {limits.ratio:.0f} times its size"
-    return None
-
-
-def _write(
-    archive: zipfile.ZipFile, members: list[Member], target: Path, limits: Limits
-) -> tuple[dict[str, int], int]:
-    problems: list[Problem] = []
-    classes: dict[str, int] = {}
-    size = 0
-    for name, info in members:
-        suffix = PurePosixPath(info.filename).suffix.lower()
-        index = classes.get(name, 0) + 1
-        path = target / name / f"{index:06d}{suffix}"
-        path.parent.mkdir(exist_ok=True)
-        reason: str | None
-        try:
-            with archive.open(info) as source, path.open("w+b") as sink:
-                shutil.copyfileobj(source, sink, _CHUNK)
-                sink.seek(0)
-                reason = _undecodable(sink, SUFFIXES[suffix], limits)
-                size += info.file_size
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            NotImplementedError,
-            RuntimeError,
-            ValueError,
-        ) as error:
-            reason = f"cannot be unpacked: {error}"
-        if reason:
-            problems.append(Problem(file=info.filename, reason=reason))
-            if len(problems) >= LISTED_PROBLEMS:
-                break
-        classes[name] = index
-    if problems:
-        raise InvalidUpload(problems)
-    return classes, size
-
-
-def _undecodable(file: BinaryIO, expected: str, limits: Limits) -> str | None:
-    """Why an image cannot be trained on. Every pixel is decoded, but none before the size is allowed."""
-    try:
-        with warnings.catch_warnings():
-            # The limit below is ours and comes first; Pillow's own warning would only repeat it.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file, formats=sorted(set(SUFFIXES.values()))) as image:
-                width, height = image.size
-                if width * height > limits.pixels:
-                    return f"has {width} x {height} pixels; at most {limits.pixels} are allowed"
-                if image.format != expected:
-                    return f"is a {image.format}, not what its name says"
-                image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, zlib.error) as error:
-        return f"cannot be decoded: {_told(error)}"
-    return None
-
-
-def _told(error: BaseException) -> str:
-    text = str(error)
-    # Pillow names its own file object in one message, which tells the owner nothing.
-    return "no image in a known format" if text.startswith("cannot identify") else text
+def _counted(layout: sets.Layout) -> Counter[tuple[int, str]]:
+    """Pictures by label and split."""
+    splits = layout.splits or ("train",) * len(layout.pictures)
+    return Counter(zip(layout.labels or (), splits, strict=False))

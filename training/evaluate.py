@@ -123,7 +123,7 @@ class Yardstick:
     def floor(self) -> dict[str, metrics.Value]:
         """The same of the training images in the place of generated ones."""
         parts = (*self._parts, str(self.count))
-        return _once("real", parts, lambda: self.measure(self.drawn.images, self.drawn.labels)[0])
+        return _once(self._kind("real"), parts, lambda: self.measure(self.drawn.images, self.drawn.labels)[0])
 
     @property
     def unmeasured(self) -> list[str]:
@@ -134,7 +134,10 @@ class Yardstick:
 
     def cas_floor(self, n: int) -> dict[str, metrics.Value]:
         """The CAS of ``n`` training images."""
-        return _once("cas", (*self._parts, str(n)), lambda: {"cas": _cas_of_real(self.train, self.test, n)})
+        return _once(self._kind("cas"), (*self._parts, str(n)), lambda: {"cas": _cas_of_real(self.train, self.test, n)})
+
+    def _kind(self, kind: str) -> str:
+        return f"{judge.private(self.train.name)}{kind}"
 
     @property
     def _parts(self) -> tuple[str, str, str]:

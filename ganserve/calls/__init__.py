@@ -56,13 +56,13 @@ def _failed(reason: str) -> int:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Rows in columns as wide as they need; nothing in them breaks a line."""
-    cells = [[_plain(cell) for cell in row] for row in (heads, *rows)]
+    cells = [[plain(cell) for cell in row] for row in (heads, *rows)]
     widths = [max(len(row[index]) for row in cells) for index in range(len(heads))]
     lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) for row in cells]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _plain(cell: object) -> str:
+def plain(cell: object) -> str:
     """Names come from others: what a terminal would obey is shown as a question mark."""
     text = "-" if cell is None else str(cell)
     return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Request, Response
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
-from service.http.errors import Conflict, UnsupportedMedia
+from service.http.errors import ClientGone, Conflict, NotFound, UnsupportedMedia
 from service.http.openapi import ADMIN, Sample, told
 from service.jobs import JobStore
 from service.state import Kept, Store, require_admin
@@ -48,8 +51,20 @@ _BODY = {"required": True, "content": {"application/zip": {"schema": {"type": "s
         requestBody=_BODY,
     ),
 )
-async def put(name: str, request: Request, response: Response, uploads: Kept) -> Upload:
+async def put(
+    name: str,
+    request: Request,
+    response: Response,
+    uploads: Kept,
+    skip: Annotated[
+        Literal["invalid"] | None,
+        Query(description="`invalid` leaves out pictures that cannot be decoded, a tenth of them at most"),
+    ] = None,
+) -> Upload:
     """Take a ZIP of class folders (``<class>/<image>``) as the body; keep all of it, or nothing.
+
+    Folders around the classes, and ``train/`` ``test/`` ``val/`` above them, are understood, and so is
+    ``metadata.csv``; what is no picture is passed over. The answer reports on the set.
 
     curl -T pets.zip -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/zip" .../datasets/pets
     """
@@ -61,8 +76,11 @@ async def put(name: str, request: Request, response: Response, uploads: Kept) ->
     if length.isdigit() and int(length) > uploads.limits.archive_bytes:
         raise TooLarge(f"the archive is larger than {uploads.limits.archive_bytes} bytes")
     with uploads.staging() as staging:
-        archive = await uploads.receive(request.stream(), staging)
-        upload = await run_in_threadpool(uploads.keep, name, archive, staging)
+        try:
+            archive = await uploads.receive(request.stream(), staging)
+        except ClientDisconnect:
+            raise ClientGone("the client hung up: nothing of the archive is kept") from None
+        upload = await run_in_threadpool(uploads.keep, name, archive, staging, skip_invalid=skip == "invalid")
     response.headers["Location"] = f"/datasets/{name}"
     return upload
 
@@ -83,8 +101,26 @@ def page(uploads: Kept) -> DatasetList:
     ),
 )
 def get(name: str, uploads: Kept) -> Upload:
-    """Its classes, with how many images each has."""
+    """Its classes, with how many images each has, and the report on it."""
     return uploads.get(name)
+
+
+@router.get(
+    "/{name}/samples.png",
+    summary="Samples of an uploaded data set",
+    response_class=Response,
+    responses={200: {"description": "The sheet", "content": {"image/png": {}}}},
+    openapi_extra=told(
+        (*ADMIN, 404),
+        Sample(404, "not uploaded", "/datasets/nothing/samples.png"),
+    ),
+)
+def samples(name: str, uploads: Kept) -> Response:
+    """One picture a class, in the order of the classes, ten a row."""
+    content = uploads.samples(name)
+    if content is None:
+        raise NotFound(f"{name} has no samples.png: it was kept before there were any")
+    return Response(content, headers={"Cache-Control": "no-store"}, media_type="image/png")
 
 
 @router.delete(
@@ -98,7 +134,7 @@ def get(name: str, uploads: Kept) -> Upload:
     ),
 )
 def delete(name: str, uploads: Kept, store: Store) -> Response:
-    """Remove it, unless a job that has not ended needs it."""
+    """Remove it with its samples, caches and judges, unless a job that has not ended needs it."""
     uploads.get(name)
     if job := _needed_by(name, store):
         raise Conflict(f"job {job} is to be trained on {name!r}: cancel it, or wait until it has ended")

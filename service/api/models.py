@@ -138,6 +138,25 @@ def samples(request: Request, name: str, version: Version) -> Response:
     return Response(content, headers=headers, media_type="image/png")
 
 
+@router.delete(
+    "/{name}/{version}",
+    status_code=204,
+    summary="Remove a version for good",
+    dependencies=[Depends(require_admin)],
+    openapi_extra=told(
+        (*ADMIN, 404, 409, 410, 422, 503),
+        Sample(404, "no such version", "/models/mnist-projgan/999"),
+        Sample(422, "versions are numbers", "/models/mnist-projgan/one"),
+    ),
+)
+async def remove(request: Request, name: str, version: Version) -> Response:
+    """Take away its files, card, samples and measurements. The live version stays; the number is never used again."""
+    catalogue = of(request).catalogue
+    await asyncio.to_thread(catalogue.repository.remove, name, version)
+    await catalogue.follow(name)
+    return Response(status_code=204)
+
+
 @router.put(
     "/{name}/live",
     summary="Promote or roll back",

@@ -7,6 +7,7 @@ Problem
 ├── NotFound 404
 ├── NotAcceptable 406     no format that the client accepts
 ├── Conflict 409          the state of things does not allow it
+├── Gone 410              there was such a thing, and it was taken away for good
 ├── PreconditionFailed 412
 ├── BodyTooLarge 413
 ├── UnsupportedMedia 415
@@ -37,7 +38,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from ganserve.card import ModelCorrupt, ModelNotFound, RepositoryError, VersionNotFound
+from ganserve.card import (
+    ModelCorrupt,
+    ModelNotFound,
+    RepositoryError,
+    VersionLive,
+    VersionNotFound,
+    VersionRemoved,
+)
 from ganserve.labels import UnknownLabel
 from service import jobs, uploads
 
@@ -87,6 +95,10 @@ class NotAcceptable(Problem):
 
 class Conflict(Problem):
     status = 409
+
+
+class Gone(Problem):
+    status = 410
 
 
 class PreconditionFailed(Problem):
@@ -222,6 +234,8 @@ def _says(kind: type[Problem]) -> Callable[[Exception], Problem]:
 PROBLEMS: dict[type[Exception], Callable[[Any], Problem]] = {
     ModelNotFound: _says(NotFound),
     VersionNotFound: _says(NotFound),
+    VersionRemoved: _says(Gone),
+    VersionLive: _says(Conflict),
     # Nothing is wrong with the request: the file is, until someone mends it.
     ModelCorrupt: lambda error: Unavailable(str(error), retry_after=60),
     RepositoryError: _repository,

@@ -83,6 +83,7 @@ STATUSES = {
     404: "No such model, version, data set, job or file",
     406: "Nothing that `Accept` takes can be made",
     409: "The state of things does not allow it",
+    410: "The version was removed for good",
     412: "It has changed since: `If-Match` names another entity tag",
     413: "The body is too large",
     415: "The body is of a type that is not taken",
@@ -105,6 +106,7 @@ HEADERS = {
     "X-Model": "the model's name",
     "X-Model-Version": "its version",
     "X-Seed": "the seed of the first image, or all that are no row",
+    "X-Label": "the class names, percent-encoded: one for all, or in turn with commas",
     "X-Latent-Recipe": "how seeds become latent vectors",
 }
 HEADERS_OF = {

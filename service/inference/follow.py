@@ -114,11 +114,13 @@ class Follower:
             checked = None if name in left_out.models else served.live.get(name)
             work = partial(_look, self.repository, name, checked)
             try:
-                pointer, card = await self.patience.run(("look", name), f"reading {name}", work)
+                pointer, card, removed = await self.patience.run(("look", name), f"reading {name}", work)
                 if pointer is None:
                     self._gone(name, "live.json is gone")
                 else:
                     await self._move(name, pointer, card)
+                for version in removed - {served.live.get(name)}:
+                    self.forget(name, version)
             except ModelNotFound:
                 self._gone(name, "its folder is gone")
             except RepositoryError as error:
@@ -129,6 +131,12 @@ class Follower:
                 # One model's odd folder shall not keep the others from being followed.
                 log.exception("%s cannot be followed", name)
                 left_out.add(name, f"it cannot be followed ({type(error).__name__}: {error!s:.200})")
+
+    def forget(self, name: str, version: int) -> None:
+        """A version was removed for good: nothing of it is answered from memory."""
+        if self.served.cards.pop((name, version), None) is not None:
+            self.shelf.unload(name, version)
+            self.served.left_out.discard(name, version)
 
     def _gone(self, name: str, what: str) -> None:
         """What the repository says nothing of any more is served on, if it was."""
@@ -179,13 +187,14 @@ def _names(repository: Repository) -> tuple[bool, list[str]]:
 
 def _look(
     repository: Repository, name: str, checked: int | None
-) -> tuple[LivePointer | None, ModelCard | None]:
-    """A model's pointer, and the card of the version it names after checking it, unless that is ``checked`` already.
+) -> tuple[LivePointer | None, ModelCard | None, set[int]]:
+    """A model's pointer, the card of the version it names after checking it, unless that is ``checked`` already, and
+    the versions that were removed.
 
     Raises:
         RepositoryError: what is wrong with it.
     """
     pointer = repository.live_pointer(name)
     if pointer is None or pointer.version == checked:
-        return pointer, None
-    return pointer, repository.verify(name, pointer.version)
+        return pointer, None, repository.removed(name)
+    return pointer, repository.verify(name, pointer.version), repository.removed(name)

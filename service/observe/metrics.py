@@ -57,6 +57,7 @@ _REASONS = {
     403: "forbidden",
     404: "not_found",
     409: "conflict",
+    410: "gone",
     413: "too_large",
     422: "invalid",
     429: "overload",

@@ -1,10 +1,11 @@
 // Data sets: upload, list, delete.
 
-import { read, send, upload } from "./api.js";
+import { Pictures, read, send, upload } from "./api.js";
 import { $, bytes, h, moment, say, whole } from "./dom.js";
 
 let refuse;
 let running;
+let loading;
 
 export function begin(onProblem) {
   refuse = onProblem;
@@ -18,11 +19,16 @@ export function begin(onProblem) {
   $("upload-stop").addEventListener("click", () => running?.abort());
 }
 
-export function leave() {}
+export function leave() {
+  loading?.close();
+  loading = undefined;
+}
 
 export async function show(_view, _asked, still) {
   const kept = await read("datasets");
   if (!still()) return;
+  leave();
+  loading = new Pictures(() => {});
   $("dataset-list").replaceChildren(
     kept.uploads.length ? table(kept.uploads) : h("p", { class: "hint" }, "Nothing has been uploaded yet."),
     h("p", { class: "hint" }, `Built in: ${kept.built_in.join(", ")}.`),
@@ -35,12 +41,30 @@ function table(uploads) {
     return h("li", {},
       h("h3", {}, one.name),
       h("p", { class: "hint" }, `${whole(one.images)} images in ${classes.length} classes, ${bytes(one.bytes)}, ${moment(one.created_at)}`),
+      one.report && sample(one),
+      one.report && h("ul", { class: "hint" }, told(one).map((line) => h("li", {}, line))),
       h("details", {}, h("summary", {}, "Classes"), h("p", {}, classes.map(([name, count]) => `${name} (${count})`).join(", "))),
       h("p", { class: "row" },
         h("a", { class: "button", href: "#/jobs" , onclick: () => ($("job-form").elements.dataset.value = one.name) }, "Train on it"),
         h("button", { type: "button", "aria-label": `Delete ${one.name}`, onclick: (event) => remove(event.target, one.name) }, "Delete")));
   };
   return h("ul", { class: "plain" }, uploads.map(row));
+}
+
+function sample(one) {
+  const img = h("img", { class: "samples", loading: "lazy", alt: `One picture of each class of ${one.name}` });
+  loading.show(img, `datasets/${encodeURIComponent(one.name)}/samples.png`, true);
+  return img;
+}
+
+/** What the report says besides the counts, a line each. */
+function told({ report, left_out: leftOut }) {
+  const { least, median, largest } = report.edges;
+  const lines = [`${report.channels === 3 ? "colour" : "grey"}, short edges from ${least} to ${largest} pixels, half of them ${median} or more`];
+  if (report.duplicates) lines.push(`${whole(report.duplicates)} pictures are there more than once`);
+  for (const [why, count] of Object.entries(report.skipped)) lines.push(`left out: ${whole(count)} ${why}`);
+  for (const { file, reason } of leftOut.slice(0, 10)) lines.push(`${file} ${reason}`);
+  return [...lines, ...report.notices];
 }
 
 async function put(event) {

@@ -12,11 +12,11 @@ import anyio
 import pytest
 from PIL import Image
 
+from ganserve.archives import Limits
 from service.uploads import (
     DiskFull,
     InvalidName,
     InvalidUpload,
-    Limits,
     NameTaken,
     TooLarge,
     UnknownDataset,
@@ -63,7 +63,7 @@ def refused(root: Path, *words: str) -> Iterator[None]:
 def test_class_folders_become_a_data_set(tmp_path: Path) -> None:
     upload = keep(tmp_path, archive(GOOD))
     assert upload.classes == {"cat": 2, "dog": 1}
-    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*g")) == [
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("0*.*g")) == [
         "pets/cat/000001.png",
         "pets/cat/000002.jpg",
         "pets/dog/000001.png",
@@ -103,9 +103,11 @@ def test_links_are_refused(tmp_path: Path) -> None:
         keep(tmp_path, buffer.getvalue())
 
 
-def test_archives_in_archives_and_other_files_are_refused_by_name(tmp_path: Path) -> None:
-    with refused(tmp_path, "cat/more.zip: is not an image", "dog/notes.txt: is not an image"):
-        keep(tmp_path, archive({**GOOD, "cat/more.zip": archive(GOOD), "dog/notes.txt": b"x"}))
+def test_archives_in_archives_and_other_files_never_count_and_are_told(tmp_path: Path) -> None:
+    upload = keep(tmp_path, archive({**GOOD, "cat/more.zip": archive(GOOD), "dog/notes.txt": b"x", "README": b"x"}))
+    assert upload.classes == {"cat": 2, "dog": 1}
+    assert upload.report is not None
+    assert upload.report["skipped"] == {"no picture": 3}
 
 
 def test_every_image_that_cannot_be_decoded_is_listed(tmp_path: Path) -> None:
@@ -114,9 +116,24 @@ def test_every_image_that_cannot_be_decoded_is_listed(tmp_path: Path) -> None:
         keep(tmp_path, archive({**GOOD, **broken}))
 
 
-def test_a_name_that_lies_about_the_format_is_refused(tmp_path: Path) -> None:
-    with refused(tmp_path, "cat/a.png: is a JPEG"):
-        keep(tmp_path, archive({"cat/a.png": picture(kind="JPEG")}))
+def test_the_suffix_is_not_believed_and_the_content_names_what_is_kept(tmp_path: Path) -> None:
+    frames = io.BytesIO()
+    phone = Image.new("RGB", (16, 16), "red")
+    phone.save(frames, "MPO", save_all=True, append_images=[Image.new("RGB", (16, 16))])
+    kinds = {
+        "cat/1.png": picture(kind="JPEG"),
+        "cat/2.jfif": picture(kind="JPEG"),
+        "cat/3.JPE": picture(kind="JPEG"),
+        "cat/4.tif": picture(kind="TIFF"),
+        "cat/5": picture(),
+        "cat/6.jpg": frames.getvalue(),
+        "cat/7.png": picture(kind="WEBP"),
+        "cat/8.dat": picture(kind="GIF"),
+        "cat/9.jpeg": picture(kind="PPM"),
+    }
+    assert keep(tmp_path, archive({**kinds, "dog/1.bmp": picture(kind="BMP")})).classes == {"cat": 9, "dog": 1}
+    found = [path.name[5:] for path in sorted((tmp_path / "pets/cat").iterdir())]
+    assert found == ["1.jpg", "2.jpg", "3.jpg", "4.tif", "5.png", "6.jpg", "7.webp", "8.gif", "9.ppm"]
 
 
 def test_pixels_are_counted_before_they_are_decoded(tmp_path: Path) -> None:
@@ -126,13 +143,17 @@ def test_pixels_are_counted_before_they_are_decoded(tmp_path: Path) -> None:
         import zlib
 
         big[29:33] = zlib.crc32(big[12:29]).to_bytes(4, "big")
-        keep(tmp_path, archive({"cat/big.png": bytes(big)}))
+        keep(tmp_path, archive({"cat/big.png": bytes(big)}), limits=Limits(pixels=16_000_000))
 
 
 @pytest.mark.parametrize(
     ("limits", "words"),
     [
-        (Limits(files=2), "holds 3 files"),
+        (Limits(files=2), "holds more than 2 files"),
+        (Limits(entries=2), "has 3 entries"),
+        (Limits(directory_bytes=20), "has a directory of"),
+        (Limits(total_pixels=150), "more than 150 pixels in all"),
+        (Limits(seconds=0), "seconds of a core"),
         (Limits(unpacked_bytes=100), "unpacks to"),
         (Limits(classes=1), "more than 1 classes"),
         (Limits(file_bytes=10), "at most 10 are allowed"),
@@ -150,7 +171,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
         keep(tmp_path, archive({"cat/bomb.png": bytes(20 << 20)}))
 
 
-@pytest.mark.parametrize("content", [b"", b"no zip", archive(GOOD)[:-30], archive({})])
+@pytest.mark.parametrize("content", [b"", b"no zip", archive(GOOD)[:-30], archive({}), archive({"a.png": b"x"})[:40]])
 def test_what_is_no_sound_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     with refused(tmp_path, "(archive): "):
         keep(tmp_path, content)
@@ -167,10 +188,11 @@ def test_damaged_content_is_listed_by_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["a.png", "one/two/a.png", ".hidden/a.png", "\u200b\x07/a.png", "x" * 65 + "/a.png"]
+    "path",
+    ["\u200b\x07/a.png", "\u200b/a.png", "a\u202eb/a.png", " /a.png", f"{'x' * 65}/a.png", f"{'😀' * 51}/a.png"],
 )
-def test_a_file_outside_a_usable_class_folder_is_refused(tmp_path: Path, path: str) -> None:
-    with refused(tmp_path, "class"):
+def test_a_class_name_that_cannot_be_used_is_refused(tmp_path: Path, path: str) -> None:
+    with refused(tmp_path, "has an unusable class name"):
         keep(tmp_path, archive({**GOOD, path: picture()}))
 
 

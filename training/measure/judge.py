@@ -26,6 +26,7 @@ from ganserve import files
 from training.data import DataError, Dataset, fingerprint, split_held_out
 from training.measure.classifier import Average, Batches, augment
 from training.measure.classifier import fit as teach
+from training.reading import place_mark
 
 SHIPPED = Path(__file__).parents[1] / "judges"
 
@@ -142,7 +143,7 @@ def for_dataset(dataset: Dataset) -> Judge:
     if dataset.labels is None:
         raise DataError(f"data set {dataset.name!r} has no labels, and a judge can only learn from labelled images")
     cache = Path(os.environ.get("GANSERVE_DATA", "var")) / "judges"
-    path = cache / f"{fingerprint(dataset)}.safetensors"
+    path = cache / f"{private(dataset.name)}{fingerprint(dataset)}.safetensors"
     try:
         return read(path)
     except (OSError, ValueError, KeyError):
@@ -151,6 +152,12 @@ def for_dataset(dataset: Dataset) -> Judge:
         network, accuracies = fit(rest, held_out, epochs=max(4, min(30, 600_000 // len(rest))))
         write(path, network, dataset, {"held_out_accuracies": accuracies, "trained_on": len(rest)})
     return read(path)
+
+
+def private(dataset: str) -> str:
+    """What names begin with of what was learnt of a folder, so that it goes with the folder; nothing for other sets."""
+    folder = Path(dataset)
+    return f"{place_mark(str(folder.resolve()))}-" if folder.is_dir() else ""
 
 
 def write(path: Path, network: Network | Whitened, dataset: Dataset, report: dict[str, Any]) -> None:

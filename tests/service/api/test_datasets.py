@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from pydantic import SecretStr
 
+from ganserve.archives import Limits
 from ganserve.repository import Repository
 from ganserve.settings import Settings
 from service.api import datasets, jobs
@@ -20,7 +21,7 @@ from service.http.auth import Auth
 from service.inference.catalogue import Catalogue
 from service.jobs import JobStore
 from service.state import State
-from service.uploads import Limits, Uploads
+from service.uploads import Uploads
 
 ADMIN = {"Authorization": "Bearer admin"}
 ZIP = {**ADMIN, "Content-Type": "application/zip"}

@@ -12,12 +12,14 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganserve.card import ModelCard
+if TYPE_CHECKING:
+    from ganserve.card import ModelCard
 
 Label = int | str
 

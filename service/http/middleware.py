@@ -145,7 +145,8 @@ class Observe:
             seconds = time.perf_counter() - started
             found = scope.get("route")
             # The template, not the path: a label for each address would never end.
-            route = getattr(found, "path", "other")
+            # As the documentation writes it, without the converters of its parts.
+            route = getattr(found, "path_format", "other")
             metrics.answered(route, scope["method"], status, seconds)
             tracing.end(trace, route, scope["method"], scope["path"], status)
             if self.access_log:

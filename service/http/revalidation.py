@@ -73,7 +73,7 @@ class Revalidation:
         if len(self._entries) >= MOST:
             # The oldest goes: Python keeps the order of insertion.
             del self._entries[next(iter(self._entries))]
-        route = scope["route"].path
+        route = scope["route"].path_format
         self._entries[key] = _Entry(card, name, version, self._models.provider, tuple(answer.raw_headers), route)
 
     def find(self, scope: Scope) -> tuple[list[Message], metrics.Answered] | None:

@@ -248,23 +248,14 @@ class Uploads:
 def _unpack(archive: Path, target: Path, limits: Limits, skip_invalid: bool) -> inspection.Inspected:
     """Write the archive's images below ``target``. Raises Refused."""
     counts: Counter[tuple[str | None, str]] = Counter()
-    held = target / ".held"
-    held.mkdir()
 
     def keep(split: str | None, name: str, content: bytes) -> None:
         counts[split, name] += 1
-        folder = (held / split if split else held) / name
+        folder = (target / split if split else target) / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{counts[split, name]:06d}{pictures.suffix(content)}").write_bytes(content)
 
     found = inspection.archive(archive, limits, skip_invalid=skip_invalid, keep=keep)
-    if (held / RECORD).exists():
-        # A class of this name would stand where the record is to be.
-        held.rename(target / "pictures")
-    else:
-        for folder in list(held.iterdir()):
-            folder.rename(target / folder.name)
-        held.rmdir()
     _check_read_back(found, target)
     return found
 

@@ -93,7 +93,7 @@ def test_class_names_are_one_where_they_are_equal_to_people(tmp_path: Path) -> N
     assert "capital letters only" in found.report.notices[0]
 
 
-@pytest.mark.parametrize("name", ["👨‍👩‍👧", "می‌خواهم", "salt, pepper", "a%2Fb", "q?", "猫" * 64, "🏴󠁧󠁢󠁳󠁣󠁴󠁿", "dataset.json"])
+@pytest.mark.parametrize("name", ["👨‍👩‍👧", "می‌خواهم", "salt, pepper", "a%2Fb", "q?", "猫" * 64, "🏴󠁧󠁢󠁳󠁣󠁴󠁿"])
 def test_names_in_any_script_are_class_names(tmp_path: Path, name: str) -> None:
     found = look(tmp_path, {f"{name}/1.png": picture(1), "dog/1.png": picture(2)})
     assert set(found.report.classes) == {name, "dog"}

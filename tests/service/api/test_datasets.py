@@ -120,6 +120,13 @@ def test_a_wrong_name_or_type_is_refused(
     assert client.put(f"/datasets/{name}", content=archive(), headers=headers).status_code == status
 
 
+def test_a_body_that_was_compressed_once_more_is_not_taken(client: TestClient) -> None:
+    answer = client.put("/datasets/pets", content=archive(), headers={**ZIP, "Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.headers["Accept-Encoding"]) == (415, "identity")
+    plain = {**ZIP, "Content-Encoding": "identity"}
+    assert client.put("/datasets/pets", content=archive(), headers=plain).status_code == 201
+
+
 def test_a_kept_data_set_is_not_replaced(client: TestClient) -> None:
     assert client.put("/datasets/pets", content=archive(), headers=ZIP).status_code == 201
     assert client.put("/datasets/pets", content=archive(), headers=ZIP).status_code == 409

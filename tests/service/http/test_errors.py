@@ -5,13 +5,14 @@ from fastapi import APIRouter, FastAPI
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ganserve.archives import Problem as Wrong
+from ganserve.archives import Refused
 from ganserve.card import ModelCorrupt, RepositoryError, VersionNotFound
 from ganserve.labels import UnknownLabel
 from service.http import errors
 from service.http.errors import Invalid, NotFound, Overloaded, Problem
 from service.jobs import InvalidJob, JobFinished, JobsError, JobsUnavailable, KeyReused, QueueFull, UnknownJob
 from service.uploads import DiskFull, InvalidName, InvalidUpload, NameTaken, TooLarge, UnknownDataset, UploadError
-from service.uploads import Problem as Wrong
 
 
 def all_problems(kind: type[Problem]) -> list[type[Problem]]:
@@ -82,7 +83,7 @@ def test_every_refusal_of_the_parts_below_has_an_answer(root: type[Exception]) -
 def test_what_is_wrong_with_a_job_or_an_upload_is_listed() -> None:
     job = client_raising(InvalidJob(["images: too many", "recipe: unknown"])).get("/")
     assert [entry["field"] for entry in job.json()["errors"]] == ["images", "recipe"]
-    upload = client_raising(InvalidUpload([Wrong(file="a.png", reason="is no image")])).get("/")
+    upload = client_raising(InvalidUpload(Refused([Wrong("a.png", "is no image")]))).get("/")
     assert upload.status_code == 422
     assert upload.json()["errors"] == [{"file": "a.png", "reason": "is no image"}]
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ganserve import png
+from ganserve.labels import plain
 
 Pixels = NDArray[np.uint8]
 
@@ -66,6 +67,7 @@ def zip_archive(
 ) -> bytes:
     """One PNG an image and ``manifest.json``; equal input gives equal bytes."""
     buffer = io.BytesIO()
+    meta = _told(meta, labels, classes)
     entries = []
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for index, (pixels, seed) in enumerate(zip(images, seeds, strict=True)):
@@ -79,18 +81,30 @@ def zip_archive(
     return buffer.getvalue()
 
 
+def _told(meta: Mapping[str, Any], labels: Sequence[int] | None, classes: Sequence[str]) -> dict[str, Any]:
+    """What is said of all images: the names as well, where they are more than their indices."""
+    return {**meta} if labels is None or plain(classes) else {**meta, "class_names": list(classes)}
+
+
 def _entry(name: str) -> zipfile.ZipInfo:
     """An archive entry without the time of day in it."""
     return zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
 
 
-def npz(images: Pixels, labels: Sequence[int] | None, seeds: Sequence[int]) -> bytes:
-    """Arrays ``images`` uint8 [n, h, w, c], ``labels`` int64 [n] (-1 without classes), ``seeds`` uint64 [n]."""
+def npz(
+    images: Pixels, labels: Sequence[int] | None, seeds: Sequence[int], classes: Sequence[str] = ()
+) -> bytes:
+    """Arrays ``images`` uint8 [n, h, w, c], ``labels`` int64 [n] (-1 without classes), ``seeds`` uint64 [n].
+
+    And ``class_names``, text [classes], where names are more than their indices.
+    """
     arrays: dict[str, NDArray[Any]] = {
         "images": images,
         "labels": np.asarray(labels if labels is not None else [-1] * len(images), np.int64),
         "seeds": np.asarray(seeds, np.uint64),
     }
+    if labels is not None and not plain(classes):
+        arrays["class_names"] = np.asarray(classes)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
@@ -108,6 +122,7 @@ def json_document(
     meta: Mapping[str, Any],
 ) -> bytes:
     """Base64 PNGs with label, class and seed."""
+    meta = _told(meta, labels, classes)
     entries = []
     for index, (pixels, seed) in enumerate(zip(images, seeds, strict=True)):
         entry: dict[str, Any] = {"seed": int(seed)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ganserve import errors, signature
+from ganserve import errors, labels, signature
 from ganserve.asked import Asked, Label
 from ganserve.card import ModelCard, ModelNotFound, RepositoryError, VersionNotFound
 from ganserve.images import Images
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 # As many rows as the service puts into one run at most, and into each where pixels depend on the number.
 RUN_ROWS = 32
 PADDED_ROWS = 16
-_DIGITS = re.compile(r"[0-9]{1,9}")
 
 
 class Generator:
@@ -78,12 +76,15 @@ class Generator:
         asked = Asked.of(label, n, seed, seeds, model, version)
         network = self._network(asked)
         card = network.card
-        labels = _labels(asked, card)
+        try:
+            classes = labels.rows(asked.label, asked.n, card)
+        except labels.UnknownLabel as error:
+            raise errors.Invalid(str(error)) from None
         first = secrets.randbelow(MAX_SEED) if asked.seed is None else asked.seed
         chosen = asked.seeds_from(0, asked.n, first)
         with Bar("generate", asked.n, "images", shown=wanted(progress)) as bar:
-            images = network.run(chosen, labels, self._threads, bar.to)
-        told = labels if card.conditional else np.full(asked.n, -1, np.int64)
+            images = network.run(chosen, classes, self._threads, bar.to)
+        told = classes if card.conditional else np.full(asked.n, -1, np.int64)
         return Images(images, told, chosen, tuple(card.classes), card.name, card.version, card.latent_recipe)
 
     def __repr__(self) -> str:
@@ -180,31 +181,3 @@ def _translated() -> Iterator[None]:
         raise errors.NotFound(str(error)) from error
     except RepositoryError as error:
         raise errors.Unavailable(str(error)) from error
-
-
-def _labels(asked: Asked, card: ModelCard) -> NDArray[np.int64]:
-    """The class index of each image, int64 [n]; zeros for a model without classes."""
-    if not card.conditional:
-        if asked.label is not None:
-            raise errors.Invalid(f"model {card.name} has no classes: leave label out, or take a conditional model")
-        return np.zeros(asked.n, np.int64)
-    if asked.label is None:
-        turn = list(range(len(card.classes)))
-    else:
-        listed = asked.label if isinstance(asked.label, list) else [asked.label]
-        turn = [_index(label, card) for label in listed]
-    return np.resize(np.asarray(turn, np.int64), asked.n)
-
-
-def _index(label: int | str, card: ModelCard) -> int:
-    if isinstance(label, str) and label in card.classes:
-        return card.classes.index(label)
-    if isinstance(label, str) and _DIGITS.fullmatch(label):
-        label = int(label)
-    if isinstance(label, int) and 0 <= label < len(card.classes):
-        return label
-    names = ", ".join(card.classes[:20]) + (", ..." if len(card.classes) > 20 else "")
-    raise errors.Invalid(
-        f"model {card.name} has no label {label!r}: expected an index from 0 to {len(card.classes) - 1} or one of "
-        f"{names}"
-    )

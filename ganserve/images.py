@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ganserve import encode, errors, png
+from ganserve import encode, errors, labels, png
 from ganserve.latents import consecutive
 
 # A notebook shows as many, each at least this many pixels high.
@@ -60,7 +60,8 @@ class Images:
         """Where each image stands for ever: its path below the address of any server that has the model."""
         place = f"/images/{self.model}/{self.version}"
         pairs = zip(self.labels.tolist(), self.seeds.tolist(), strict=True)
-        return [f"{place}/{'-' if label < 0 else label}/{seed}.png" for label, seed in pairs]
+        stand = [labels.in_path(label, self.class_names) for label in range(len(self.class_names))]
+        return [f"{place}/{'-' if label < 0 else stand[label]}/{seed}.png" for label, seed in pairs]
 
     def grid(self, columns: int | None = None, padding: int = 2, scale: int = 1) -> Image.Image:
         """All images on one sheet, row by row, ``scale`` times as large, ``padding`` pixels of black around each."""
@@ -95,15 +96,15 @@ class Images:
         return encode.grid(self.images, columns, padding, scale)
 
     def _document(self, kind: str) -> bytes:
-        labels = None if len(self) and self.labels[0] < 0 else self.labels.tolist()
+        indices = None if len(self) and self.labels[0] < 0 else self.labels.tolist()
         seeds = self.seeds.tolist()
         if kind == ".npz":
-            return encode.npz(self.images, labels, seeds)
+            return encode.npz(self.images, indices, seeds, self.class_names)
         if kind not in (".zip", ".json"):
             raise errors.Invalid(f"{kind or 'no suffix'} is no kind of file: expected .png, .webp, .zip, .npz or .json")
         write = encode.zip_archive if kind == ".zip" else encode.json_document
         meta = {"model": self.model, "version": self.version, "latent_recipe": self.latent_recipe}
-        return write(self.images, labels, seeds, self.class_names, meta)
+        return write(self.images, indices, seeds, self.class_names, meta)
 
     def _told(self) -> dict[str, str]:
         """What a PNG of the service says of itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,7 +23,7 @@ from service.http import errors, openapi
 from service.http.auth import Auth
 from service.inference.batcher import Batcher
 from service.inference.catalogue import Catalogue
-from service.inference.engine import CPU
+from service.inference.engine import CPU, Placement
 from service.inference.shelf import Opener
 from service.jobs import JobStore
 from service.observe import tracing
@@ -37,6 +38,8 @@ ROUTERS = tuple(
     for resource in (generate, images, morph, synthetic, models, jobs, datasets, health, v2, page)
 )
 TAGS = ("images", "models", "jobs", "datasets", "v2", "health")
+
+log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings | None = None, *, open_engine: Opener | None = None) -> Front:
@@ -95,13 +98,15 @@ def _catalogue(settings: Settings, open_engine: Opener | None) -> Catalogue:
     return Catalogue(
         Repository(settings.models),
         default=settings.default_model,
-        device="cpu" if upstream else settings.device,
-        max_rows=settings.batch_rows,
-        threads=settings.threads,
+        placement=Placement(
+            "cpu" if upstream else settings.device,
+            settings.batch_rows,
+            settings.threads,
+            timeout=settings.load_timeout,
+            allow_inexact=settings.allow_inexact,
+        ),
         max_loaded=settings.max_loaded_models,
         watch_interval=settings.watch_interval,
-        load_timeout=settings.load_timeout,
-        allow_inexact=settings.allow_inexact,
         open_engine=open_engine,
         upstream=upstream,
         unloaded=shared.place("unloaded"),
@@ -129,6 +134,8 @@ def _lifespan(state: State) -> Callable[[FastAPI], contextlib.AbstractAsyncConte
         with _drain_on_signal(state):
             try:
                 await state.catalogue.start()
+                for name, reason in state.unwritable.items():
+                    log.warning("the folder of %s cannot be written (%s): what changes it is refused", name, reason)
                 state.phase = Phase.READY
                 # For the process that is compared with its siblings by it.
                 yield {"catalogue": state.catalogue}

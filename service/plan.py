@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganserve import encode, labels, png
-from ganserve.address import SEED, Address, Layout
+from ganserve.address import LABEL, SEED, Address, Layout
 from ganserve.card import ModelCard
 from ganserve.encode import WEBP_SIDE, Pixels
 from ganserve.latents import MAX_SEED, consecutive
@@ -51,7 +51,9 @@ class Plan:
     @property
     def etag(self) -> str:
         """The answer is a pure function of what goes into its entity tag: strong where every engine gives its bytes."""
-        return weak(f'"{self.address.tag(f"{ENCODERS}|{self.maker}", self.format)}"', self.maker)
+        # Names are told inside some answers, and stand for indices of a card that is published once.
+        form = self.format if labels.plain(self.card.classes) else f"{self.format}|names"
+        return weak(f'"{self.address.tag(f"{ENCODERS}|{self.maker}", form)}"', self.maker)
 
     def headers(self, *, private: bool = False) -> dict[str, str]:
         """What every answer tells of its making; ``private`` where an answer is for those with a token only."""
@@ -61,6 +63,8 @@ class Plan:
         seeds = self.address.seed
         if len(seeds) <= LONGEST_SEED_HEADER:
             told[SEED] = seeds
+        if self.card.conditional and (names := labels.header(self.address.labels.tolist(), self.card.classes)):
+            told[LABEL] = names
         return told
 
     def encode(self, images: Pixels) -> bytes:
@@ -74,7 +78,7 @@ class Plan:
         if layout.scale > 1:
             images = images.repeat(layout.scale, axis=1).repeat(layout.scale, axis=2)
         if self.format == "npz":
-            return encode.npz(images, indices, seeds)
+            return encode.npz(images, indices, seeds, self.card.classes)
         meta: Mapping[str, Any] = {
             "model": self.card.name,
             "version": self.card.version,

@@ -7,10 +7,11 @@ import re
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictInt, ValidationError
 from starlette.datastructures import QueryParams
 
 from ganserve import labels
+from ganserve.card import ModelCard
 from ganserve.latents import MAX_SEED
 from service.http.errors import BadRequest, Invalid, NotAcceptable, invalid
 
@@ -44,7 +45,7 @@ class GenerateRequest(BaseModel):
         None, description="the live one without it"
     )
     label: Label | Annotated[list[Label], Field(min_length=1)] | None = Field(
-        None, description="index, class name, or a list that is taken in turn; the classes in turn without it"
+        None, description="class name, index, or a list that is taken in turn; the classes in turn without it"
     )
     n: Annotated[int, Field(strict=True, ge=1)] | None = Field(
         None, description="how many images; 1 without it"
@@ -59,6 +60,14 @@ class GenerateRequest(BaseModel):
         1, description="whole-number magnification"
     )
     format: Format | None = Field(None, description="wins over the Accept header")
+    # The labels of a query as they were given, where one has a comma.
+    _given: list[str] | None = PrivateAttr(None)
+
+    def settled(self, card: ModelCard) -> GenerateRequest:
+        """The request for the version of ``card``: a label with a comma is a list, unless names have commas there."""
+        if self._given is None or (named := labels.split(self._given, card.classes)) == self.label:
+            return self
+        return self.model_copy(update={"label": _one_or_all(named)})
 
 
 def parse_json(body: bytes) -> GenerateRequest:
@@ -78,20 +87,27 @@ def parse_query(query: bytes) -> GenerateRequest:
     fields: dict[str, Any] = {}
     for name, value in QueryParams(query).multi_items():
         if name in _LISTS:
-            fields.setdefault(name, []).extend(value.split(","))
+            fields.setdefault(name, []).append(value)
         elif name in fields:
             raise Invalid(f"{name} is given twice: give it once")
         else:
             fields[name] = _integer(name, value) if name in _INTEGERS else value
     if "seeds" in fields:
-        fields["seeds"] = [_integer("seeds", value) for value in fields["seeds"]]
-    if "label" in fields:
-        named = [labels.read(label) for label in fields["label"]]
-        fields["label"] = named[0] if len(named) == 1 else named
+        fields["seeds"] = [_integer("seeds", value) for value in labels.split(fields["seeds"])]
+    given = fields.get("label")
+    if given is not None:
+        fields["label"] = _one_or_all(labels.split(given))
     try:
-        return GenerateRequest.model_validate(fields)
+        made = GenerateRequest.model_validate(fields)
     except ValidationError as error:
         raise invalid(error, fields=GenerateRequest.model_fields) from None
+    if given is not None and any("," in value for value in given):
+        made._given = given
+    return made
+
+
+def _one_or_all(named: list[str]) -> Any:
+    return named[0] if len(named) == 1 else named
 
 
 def _integer(name: str, text: str) -> int:

@@ -36,7 +36,7 @@ from training.exact import export as to_exact
 from training.exact.published import publish_exact
 from training.folding import folded
 from training.graphs import Graph, open_session, run_session, samples
-from training.retrain.recover import RecoverError
+from training.recover import RecoverError
 from training.run import RunConfig
 
 OPSET = 20
@@ -77,6 +77,14 @@ class FinishedRun:
             raise ExportError(f"run {path.name} kept no snapshot: every one had collapsed; train it anew")
         config = RunConfig.from_dict(json.loads((path / "config.json").read_text(encoding="utf-8")))
         return cls(path, config, status, best.read_bytes())
+
+    @property
+    def pictures(self) -> dict[str, Any]:
+        """What the set of pictures was, under ``pictures``; nothing where the run did not note it."""
+        try:
+            return {"pictures": json.loads((self.path / "dataset.json").read_text(encoding="utf-8"))}
+        except (OSError, ValueError):
+            return {}
 
     def generator(self) -> nn.Module:
         """The best snapshot, in evaluation mode."""
@@ -267,6 +275,7 @@ def describe(finished: FinishedRun, name: str, content: bytes, graph: Graph, job
             "weights_sha256": finished.digest,
             "weights": "EMA of the generator" if recipe.ema else "generator",
             "warm_start": config.init is not None,
+            **finished.pictures,
         },
         job_id=job_id,
     )

@@ -33,11 +33,13 @@ router = APIRouter(tags=["images"])
         Sample(422, "no such label", "/images/mnist-projgan/1/x/42.png"),
     ),
 )
+# A name of a hub's data set may have slashes, which servers hand on decoded.
+@router.get("/images/{model}/{version}/{label:path}/{seed}.png", include_in_schema=False)
 async def image(
     request: Request,
     model: str,
     version: Annotated[int, Path(ge=1)],
-    label: Annotated[str, Path(description="index or class name; - for a model without classes")],
+    label: Annotated[str, Path(description="class name or index; - for a model without classes")],
     seed: Annotated[int, Path(ge=0, lt=MAX_SEED)],
 ) -> Response:
     """The image itself, without a border."""
@@ -48,11 +50,12 @@ async def image(
         raise NotFound(
             f"model {model} has no classes: its images are at /images/{model}/{version}/-/{seed}.png"
         )
-    index = labels.index(labels.read(label), card) if card.conditional else 0
+    index = labels.index(label, card) if card.conditional else 0
+    shown = card.classes[index] if card.conditional else label
     plan = single(card, index, seed, app.catalogue.maker(card))
 
     def finish(images: Pixels) -> bytes:
-        return png.encode(images[0], {**plan.address.text(), LABEL: label})
+        return png.encode(images[0], {**plan.address.text(), LABEL: shown})
 
     made = await render(request, plan, finish)
     if made.status_code == 304:

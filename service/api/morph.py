@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ganserve import labels
+from ganserve.address import LABEL
 from ganserve.card import ModelCard
 from ganserve.encode import WEBP_SIDE, Pixels
 from ganserve.latents import MAX_SEED
@@ -35,7 +36,7 @@ class MorphQuery(BaseModel):
     model: str | None = Field(None, max_length=200, description="a model's name; the default one without it")
     version: int | None = Field(None, ge=1, description="the live one without it")
     label: str | None = Field(
-        None, max_length=200, description="index or class name; the first class without it"
+        None, max_length=200, description="class name or index; the first class without it"
     )
     first: int = Field(alias="from", ge=0, lt=MAX_SEED, description="seed of the first frame")
     last: int = Field(alias="to", ge=0, lt=MAX_SEED, description="seed of the last frame")
@@ -82,6 +83,8 @@ async def morph(request: Request, asked: Annotated[MorphQuery, Query()]) -> Resp
         ),
         "X-Seed": f"{asked.first},{asked.last}",
     }
+    if card.conditional and (named := labels.header([label], card.classes)) is not None:
+        headers[LABEL] = named
     if matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     latent = walk(card.latent_recipe, asked.first, asked.last, card.z, asked.frames)
@@ -105,8 +108,7 @@ def _check(asked: MorphQuery, card: ModelCard, settings: Settings) -> None:
 
 def _label(asked: MorphQuery, card: ModelCard) -> int:
     if card.conditional:
-        given = "0" if asked.label is None else asked.label
-        return labels.index(labels.read(given), card)
+        return 0 if asked.label is None else labels.index(asked.label, card)
     if asked.label is not None:
         raise Invalid(f"model {card.name} has no classes: leave label out, or take a conditional model")
     return 0

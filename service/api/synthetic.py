@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from ganserve import labels
 from ganserve.latents import MAX_SEED
 from service import state
 from service.datasets.formats import FORMATS, LAYOUT, Format, writer
@@ -136,6 +137,9 @@ def _etag(span: Span, form: Format, maker: str) -> str:
         LAYOUT, ENCODERS, _writer_version(form), maker, card.sha256, card.name, card.version, form,
         span.seed, span.offset, span.n, span.balanced, *card.classes,
     ]  # fmt: skip
+    if labels.numbered(card.classes) and not labels.plain(card.classes):
+        # The addresses inside are by name.
+        parts.append("names")
     return weak(etag(repr(parts)), maker)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ganserve import labels as named
 from ganserve import png
 from service.datasets.span import Span
 
@@ -41,8 +42,8 @@ class TarWriter:
             where = "-"
             if labels is not None:
                 label = int(labels[index])
-                where = str(label)
-                members.append(("cls", where.encode()))
+                where = named.in_path(label, card.classes)
+                members.append(("cls", str(label).encode()))
                 meta |= {"label": label, "class": card.classes[label]}
             meta["address"] = f"/images/{card.name}/{card.version}/{where}/{seed}.png"
             members.append(("json", json.dumps(meta, ensure_ascii=False).encode()))

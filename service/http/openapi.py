@@ -106,6 +106,7 @@ HEADERS = {
     "X-Model": "the model's name",
     "X-Model-Version": "its version",
     "X-Seed": "the seed of the first image, or all that are no row",
+    "X-Label": "the class names, percent-encoded: one for all, or in turn with commas",
     "X-Latent-Recipe": "how seeds become latent vectors",
 }
 HEADERS_OF = {

@@ -20,13 +20,14 @@ export const session = { token: sessionStorage.getItem(KEY) ?? "", role: "", gua
 export function address(path, parameters = {}) {
   const url = new URL(path, location.origin + location.pathname);
   for (const [name, value] of Object.entries(parameters)) {
-    if (value !== undefined && value !== null && value !== "") url.searchParams.set(name, value);
+    if (Array.isArray(value)) value.forEach((one) => url.searchParams.append(name, one));
+    else if (value !== undefined && value !== null && value !== "") url.searchParams.set(name, value);
   }
   return url.href;
 }
 
 export const imagePath = (model, version, label, seed) =>
-  `images/${encodeURIComponent(model)}/${version}/${label}/${seed}.png`;
+  `images/${encodeURIComponent(model)}/${version}/${encodeURIComponent(label)}/${seed}.png`;
 
 /** Send a request; answers with the response, or throws a Problem. */
 export async function send(path, { token = session.token, json, headers = {}, ...options } = {}) {

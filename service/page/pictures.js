@@ -122,13 +122,20 @@ export async function show(view, asked, still) {
   await { grid: drawGrid, sheet: drawSheet, walk: drawWalk }[view](still, first);
 }
 
+// Where a name is a whole number, a number is a name and never an index.
+const numbered = (card) => card.classes.some((name) => /^[+-]?\p{Nd}+$/u.test(name));
+const spoken = (card, index) => (numbered(card) ? card.classes[index] : String(index));
+
+// A list with commas, or the parameter once a label where names have commas.
+const listed = (labels) => (labels.some((label) => label.includes(",")) ? labels : labels.join(","));
+
 function labelOf(asked, card, view) {
   if (!card.conditional) return "-";
-  const fallback = view === "walk" ? "0" : "all";
+  const fallback = view === "walk" ? spoken(card, 0) : "all";
   if (asked === undefined || asked === "" || asked === "-" || asked === "all") return fallback;
-  const index = card.classes.indexOf(asked);
-  if (/^[0-9]+$/.test(asked) && Number(asked) < card.classes.length) return String(Number(asked));
-  if (index >= 0) return String(index);
+  const index = card.classes.findIndex((name) => name.normalize() === asked.normalize());
+  if (index >= 0) return spoken(card, index);
+  if (!numbered(card) && /^[0-9]+$/.test(asked) && Number(asked) < card.classes.length) return String(Number(asked));
   throw new Problem(422, `${card.name} has no label “${asked}”.`);
 }
 
@@ -168,7 +175,7 @@ function fillLabels(card, label, view) {
     box.querySelector(".chips").replaceChildren(
       ...(view === "walk" ? [] : [chip("all", "All")]),
       ...card.classes.map((name, index) =>
-        chip(index, pictured ? h("img", { alt: "", width: 28, height: 28, "data-label": index }) : "", h("b", {}, name)),
+        chip(spoken(card, index), pictured ? h("img", { alt: "", width: 28, height: 28, "data-label": spoken(card, index) }) : "", h("b", {}, name)),
       ),
     );
   }
@@ -188,7 +195,7 @@ function showThumbs() {
 
 // ---- tiles ----
 
-const named = (label) => current.card.classes[label] ?? "";
+const named = (label) => (numbered(current.card) ? label : current.card.classes[label] ?? "");
 
 function describe(label, seed) {
   return label === "-" ? `seed ${seed}` : `label ${named(label)}, seed ${seed}`;
@@ -258,7 +265,7 @@ async function settle(made, still, first) {
 async function drawGrid(still, first) {
   const { card, label, seed, n } = current;
   const made = Array.from({ length: n }, (_, i) =>
-    ({ label: label === "all" ? String(i % card.classes.length) : label, seed: seedAt(seed, i) }),
+    ({ label: label === "all" ? spoken(card, i % card.classes.length) : label, seed: seedAt(seed, i) }),
   ).map((one) => ({ ...one, ...tile(one.label, one.seed) }));
   const list = h("ul", { class: "tiles", "aria-label": "Pictures; arrow keys move, Enter copies the address" },
     made.map((one) =>
@@ -274,7 +281,7 @@ async function drawGrid(still, first) {
 async function drawSheet(still, first) {
   const { card, seed, n } = current;
   const seeds = Array.from({ length: n }, (_, i) => seedAt(seed, i));
-  const labels = card.conditional ? card.classes.map((_, index) => String(index)) : ["-"];
+  const labels = card.conditional ? card.classes.map((_, index) => spoken(card, index)) : ["-"];
   const made = [];
   const put = (label, one) => {
     made.push(tile(label, one));
@@ -291,7 +298,7 @@ async function drawSheet(still, first) {
   const few = pairs.length <= 256;
   offer(few && {
     model: current.model, version: current.version, columns: n,
-    label: card.conditional ? pairs.map(([label]) => label).join(",") : "",
+    label: card.conditional ? listed(pairs.map(([label]) => label)) : "",
     seeds: pairs.map(([, one]) => one).join(","),
   });
   await settle(made, still, first);

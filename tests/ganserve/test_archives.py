@@ -6,6 +6,7 @@ import tracemalloc
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -169,7 +170,7 @@ def test_two_million_entries_take_hardly_any_memory(tmp_path: Path) -> None:
         ({"size": 1 << 30, "packed": None}, "at most"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path: Path, change: dict[str, int], words: str) -> None:
+def test_what_cannot_be_read_is_named(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     told = refusal(tmp_path, by_hand(Entry(b"a/1.png", ONE, **change)))
     assert told.startswith("a/1.png: ")
     assert words in told

@@ -15,10 +15,10 @@ from tests.ganserve.zips import archive, picture
 CUT = picture(9, 64, "JPEG")[:-900]
 
 
-def look(folder: Path, members: dict[str, bytes], **options: bool) -> inspection.Inspected:
+def look(folder: Path, members: dict[str, bytes], *, skip_invalid: bool = False) -> inspection.Inspected:
     path = folder / "a.zip"
     path.write_bytes(archive(members))
-    return inspection.archive(path, **options)
+    return inspection.archive(path, skip_invalid=skip_invalid)
 
 
 def many(count: int, name: str = "cat") -> dict[str, bytes]:

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from ganserve import sets
+from ganserve.archives import Limits
 from service.uploads import (
     DiskFull,
     InvalidName,
     InvalidUpload,
-    Limits,
     NameTaken,
     TooLarge,
     UnknownDataset,
@@ -173,7 +173,11 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
         keep(tmp_path, archive({"cat/bomb.png": bytes(20 << 20)}))
 
 
-@pytest.mark.parametrize("content", [b"", b"no zip", archive(GOOD)[:-30], archive({}), archive({"a.png": b"x"})[:40]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no zip", archive(GOOD)[:-30], archive({}), archive({"a.png": b"x"})[:40]],
+    ids=["nothing", "no zip", "cut short", "empty", "cut in a file"],
+)
 def test_what_is_no_sound_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     with refused(tmp_path, "(archive): "):
         keep(tmp_path, content)

@@ -11,7 +11,7 @@ from ganserve.repository import Repository
 from training import recipes
 from training.exact import Exact, exact_card, export
 from training.graphs import samples
-from training.retrain.recover import rebuild
+from training.recover import rebuild
 
 
 def exact_of_published(repository: Repository, name: str, version: int) -> tuple[Exact, ModelCard, bytes]:

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from pydantic import SecretStr
 
+from ganserve.archives import Limits
 from ganserve.repository import Repository
 from ganserve.settings import Settings
 from service.api import datasets, jobs
@@ -21,7 +22,7 @@ from service.http.auth import Auth
 from service.inference.catalogue import Catalogue
 from service.jobs import JobStore
 from service.state import State
-from service.uploads import Limits, Uploads
+from service.uploads import Uploads
 
 ADMIN = {"Authorization": "Bearer admin"}
 ZIP = {**ADMIN, "Content-Type": "application/zip"}
@@ -174,13 +175,15 @@ def test_an_upload_that_is_broken_off_is_499_and_leaves_nothing(client: TestClie
 
 
 def test_no_byte_of_a_body_is_read_before_the_token(client: TestClient) -> None:
-    for headers, status in (({}, 401), ({b"authorization": b"Bearer user"}, 403)):
+    asks: list[tuple[dict[bytes, bytes], int]] = [({}, 401), ({b"authorization": b"Bearer user"}, 403)]
+    for headers, status in asks:
         assert asyncio.run(broken_off(client.app, headers)) == (status, 0)
 
 
 async def broken_off(app: Any, headers: dict[bytes, bytes]) -> tuple[int, int]:
     """The status of an upload whose client hangs up after one piece, and how often it was asked for more."""
-    messages = [{"type": "http.request", "body": b"PK", "more_body": True}, {"type": "http.disconnect"}]
+    piece: dict[str, Any] = {"type": "http.request", "body": b"PK", "more_body": True}
+    messages: list[dict[str, Any]] = [piece, {"type": "http.disconnect"}]
     asked, status = 0, 0
 
     async def receive() -> dict[str, Any]:

@@ -16,7 +16,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
@@ -86,10 +86,11 @@ def of_archive(reason: str) -> Refused:
 
 @dataclass(frozen=True)
 class Member:
-    """One file of the archive: its name with slashes, whether that is surely its name, and where its bytes are."""
+    """One file of the archive: its name with slashes, whether that is its name, and where its bytes are."""
 
     name: str
     known: bool
+    guessed: bool  # UTF-8 because it can be, not because the archive tells
     raw: bytes = field(repr=False)
     flags: int
     method: int
@@ -237,6 +238,9 @@ def _walked(file: BinaryIO, start: int, length: int, shift: int, limits: Limits)
     _check_apart(begins, ends, start)
     if problems:
         raise Refused(problems)
+    if any(not member.known for member in members):
+        # Where one name is of another encoding, those that could be UTF-8 are so by chance.
+        members = [replace(member, known=member.known and not member.guessed) for member in members]
     return Archive(file, tuple(members), skipped, start)
 
 
@@ -252,10 +256,10 @@ def _entry(file: BinaryIO, shift: int) -> tuple[Member, int]:
     if len(rest) < names + extras + comments:
         raise of_archive("is not a sound ZIP: its directory is cut short")
     raw, extra = rest[:names], rest[names : names + extras]
-    name, known = _name(raw, flags, extra)
+    name, known, told = _name(raw, flags, extra)
     size, packed, offset = _wide(extra, size, packed, offset)
-    mode = external >> 16
-    member = Member(name, known, raw, flags, method, crc, packed, size, offset + shift, mode, needed & 0xFF)
+    guessed, mode, needed = known and not told, external >> 16, needed & 0xFF
+    member = Member(name, known, guessed, raw, flags, method, crc, packed, size, offset + shift, mode, needed)
     return member, _CENTRAL.size + len(rest)
 
 
@@ -283,17 +287,15 @@ def _wide(extra: bytes, *told: int) -> list[int]:
     return values
 
 
-def _name(raw: bytes, flags: int, extra: bytes) -> tuple[str, bool]:
-    """The name with slashes, and whether its encoding is known."""
-    known = True
+def _name(raw: bytes, flags: int, extra: bytes) -> tuple[str, bool, bool]:
+    """The name with slashes, whether its encoding is known, and whether the archive tells it."""
+    told = None if flags & _UTF8 else _info_zip(raw, extra)
     try:
-        name = raw.decode("utf-8")
+        name = told or raw.decode("utf-8")
     except UnicodeDecodeError:
-        name, known = raw.decode("utf-8", "backslashreplace"), False
         # A backslash of the replacement is no separator.
-        if not flags & _UTF8 and (told := _info_zip(raw, extra)) is not None:
-            name, known = told, True
-    return (name.replace("\\", "/") if known else name), known
+        return raw.decode("utf-8", "backslashreplace"), False, False
+    return name.replace("\\", "/"), True, told is not None or bool(flags & _UTF8) or raw.isascii()
 
 
 def _info_zip(raw: bytes, extra: bytes) -> str | None:

@@ -127,6 +127,8 @@ def unusable(name: str, limits: Limits) -> str | None:
     hidden = [c for c in name if not (c.isprintable() or c in _JOINERS or ord(c) in _TAGS)]
     if not name or name.startswith(".") or "/" in name or hidden or not any(c.isprintable() and c != " " for c in name):
         return f"has an unusable class name; {right}, without / and control characters"
+    if name.casefold() in sets.OWN:
+        return f"has an unusable class name; {name} is what the record beside the classes is called: rename the folder"
     if len(name) > limits.class_name:
         return f"has an unusable class name of {len(name)} characters; {right}"
     if (size := len(name.encode("utf-8", "surrogatepass"))) > limits.class_bytes:

@@ -251,9 +251,7 @@ def _unpack(archive: Path, target: Path, limits: Limits, skip_invalid: bool) -> 
 
     def keep(split: str | None, name: str, content: bytes) -> None:
         counts[split, name] += 1
-        # A class of this name would stand where the record is to be.
-        base = target / "pictures" if name == RECORD else target
-        folder = (base / split if split else base) / name
+        folder = (target / split if split else target) / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{counts[split, name]:06d}{pictures.suffix(content)}").write_bytes(content)
 

@@ -10,10 +10,11 @@ A name is one of, tried in this order:
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,8 @@ def _digits(wanted: _Wanted) -> Dataset:
 
 def _folder(folder: Path, wanted: _Wanted, split: str) -> Dataset:
     layout = sets.lay_out(sets.folder_entries(folder))
+    if left := _left_out(folder):
+        layout = replace(layout, notices=(*layout.notices, left))
     if empty := _empty_class(folder, layout):
         raise DataError(f"class folder {empty!r} of {str(folder)!r} holds no image")
     if layout.splits is None and split != "train":
@@ -205,6 +208,16 @@ def _folder(folder: Path, wanted: _Wanted, split: str) -> Dataset:
     stats = [(entry.name, *_stat(folder, entry.name)) for entry in layout.pictures]
     cache = reading.Cache(_kept(), str(folder.resolve()), _key(stats, wanted))
     return _assemble(str(folder), sources, layout, wanted, cache)
+
+
+def _left_out(folder: Path) -> str | None:
+    """What was left out of an upload when it came, by the record beside its classes."""
+    try:
+        listed = [one["file"] for one in json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["left_out"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    names = f"{', '.join(map(repr, listed[:10]))}{' and more' if len(listed) > 10 else ''}"
+    return f"{len(listed)} pictures could not be decoded and were left out of the upload: {names}" if listed else None
 
 
 def _empty_class(folder: Path, layout: sets.Layout) -> str | None:

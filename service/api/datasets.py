@@ -71,6 +71,10 @@ async def put(
     kind = request.headers.get("content-type", "application/zip").partition(";")[0].strip().lower()
     if kind not in ZIP_TYPES:
         raise UnsupportedMedia(f"{kind} is not taken: send the ZIP itself as the body, as application/zip")
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        told = {"Accept-Encoding": "identity"}
+        raise UnsupportedMedia(f"a body in {coding} is not taken: send the ZIP itself as it is", headers=told)
     uploads.check_name(name)
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > uploads.limits.archive_bytes:

@@ -30,7 +30,7 @@ _BODY = {"required": True, "content": {"application/json": {"schema": GenerateRe
     response_class=Response,
     responses=_ANSWERS,
     openapi_extra=told(
-        (304, 400, 401, 404, 406, 413, 415, 422, 429, 503, 504),
+        (304, 400, 401, 404, 406, 410, 413, 415, 422, 429, 503, 504),
         Sample(200, "sixteen threes as a PNG grid", "/generate", '{"label": 3, "n": 16}', file="threes.png"),
         Sample(
             200,
@@ -72,7 +72,7 @@ async def post(request: Request) -> Response:
     response_class=Response,
     responses=_ANSWERS,
     openapi_extra=told(
-        (304, 401, 404, 406, 422, 429, 503, 504),
+        (304, 401, 404, 406, 410, 422, 429, 503, 504),
         Sample(200, "the same sixteen threes every time", "/generate?label=3&n=16&seed=42", file="grid.png"),
         Sample(
             200,

@@ -101,7 +101,7 @@ def model(request: Request, response: Response, name: str) -> ModelSummary:
     summary="One version's card",
     dependencies=[Depends(require_user)],
     openapi_extra=told(
-        (401, 404, 422, 503),
+        (401, 404, 410, 422, 503),
         Sample(200, "one version", "/models/mnist-projgan/1"),
         Sample(404, "no such version", "/models/mnist-projgan/999"),
         Sample(422, "versions are numbers", "/models/mnist-projgan/one"),
@@ -119,7 +119,7 @@ def version(request: Request, name: str, version: Version) -> ModelCard:
     response_class=Response,
     responses={200: {"description": "The sheet", "content": {"image/png": {}}}},
     openapi_extra=told(
-        (304, 401, 404, 422, 503),
+        (304, 401, 404, 410, 422, 503),
         Sample(200, "a row a class", "/models/mnist-projgan/1/samples.png", file="samples.png"),
         Sample(304, "the client has it", "/models/mnist-projgan/1/samples.png", headers=KNOWN),
         Sample(404, "no such version", "/models/mnist-projgan/999/samples.png"),
@@ -162,7 +162,7 @@ async def remove(request: Request, name: str, version: Version) -> Response:
     summary="Promote or roll back",
     dependencies=[Depends(require_admin)],
     openapi_extra=told(
-        (*ADMIN, 404, 409, 412, 413, 422, 503),
+        (*ADMIN, 404, 409, 410, 412, 413, 422, 503),
         Sample(200, "version 1 answers from now on", "/models/mnist-projgan/live", '{"version": 1}'),
         Sample(404, "no such version", "/models/mnist-projgan/live", '{"version": 999}'),
         Sample(

@@ -25,7 +25,7 @@ HOST = "http://127.0.0.1:8000"
 JSON = "application/json"
 # Statuses that many calls have in common.
 ADMIN = (401, 403)
-IMAGES = (304, 401, 404, 422, 429, 503, 504)
+IMAGES = (304, 401, 404, 410, 422, 429, 503, 504)
 # The header of a client that has the answer already.
 KNOWN = ("If-None-Match: *",)
 _STATUSES, _SAMPLES = "x-statuses", "x-samples"

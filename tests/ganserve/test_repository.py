@@ -17,7 +17,16 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from ganserve import store as module
-from ganserve.card import ImageShape, ModelCard, ModelCorrupt, ModelNotFound, PublishRefused, VersionNotFound
+from ganserve.card import (
+    ImageShape,
+    ModelCard,
+    ModelCorrupt,
+    ModelNotFound,
+    PublishRefused,
+    VersionLive,
+    VersionNotFound,
+    VersionRemoved,
+)
 from ganserve.repository import Repository
 from tests.onnx_models import tiny_generator
 
@@ -95,6 +104,51 @@ def test_promoting_the_live_version_keeps_its_predecessor(repository: Repository
     repository.publish(card(), ONNX, b"")
     repository.promote("tiny", 2)
     assert repository.promote("tiny", 2).previous == 1
+
+
+def test_a_removed_version_is_gone_for_good_and_its_number_is_never_given_again(repository: Repository) -> None:
+    repository.publish(card(), ONNX, b"")
+    repository.record("tiny", 2, {"frechet": 1.0})
+    repository.remove("tiny", 2)
+    assert repository.versions("tiny") == [1]
+    assert not [path for path in repository.root.rglob("*") if "2" in path.parts or ".staging" in path.name]
+    for ask in (repository.card, repository.read, repository.remove, repository.promote):
+        with pytest.raises(VersionRemoved, match="removed for good: there are 1"):
+            ask("tiny", 2)
+    assert repository.publish(card(), ONNX, b"") == 3
+    with pytest.raises(VersionNotFound) as caught:
+        repository.card("tiny", 9)
+    assert not isinstance(caught.value, VersionRemoved)
+
+
+def test_the_live_version_stays_and_nothing_is_rolled_back_to_a_removed_one(repository: Repository) -> None:
+    repository.publish(card(), ONNX, b"")
+    repository.promote("tiny", 2)
+    before = tree(repository.root)
+    with pytest.raises(VersionLive, match="promote another version first"):
+        repository.remove("tiny", 2)
+    assert tree(repository.root) == before
+    repository.remove("tiny", 1)
+    assert repository.live("tiny") == 2
+    with pytest.raises(VersionNotFound, match="no previous version"):
+        repository.rollback("tiny")
+
+
+def test_a_removal_that_a_crash_cut_off_can_be_made_again(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.publish(card(), ONNX, b"")
+    with monkeypatch.context() as patched:
+        patched.setattr(repository.store, "remove", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            repository.remove("tiny", 2)
+    assert repository.verify("tiny", 2).version == 2
+    repository.remove("tiny", 2)
+    assert repository.versions("tiny") == [1]
+
+
+def _killed(prefix: str) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_version_number_is_never_given_twice(repository: Repository) -> None:

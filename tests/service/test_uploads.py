@@ -1,6 +1,7 @@
 """A ZIP of class folders is kept whole, or refused whole with the reason by file."""
 
 import errno
+import hashlib
 import io
 import stat
 import zipfile
@@ -12,6 +13,7 @@ import anyio
 import pytest
 from PIL import Image
 
+from ganserve import sets
 from ganserve.archives import Limits
 from service.uploads import (
     DiskFull,
@@ -193,11 +195,70 @@ def test_damaged_content_is_listed_by_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["\u200b\x07/a.png", "\u200b/a.png", "a\u202eb/a.png", " /a.png", f"{'x' * 65}/a.png", f"{'😀' * 51}/a.png"],
+    ["\u200b\x07/a.png", "\u200b/a.png", "a\u202eb/a.png", " /a.png", f"{'x' * 65}/a.png", f"{'😀' * 51}/a.png",
+     "dataset.json/a.png"],
 )
 def test_a_class_name_that_cannot_be_used_is_refused(tmp_path: Path, path: str) -> None:
     with refused(tmp_path, "has an unusable class name"):
         keep(tmp_path, archive({**GOOD, path: picture()}))
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["data/train/cat/1.png", "data/train/dog/1.png", "data/test/cat/1.png", "data/val/dog/1.png"],
+        ["pets\\cat\\1.png", "pets\\dog\\deep\\1.png"],
+        ["10/1.png", "9/1.png", "9/2.png"],
+        ["only/1.png"],
+        ["train/cat/1.png", "train/dog/1.png"],
+    ],
+)
+def test_what_is_kept_is_read_by_training_as_it_was_told(tmp_path: Path, paths: list[str]) -> None:
+    members = {path: picture(index) for index, path in enumerate(paths)}
+    upload = keep(tmp_path, archive(members))
+    kept = sets.lay_out(sets.folder_entries(tmp_path / "pets"))
+    labels = kept.labels or ()
+    assert {name: labels.count(index) for index, name in enumerate(kept.classes)} == upload.classes
+    assert dict(kept.skipped) == {}, "what stands beside the pictures is no part of the set"
+    assert len(kept.pictures) == len(paths)
+    if "val" in paths[-1]:
+        assert sorted(kept.splits or ()) == ["test", "train", "train", "validation"]
+
+
+def test_classes_that_a_folder_would_take_for_splits_are_refused(tmp_path: Path) -> None:
+    table = b"file_name,label\n1.png,train\n2.png,test\n"
+    with refused(tmp_path, "stand for something else in a folder: test, train; rename them"):
+        keep(tmp_path, archive({"1.png": picture(1), "2.png": picture(2), "metadata.csv": table}))
+
+
+def test_pictures_that_cannot_be_decoded_are_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
+    members = {f"cat/{index}.png": picture(index) for index in range(20)} | {"cat/cut.png": picture()[:41]}
+    with refused(tmp_path, "cat/cut.png: cannot"):
+        keep(tmp_path, archive(members))
+    uploads = Uploads(tmp_path)
+    with uploads.staging() as staging:
+        path = staging / "upload.zip"
+        path.write_bytes(archive(members))
+        upload = uploads.keep("pets", path, staging, skip_invalid=True)
+    assert upload.images == 20
+    assert [one.file for one in upload.left_out] == ["cat/cut.png"]
+    assert uploads.get("pets") == upload
+
+
+def test_what_was_read_and_learnt_of_a_set_goes_with_it(tmp_path: Path) -> None:
+    root = tmp_path / "datasets"
+    keep(root, archive(GOOD))
+    keep(root, archive(GOOD), name="others")
+    places = {name: str((root / name).resolve()) for name in ("pets", "others")}
+    marks = {name: hashlib.sha256(place.encode()).hexdigest()[:16] for name, place in places.items()}
+    for name in marks:
+        for place in (f"pictures/{marks[name]}-1.npz", f"judges/{marks[name]}-2.safetensors", "judges/mnist.json"):
+            (tmp_path / place).parent.mkdir(exist_ok=True)
+            (tmp_path / place).write_bytes(b"x")
+    Uploads(root).delete("pets")
+    left = sorted(path.name for place in ("pictures", "judges") for path in (tmp_path / place).iterdir())
+    assert left == sorted([f"{marks['others']}-1.npz", f"{marks['others']}-2.safetensors", "mnist.json"])
+    assert [path.name for path in root.iterdir()] == ["others"]
 
 
 @pytest.mark.parametrize("name", ["", "Pets", "../pets", ".pets", "a" * 64, "digits"])

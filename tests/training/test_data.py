@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -257,3 +258,15 @@ def test_what_is_wrong_with_a_picture_is_said_with_its_name(class_folders: Path)
     (class_folders / "cat" / "scan.tif").write_bytes(b"II*\0 cut short")
     with pytest.raises(DataError, match=r"scan\.tif"):
         load(str(class_folders))
+
+
+def test_what_an_upload_left_out_is_told_by_the_report_of_the_training(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8), 90).save(tmp_path / name / "000001.png")
+    record = {"left_out": [{"file": "cat/cut.png", "reason": "cannot be decoded"}]}
+    (tmp_path / "dataset.json").write_text(json.dumps(record))
+    report = load(str(tmp_path)).report
+    assert report is not None
+    assert report.notices == ("1 pictures could not be decoded and were left out of the upload: 'cat/cut.png'",)
+    assert dict(report.skipped) == {}

@@ -1,5 +1,6 @@
 """``/datasets`` over HTTP: a ZIP in, a data set that jobs can name out."""
 
+import asyncio
 import io
 import zipfile
 from collections.abc import Iterator
@@ -120,6 +121,13 @@ def test_a_wrong_name_or_type_is_refused(
     assert client.put(f"/datasets/{name}", content=archive(), headers=headers).status_code == status
 
 
+def test_a_body_that_was_compressed_once_more_is_not_taken(client: TestClient) -> None:
+    answer = client.put("/datasets/pets", content=archive(), headers={**ZIP, "Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.headers["Accept-Encoding"]) == (415, "identity")
+    plain = {**ZIP, "Content-Encoding": "identity"}
+    assert client.put("/datasets/pets", content=archive(), headers=plain).status_code == 201
+
+
 def test_a_kept_data_set_is_not_replaced(client: TestClient) -> None:
     assert client.put("/datasets/pets", content=archive(), headers=ZIP).status_code == 201
     assert client.put("/datasets/pets", content=archive(), headers=ZIP).status_code == 409
@@ -127,3 +135,68 @@ def test_a_kept_data_set_is_not_replaced(client: TestClient) -> None:
 
 def test_deleting_an_unknown_data_set_is_answered_404(client: TestClient) -> None:
     assert client.delete("/datasets/pets", headers=ADMIN).status_code == 404
+
+
+def test_the_report_and_one_picture_a_class_are_answered(client: TestClient) -> None:
+    made = client.put("/datasets/pets", content=archive(), headers=ZIP).json()
+    assert made["report"]["classes"] == {
+        "cat": {"pictures": 1, "share": 0.5},
+        "dog": {"pictures": 1, "share": 0.5},
+    }
+    assert made["report"]["duplicates"] == 1
+    sheet = client.get("/datasets/pets/samples.png", headers=ADMIN)
+    assert sheet.headers["Content-Type"] == "image/png"
+    with Image.open(io.BytesIO(sheet.content)) as opened:
+        assert opened.size == (128, 64)
+    assert client.get("/datasets/pets/samples.png").status_code == 401
+    assert client.get("/datasets/others/samples.png", headers=ADMIN).status_code == 404
+
+
+def test_undecodable_pictures_are_left_out_if_asked(client: TestClient) -> None:
+    files = {str(index): picture_of(index) for index in range(10)}
+    content = archive(**files, cut=b"x")
+    assert client.put("/datasets/pets", content=content, headers=ZIP).status_code == 422
+    assert client.put("/datasets/pets?skip=all", content=content, headers=ZIP).status_code == 422
+    made = client.put("/datasets/pets?skip=invalid", content=content, headers=ZIP)
+    assert made.status_code == 201
+    assert [one["file"] for one in made.json()["left_out"]] == ["cat/cut.png"]
+
+
+def picture_of(shade: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8), shade).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_an_upload_that_is_broken_off_is_499_and_leaves_nothing(client: TestClient, tmp_path: Path) -> None:
+    status, read = asyncio.run(broken_off(client.app, {b"authorization": b"Bearer admin"}))
+    assert (status, read) == (499, 2)
+    assert list((tmp_path / "datasets").iterdir()) == []
+
+
+def test_no_byte_of_a_body_is_read_before_the_token(client: TestClient) -> None:
+    asks: list[tuple[dict[bytes, bytes], int]] = [({}, 401), ({b"authorization": b"Bearer user"}, 403)]
+    for headers, status in asks:
+        assert asyncio.run(broken_off(client.app, headers)) == (status, 0)
+
+
+async def broken_off(app: Any, headers: dict[bytes, bytes]) -> tuple[int, int]:
+    """The status of an upload whose client hangs up after one piece, and how often it was asked for more."""
+    piece: dict[str, Any] = {"type": "http.request", "body": b"PK", "more_body": True}
+    messages: list[dict[str, Any]] = [piece, {"type": "http.disconnect"}]
+    asked, status = 0, 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        nonlocal status
+        status = message.get("status", status)
+
+    path = "/datasets/pets"
+    scope = {"type": "http", "method": "PUT", "path": path, "raw_path": path.encode(), "query_string": b""}
+    more = {"headers": list(headers.items()), "http_version": "1.1", "scheme": "http", "server": ("x", 1)}
+    await app({**scope, **more, "root_path": ""}, receive, send)
+    return status, asked

@@ -60,6 +60,34 @@ def test_if_match_guards_against_a_change_in_between(serve: Serve, repository: R
     assert client.put("/models/digits/live", json={"version": 1}, headers=fresh).status_code == 200
 
 
+def test_a_removed_version_is_410_everywhere_at_once(serve: Serve, repository: Repository) -> None:
+    publish(repository, "digits", seed=5, live=False)
+    client = serve()
+    asks = ("/models/digits/2", "/models/digits/2/samples.png", "/generate?model=digits&version=2&seed=1")
+    assert [client.get(ask).status_code for ask in asks] == [200, 200, 200]
+    assert client.delete("/models/digits/2").status_code == 401
+    assert client.delete("/models/digits/1", headers=ADMIN).status_code == 409
+    assert client.delete("/models/digits/2", headers=ADMIN).status_code == 204
+    assert [client.get(ask).status_code for ask in asks] == [410, 410, 410]
+    assert client.delete("/models/digits/2", headers=ADMIN).status_code == 410
+    assert client.put("/models/digits/live", json={"version": 2}, headers=ADMIN).status_code == 410
+    assert publish(repository, "digits", seed=6, live=False) == 3
+
+
+def test_a_version_that_another_process_removed_is_no_longer_answered_from_memory(
+    serve: Serve, repository: Repository
+) -> None:
+    publish(repository, "digits", seed=5, live=False)
+    client = serve()
+    ask = "/generate?model=digits&version=2&seed=1"
+    assert client.get(ask).status_code == 200
+    repository.remove("digits", 2)
+    until = time.monotonic() + 20
+    while client.get(ask).status_code == 200 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert client.get(ask).status_code == 410
+
+
 def test_a_corrupt_version_cannot_go_live(serve: Serve, repository: Repository) -> None:
     version = publish(repository, "digits", seed=5, live=False)
     repository.model_path("digits", version).write_bytes(b"broken")

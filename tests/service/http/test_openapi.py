@@ -29,14 +29,13 @@ ADMIN, USER = "admin-secret", "user-secret"
 SHIPPED = Path(__file__).parents[3] / "models"
 MODELS = ("mnist-projgan", "mnist-dcgan-gap", "cifar10-projgan")
 # What a request alone cannot bring about; there are tests of each of them elsewhere.
-BY_STATE = {"429", "501", "503", "504", "507"}
+BY_STATE = {"410", "429", "501", "503", "504", "507"}
 # What has other conditions than a request: a damaged file, a job that has ended, a data set that a job needs, a model
 # that nothing else of the document names.
 NOT_SHOWN = {
     ("PUT", "/models/{name}/live", "409"),
     ("DELETE", "/models/{name}/{version}", "204"),
     ("DELETE", "/models/{name}/{version}", "409"),
-    ("DELETE", "/models/{name}/{version}", "410"),
     ("DELETE", "/jobs/{job_id}", "409"),
     ("DELETE", "/datasets/{name}", "409"),
     ("GET", "/jobs/{job_id}/samples.png", "200"),

@@ -10,6 +10,7 @@ import torch
 from training import judge as command
 from training.data import DataError, Dataset
 from training.measure import judge
+from training.reading import place_mark
 
 
 @pytest.fixture
@@ -171,3 +172,10 @@ def test_what_is_for_the_plain_judge_is_refused_for_the_whitened_one(capsys: pyt
     with pytest.raises(SystemExit):
         command.main(["--dataset", "digits", "--architecture", "whitened", "--flip"])
     assert "always mirrors" in capsys.readouterr().err
+
+
+def test_what_was_learnt_of_a_folder_bears_its_mark_so_that_it_can_go_with_it(tmp_path: Path) -> None:
+    mark = judge.private(str(tmp_path))
+    assert mark == f"{place_mark(str(tmp_path.resolve()))}-"
+    assert judge.private(str(tmp_path / ".")) == mark
+    assert judge.private("ylecun/mnist") == judge.private("digits") == ""

@@ -21,7 +21,8 @@ _MARKS = (
 )
 # Without a mark: which of the first four bytes are zero, as JSON begins with ASCII (RFC 4627, section 3).
 _ZEROS = {"1110": "utf-32-be", "0111": "utf-32-le", "1010": "utf-16-be", "0101": "utf-16-le"}
-_TAKEN = ("utf-8", "ascii", "iso8859-1", "cp1252", *(f"utf-{bits}{end}" for bits in (16, 32) for end in ("", "-le", "-be")))
+_WIDE = tuple(f"utf-{bits}{end}" for bits in (16, 32) for end in ("", "-le", "-be"))
+_TAKEN = ("utf-8", "ascii", "iso8859-1", "cp1252", *_WIDE)
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^\s";]+)', re.IGNORECASE)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    # It brings pydantic, which clients do without.
     from ganserve.card import ModelCard
 
 Label = int | str
@@ -101,8 +102,10 @@ def header(labels: Sequence[int], classes: Sequence[str]) -> str | None:
     Names are percent-encoded UTF-8 where they are more than visible ASCII without commas and percent signs.
 
     Returns:
-        None where that would be longer than headers should be.
+        None where names are their indices, or that would be longer than headers should be.
     """
+    if plain(classes):
+        return None
     if len(set(labels)) == 1:
         labels = labels[:1]
     if len(labels) > LONGEST_HEADER // 2:

@@ -10,6 +10,7 @@ import logging
 import logging.config
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from pydantic import SecretStr
 from ganserve.settings import Settings, SettingsError, load
 from service.inference.engine import DeviceUnavailable, providers
 from service.observe import logs, tracing
+from service.processes import listen
 from service.processes.count import decide
 from service.processes.shared import sharing
 from service.processes.supervisor import Supervisor
@@ -36,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tracing.check(settings.otlp_endpoint)
         if settings.upstream is None:
             providers(settings.device)
+        sockets = listen.bind(settings.host, settings.port)
     except (SettingsError, DeviceUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_SETTINGS
@@ -49,19 +52,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = settings.model_copy(update={"workers": processes})
     log.info("serving with %d process%s: %s", processes, "es" if processes > 1 else "", why)
     if processes > 1:
-        return _serve_processes(settings)
+        return _serve_processes(settings, sockets[0])
     from service.app import create_app
 
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), **_options(settings)))
-    server.run()
+    server = listen.Server(uvicorn.Config(create_app(settings), **_options(settings)))
+    server.run(sockets)
     return 0 if server.started else 1
 
 
-def _serve_processes(settings: Settings) -> int:
-    """Several processes on one port; they read the settings again from the environment."""
+def _serve_processes(settings: Settings, listener: socket.socket) -> int:
+    """Several processes on one bound port; they read the settings again from the environment."""
     os.environ.update(settings.environment())
     with sharing():
-        supervisor = Supervisor(_options(settings), processes=settings.processes, drain=settings.drain_timeout)
+        supervisor = Supervisor(
+            _options(settings), processes=settings.processes, drain=settings.drain_timeout, listener=listener
+        )
         return supervisor.run()
 
 

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from service.http import errors
+from service.http.body import Bodies
 from service.http.middleware import BodyLimit, Head, Observe
 from service.state import State
 
@@ -26,7 +27,8 @@ class Front:
 
     1. A question that was answered 304 before, and would be again, is answered from memory (``http/revalidation.py``):
        nothing is left to find out, and caches ask nothing more often. Left out where each request is traced or logged.
-    2. Request id, counters, HEAD, the limit on bodies (``http/middleware.py``): built here, once, for all that follows.
+    2. Request id, counters, HEAD, the limit on bodies (``http/middleware.py``), their encoding
+       (``http/body.py``): built here, once, for all that follows.
     3. A hot call goes straight to its handler, which takes the whole request and checks it itself: for one image the
        framework's dispatch costs more than everything else on the event loop.
     4. The application.
@@ -45,7 +47,7 @@ class Front:
         self.remembered = state.remembered if unseen else None
         # The metrics know a call by its route.
         self._hot = {key: (Route(key[1], call, methods=[key[0]]), call) for key, call in hot.items()}
-        limited = BodyLimit(self._dispatch, settings.max_body_bytes, UNLIMITED)
+        limited = BodyLimit(Bodies(self._dispatch, UNLIMITED), settings.max_body_bytes, UNLIMITED)
         self._watched = Observe(Head(limited), settings.access_log, state.telemetry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ganserve import signature
 from ganserve.card import ModelCard
 from ganserve.signature import TensorSpec
+from service.http.body import text
 from service.http.errors import BadRequest, BodyTooLarge, UnsupportedMedia
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -61,7 +62,10 @@ def inflate(body: bytes, encoding: str | None, limit: int) -> bytes:
     if kind == "identity":
         return body
     if kind not in ("gzip", "deflate"):
-        raise UnsupportedMedia(f"Content-Encoding {kind} is not taken: send gzip, deflate or neither")
+        raise UnsupportedMedia(
+            f"Content-Encoding {kind[:40]} is not taken: send gzip, deflate or neither",
+            headers={"Accept-Encoding": "gzip, deflate, identity"},
+        )
     stream = zlib.decompressobj(zlib.MAX_WBITS | 16 if kind == "gzip" else zlib.MAX_WBITS)
     try:
         content = stream.decompress(body, limit + 1)
@@ -321,7 +325,7 @@ def parameters(holder: dict[str, Any], where: str) -> dict[str, Any]:
 def parse(content: bytes) -> dict[str, Any]:
     """A JSON object. Raises BadRequest."""
     try:
-        document = pydantic_core.from_json(content, allow_inf_nan=False)
+        document = pydantic_core.from_json(text(content), allow_inf_nan=False)
     except ValueError as error:
         raise BadRequest(f"failed to parse the request JSON: {error}") from None
     if not isinstance(document, dict):

@@ -32,6 +32,7 @@ from ganserve import files
 from ganserve.card import RepositoryError
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
+from training.command import ends, positive, refuse, version_of
 from training.data import DataError, Dataset, fingerprint, splits
 from training.graphs import open_session, run_session
 from training.measure import cas, guard, judge, metrics
@@ -251,18 +252,19 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@ends
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure one model; exit status 2 for what cannot be measured."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description="Score an exported generator.")
     parser.add_argument("model", help="NAME or NAME:VERSION of the repository, or the path of a .onnx file")
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--models", type=Path, default=Path("models"))
-    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--images", type=positive, default=10_000)
     parser.add_argument("--cas", action="store_true", help="the classification accuracy score too (minutes)")
-    parser.add_argument("--cas-images", type=int, help="how many it learns from; as many as the training split has")
+    parser.add_argument("--cas-images", type=positive, help="how many it learns from; the training split's by default")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--record", action="store_true", help="add the scores beside the version, in measures.jsonl")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=positive)
     options = parser.parse_args(argv)
     if options.record and options.model.endswith(".onnx"):
         parser.error("--record goes with a model of the repository")
@@ -273,8 +275,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.model.endswith(".onnx"):
             path, key = Path(options.model), None
         else:
-            name, _, version = options.model.partition(":")
-            number = int(version) if version else repository.live(name)
+            name, version = version_of(options.model)
+            number = repository.live(name) if version is None else version
             if number is None:
                 raise DataError(f"{name} has no live version: name one, as {name}:1")
             repository.verify(name, number)
@@ -283,8 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             path, options.dataset, images=options.images, with_cas=options.cas, cas_images=options.cas_images
         )
     except (DataError, RepositoryError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return refuse(error)
     if options.record and key is not None:
         repository.record(*key, result)
     print(json.dumps(result) if options.json else table(result))

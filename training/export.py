@@ -28,16 +28,18 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ganserve.card import ImageShape, ModelCard, RepositoryError
+from ganserve.events import BAD_INPUT
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
 from training import networks
+from training.command import ends, refuse
 from training.exact import ExactError, exact_card
 from training.exact import export as to_exact
 from training.exact.published import publish_exact
 from training.folding import folded
 from training.graphs import Graph, open_session, run_session, samples
 from training.recover import RecoverError
-from training.run import RunConfig
+from training.run import RunConfig, RunNameError, check_name
 
 OPSET = 20
 PARITY_BATCHES = (1, 2, 7, 64)
@@ -45,6 +47,10 @@ PARITY_BATCHES = (1, 2, 7, 64)
 
 class ExportError(RuntimeError):
     """A run that cannot be exported, or a graph that does not agree with torch."""
+
+
+class Unfinished(ExportError):  # noqa: N818
+    """A run that is as it should be, and not at its end, or has nothing to show."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +72,23 @@ class FinishedRun:
         """Raises ExportError if the folder is no finished run."""
         if not (path / "config.json").is_file():
             raise ExportError(f"{path} is not a run: it has no config.json; make one with python -m training.train")
-        status = json.loads((path / "status.json").read_text(encoding="utf-8"))
-        if status["state"] != "finished":
-            raise ExportError(
-                f"run {path.name} is {status['state']} at step {status['step']} of {status['steps']}: finish it "
-                "with python -m training.train ... --resume"
+        if not (path / "status.json").is_file():
+            raise ExportError(f"run {path.name} was never begun: it has no status.json; train it, or delete the folder")
+        status = _document(path / "status.json")
+        if status.get("state") != "finished":
+            raise Unfinished(
+                f"run {path.name} is {status.get('state')} at step {status.get('step')} of {status.get('steps')}: "
+                "finish it with python -m training.train ... --resume"
             )
         best = path / "best.safetensors"
         if not best.is_file():
-            raise ExportError(f"run {path.name} kept no snapshot: every one had collapsed; train it anew")
-        config = RunConfig.from_dict(json.loads((path / "config.json").read_text(encoding="utf-8")))
-        return cls(path, config, status, best.read_bytes())
+            raise Unfinished(f"run {path.name} kept no snapshot: every one had collapsed; train it anew")
+        try:
+            config = RunConfig.from_dict(_document(path / "config.json"))
+            config.settings  # noqa: B018  an unknown recipe or override
+            return cls(path, config, status, best.read_bytes())
+        except (OSError, TypeError, ValueError, KeyError) as error:
+            raise ExportError(f"run {path.name} is broken: {type(error).__name__}: {error}") from None
 
     @property
     def pictures(self) -> dict[str, Any]:
@@ -94,6 +106,17 @@ class FinishedRun:
         return generator.eval().requires_grad_(False)
 
 
+def _document(file: Path) -> dict[str, Any]:
+    """A JSON object of a run. Raises ExportError."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExportError(f"run {file.parent.name} is broken: {file.name} cannot be read: {error}") from None
+    if not isinstance(found, dict):
+        raise ExportError(f"run {file.parent.name} is broken: {file.name} holds no JSON object")
+    return found
+
+
 def export_run(
     run: Path,
     repository: Repository,
@@ -106,11 +129,11 @@ def export_run(
     """Export, check and publish a finished run, as whole numbers if ``exact``; returns the version.
 
     Raises:
-        ExportError: the run is not finished, or the graph disagrees with torch.
+        ExportError: the run is not finished or broken, its name is no model's, or the graph disagrees with torch.
         ExactError: the generator has no exact form.
     """
     finished = FinishedRun.read(run)
-    name = name or run.name
+    name = _model_name(name or run.name)
     made = exact_model if exact else float_model
     card, content = made(finished, name, job_id)
     weights = finished.weights if exact else None
@@ -118,6 +141,15 @@ def export_run(
     if promote:
         repository.promote(name, version)
     return version
+
+
+def _model_name(name: str) -> str:
+    """Raises ExportError for a name that no model can have."""
+    try:
+        check_name(name)
+    except RunNameError as error:
+        raise ExportError(f"{error}; name the model with --name") from None
+    return name
 
 
 def float_model(finished: FinishedRun, name: str, job_id: str | None) -> tuple[ModelCard, bytes]:
@@ -281,18 +313,27 @@ def describe(finished: FinishedRun, name: str, content: bytes, graph: Graph, job
     )
 
 
-def lacking(runs: Path, repository: Repository) -> list[Path]:
-    """The finished runs whose best snapshot no version of the model of that name holds."""
-    found = []
+def lacking(runs: Path, repository: Repository) -> tuple[list[Path], int]:
+    """The finished runs whose best snapshot no version of the model of that name holds, and how many are broken.
+
+    What is left out is said on standard error.
+    """
+    found, broken = [], 0
     for config in sorted(runs.glob("*/config.json")):
+        run = config.parent
         try:
-            finished = FinishedRun.read(config.parent)
-        except ExportError as error:
-            print(f"left out: {error}", file=sys.stderr)
-            continue
-        if finished.digest not in published(repository, config.parent.name):
-            found.append(config.parent)
-    return found
+            finished = FinishedRun.read(run)
+            if finished.digest not in published(repository, _model_name(run.name)):
+                found.append(run)
+        except (ExportError, RepositoryError) as error:
+            print(f"left out: {_printable(str(error))}", file=sys.stderr)
+            broken += not isinstance(error, Unfinished)
+    return found, broken
+
+
+def _printable(text: str) -> str:
+    """One line, also of names that are no UTF-8."""
+    return " ".join(text.encode(errors="backslashreplace").decode().split())
 
 
 def published(repository: Repository, name: str) -> set[str]:
@@ -311,6 +352,7 @@ def _publish(run: Path, repository: Repository, options: argparse.Namespace) -> 
     return export_run(run, repository, name=options.name, promote=not options.no_promote, exact=not options.float)
 
 
+@ends
 def main(argv: Sequence[str] | None = None) -> int:
     """Export and publish; exit status 0, or 2 when a run cannot be exported or there is none."""
     parser = argparse.ArgumentParser(
@@ -328,26 +370,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--float", action="store_true", help="float32 instead of whole numbers")
     parser.add_argument("--no-promote", action="store_true", help="publish without making it live")
     options = parser.parse_args(argv)
+    if options.name is not None:
+        check_name(options.name)
+        if len(options.run) != 1:
+            parser.error("--name goes with one run")
     repository = Repository(options.models)
-    runs = options.run or lacking(options.runs, repository)
-    if options.name and len(runs) != 1:
-        parser.error("--name goes with one run")
-    if not runs:
+    runs, broken = (options.run, 0) if options.run else lacking(options.runs, repository)
+    if not runs and not broken:
         print(
             f"nothing to export: {options.models} already holds every finished run under {options.runs}, or there "
             "is none. Make one: python -m training.train --recipe cdcgan --dataset ylecun/mnist",
             file=sys.stderr,
         )
         return 2
-    failed = 0
     for run in runs:
         try:
             version = _publish(run, repository, options)
             print(f"{run.name}: published version {version} of {options.name or run.name}")
-        except (ExportError, ExactError, RecoverError, RepositoryError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            failed = 2
-    return failed
+        except (ExportError, ExactError, RecoverError, RepositoryError, OSError, ValueError, RuntimeError) as error:
+            refuse(f"{run}: {error}" if isinstance(error, OSError) else error)
+            broken += 1
+    return BAD_INPUT if broken else 0
 
 
 if __name__ == "__main__":

@@ -14,31 +14,32 @@ from pathlib import Path
 
 import torch
 
-from training.data import DataError, load, split_held_out
+from training.command import ends, positive, refuse
+from training.data import load, split_held_out
 from training.measure.judge import ARCHITECTURES, SHIPPED, Judge, Network, Whitened, fit, fit_whitened, write
 
 
+@ends
 def main(argv: Sequence[str] | None = None) -> int:
     """Train a judge to be shipped."""
     parser = argparse.ArgumentParser(prog="python -m training.judge", description="Train a judge to be shipped.")
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=positive, default=12)
     parser.add_argument("--architecture", choices=ARCHITECTURES, default="plain")
     parser.add_argument("--flip", action="store_true", help="mirror images too, where left and right do not matter")
     parser.add_argument("--noise", type=float, default=0.0, help="deviation of the noise it learns to read through")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=positive)
     parser.add_argument("--out", type=Path, help="training/judges/<data set>.safetensors by default")
     options = parser.parse_args(argv)
     if options.architecture == "whitened" and (options.flip or options.noise):
         parser.error("--flip and --noise are for the plain architecture; the whitened one always mirrors")
     if options.threads:
         torch.set_num_threads(options.threads)
-    try:
-        train, test = load(options.dataset), load(options.dataset, split="test")
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    out = options.out or SHIPPED / f"{Path(options.dataset).name}.safetensors"
+    if not out.parent.is_dir():
+        return refuse(f"--out {out}: {out.parent} is no folder")
+    train, test = load(options.dataset), load(options.dataset, split="test")
     rest, held_out = split_held_out(train)
     network: Network | Whitened
     if options.architecture == "whitened":
@@ -60,7 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "seed": options.seed,
         "command": command + " --flip" * options.flip + f" --noise {options.noise}" * (options.noise > 0),
     }
-    out = options.out or SHIPPED / f"{Path(options.dataset).name}.safetensors"
     write(out, network, train, report)
     print(json.dumps(report, indent=1))
     return 0

@@ -18,7 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ganserve.repository import Repository
-from training import evaluate, export, quality
+from training import evaluate, export, quality, recipes
+from training.command import ends, positive
 
 # Long and important ones first, so that lanes end together.
 RECIPES = ("projgan", "dcgan", "gan-bn", "cgan", "cdcgan", "dcgan-gap", "wgan", "gan", "wgan-gp")
@@ -50,6 +51,7 @@ def publish(run: Path, repository: Repository, dataset: str) -> None:
         repository.record(run.name, live, scores)
 
 
+@ends
 def main(argv: Sequence[str] | None = None) -> int:
     """Train what is not finished, publish what is; returns how many runs failed."""
     parser = argparse.ArgumentParser(prog="python -m training.models", description=__doc__)
@@ -57,9 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--prefix", default="mnist", help="runs are called PREFIX-RECIPE")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--models", type=Path, default=Path("models"), help="the model repository")
-    parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
-    parser.add_argument("--lanes", type=int, default=os.cpu_count() or 1, help="runs side by side")
-    parser.add_argument("--threads", type=int, default=1, help="threads a run")
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(recipes.RECIPES))
+    parser.add_argument("--lanes", type=positive, default=os.cpu_count() or 1, help="runs side by side")
+    parser.add_argument("--threads", type=positive, default=1, help="threads a run")
     options = parser.parse_args(argv)
     failed = 0
     with ThreadPoolExecutor(options.lanes) as lanes:

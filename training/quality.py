@@ -21,6 +21,7 @@ import numpy as np
 from ganserve.card import ModelCard
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
+from training.command import ends, refuse
 from training.graphs import open_session, run_session
 
 HERE = Path(__file__).parent.parent / "benchmarks"
@@ -135,11 +136,15 @@ def write(repository: Repository) -> None:
     (HERE / "quality.md").write_text(text + table(found) + "\n", encoding="utf-8")
 
 
+@ends
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the table."""
     parser = argparse.ArgumentParser(prog="python -m training.quality", description="Write benchmarks/quality.md.")
     parser.add_argument("--models", type=Path, default=Path("models"))
-    write(Repository(parser.parse_args(argv).models))
+    repository = Repository(parser.parse_args(argv).models)
+    if not repository.names():
+        return refuse(f"{repository.root} holds no models: nothing is written")
+    write(repository)
     return 0
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from ganserve import files
 from training import charts
 from training.charts import Line, finite, spread, title
+from training.command import ends
 from training.measure.guard import CollapseError, Guard
 from training.run import grace
 
@@ -252,15 +253,12 @@ def _step(sheet: Path) -> int:
     return int(number) if number.isdecimal() else 0
 
 
+@ends
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the report of a run and say where it is."""
     parser = argparse.ArgumentParser(prog="python -m training.report", description="Write report.html of a run.")
     parser.add_argument("run", type=Path, help="the run's folder, such as runs/mnist-cgan")
-    try:
-        print(write(parser.parse_args(argv).run))
-    except FileNotFoundError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    print(write(parser.parse_args(argv).run))
     return 0
 
 

@@ -28,6 +28,7 @@ import torch
 from ganserve import events
 from ganserve.events import BAD_INPUT, FAILED, FINISHED, STOPPED
 from training import recipes, trainer
+from training.command import positive
 from training.data import DataError, load
 from training.networks.fast import keep_memory
 from training.relabel import in_order
@@ -52,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = options.run or Path("runs") / f"{_slug(options.dataset)}-{options.recipe}"
         if not options.resume:
             check_name(run.name)
+        _check_place(run)
+        if options.init and not Path(options.init).is_file():
+            raise DataError(f"--init {options.init}: no such file; expected the weights of a generator (.safetensors)")
         dataset = load(
             options.dataset,
             size=options.size,
@@ -64,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if dataset.report is not None and not options.events:
             print(*dataset.report.lines(), sep="\n", file=sys.stderr)
         if options.classes:
-            dataset = in_order(dataset, json.loads(options.classes))
+            dataset = in_order(dataset, _names(options.classes))
         config = configure(
             options.recipe,
             dataset,
@@ -85,7 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             should_stop=lambda: bool(asked),
             intervals=intervals,
         )
-    except (DataError, recipes.RecipeError, RunNameError) as error:
+    except (DataError, recipes.RecipeError, RunNameError, _NoPlace) as error:
+        return _end(report, BAD_INPUT, error)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         return _end(report, BAD_INPUT, error)
     except TrainingError as error:
         return _end(report, FAILED, error)
@@ -106,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--label-column", help="the column of labels, where a data set of the hub has several that may be it")
     add("--strict", action="store_true", help="refuse a data set with rows that lack a picture or a label")
-    add("--images", type=_positive, help="length in images seen; the recipe's own by default")
+    add("--images", type=positive, help="length in images seen; the recipe's own by default")
     add("--seed", type=int, default=0, help="of weights, noise and order")
     add("--run", type=Path, help="the run's folder; runs/<dataset>-<recipe> by default")
     add("--resume", action="store_true", help="go on from the run's latest checkpoint")
@@ -122,20 +128,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--size", type=int, choices=recipes.SUPPORTED_SIZES, help="edge in pixels; fits the data by default")
     add("--channels", type=int, choices=(1, 3), help="grey or colour; as the data by default")
     add("--precision", choices=("no", "bf16", "fp16"), default="no", help="mixed precision")
-    add("--threads", type=_positive, help="CPU threads of this process")
-    add("--log-steps", type=_positive, default=100, help="steps between log lines")
-    add("--snapshots", type=_positive, help="snapshots in a whole run; 20 by default, fewer in a short run")
-    add("--checkpoint-steps", type=_positive, help="steps between checkpoints; every minute by default")
+    add("--threads", type=positive, help="CPU threads of this process")
+    add("--log-steps", type=positive, default=100, help="steps between log lines")
+    add("--snapshots", type=positive, help="snapshots in a whole run; 20 by default, fewer in a short run")
+    add("--checkpoint-steps", type=positive, help="steps between checkpoints; every minute by default")
     add("--events", action="store_true", help="JSON lines on stdout instead of a progress bar")
     add("--die-with-parent", action="store_true", help="end when the parent process ends (Linux)")
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1 up")
-    return value
 
 
 def _overrides(pairs: Sequence[str]) -> dict[str, float | int]:
@@ -150,6 +149,32 @@ def _overrides(pairs: Sequence[str]) -> dict[str, float | int]:
         except ValueError:
             overrides[key] = value
     return overrides
+
+
+class _NoPlace(ValueError):  # noqa: N818  never leaves this module
+    pass
+
+
+def _check_place(run: Path) -> None:
+    """Raises _NoPlace where a run cannot be kept: better before the data are read than after."""
+    place = run
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise _NoPlace(f"--run {run}: {place} is no folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise _NoPlace(f"--run {run}: this user may not write in {place}")
+
+
+def _names(text: str) -> list[str]:
+    """The class names of ``--classes``. Raises DataError for anything but a JSON list of texts."""
+    try:
+        names = json.loads(text)
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f'--classes {text[:80]!r}: expected a JSON list of names, such as ["cat", "dog"]')
+    return names
 
 
 def _slug(name: str) -> str:

@@ -27,6 +27,7 @@ from dbos import DBOS
 from ganserve.queue import APPLICATION_NAME, APPLICATION_VERSION, QUEUE, dbos_url
 from ganserve.settings import SettingsError
 from ganserve.settings import load as load_settings
+from training.command import positive, refuse
 from training.retrain import workflow
 from training.retrain.site import AGAIN_SECONDS, Config, Site
 
@@ -151,14 +152,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         settings = load_settings()
     except SettingsError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(refuse(error))
     parser = argparse.ArgumentParser(prog="python -m training.worker", description="Carry out retraining jobs.")
     add = parser.add_argument
     add("--data", type=Path, default=settings.data, help="runs and uploads (GANSERVE_DATA)")
     add("--models", type=Path, default=settings.models, help="model repository (GANSERVE_MODELS)")
     add("--jobs-db", default=settings.jobs_db, help="SQLAlchemy URL of the queue (GANSERVE_JOBS_DB)")
     add("--id", default=settings.worker_id or socket.gethostname(), help="unique, stable (GANSERVE_WORKER_ID)")
-    add("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads of a training")
+    add("--threads", type=positive, default=os.cpu_count() or 1, help="CPU threads of a training")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     config = Config(
@@ -173,6 +174,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         worker = Worker(config)
     except (ValueError, ImportError, sa.exc.ArgumentError) as error:
         parser.error(f"--jobs-db or GANSERVE_JOBS_DB: {error}")
+    except OSError as error:
+        sys.exit(refuse(f"--data or GANSERVE_DATA is {options.data}: {error.strerror or error}"))
     worker.run()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from service import state
+from service.http import body
 from service.http.errors import UnsupportedMedia
 from service.http.openapi import KNOWN, Sample, told
 from service.plan import plan
@@ -21,6 +22,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA.values()},
     },
 }
+_FORM = "application/x-www-form-urlencoded"
 _BODY = {"required": True, "content": {"application/json": {"schema": GenerateRequest.model_json_schema()}}}
 
 
@@ -58,12 +60,14 @@ async def post(request: Request) -> Response:
     """A PNG grid by default; tile ``i`` has seed ``seed + i``."""
     state.admit(request)
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    # What curl -d sends when nothing else is said is JSON here all the same.
-    if kind not in ("application/json", "application/x-www-form-urlencoded", ""):
+    if kind not in ("application/json", _FORM, ""):
         raise UnsupportedMedia(
             f"{kind} is not taken: send application/json", headers={"Accept": "application/json"}
         )
-    return await _answer(request, parse_json(await request.body()))
+    content = body.text(await request.body())
+    # What curl -d sends when nothing else is said may be JSON, or a form.
+    form = kind == _FORM and content.strip()[:1] not in (b"", b"{", b"[", b'"')
+    return await _answer(request, parse_query(content) if form else parse_json(content))
 
 
 @router.get(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,6 +30,14 @@ class ModelSummary(BaseModel):
     default: bool
     left_out: str | None = Field(description="why it is not served, where it is not")
     card: ModelCard | None
+
+
+class VersionCard(ModelCard):
+    """A card, with what was measured after its version was published."""
+
+    measures: list[dict[str, Any]] | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="later measurements, oldest first; if any"
+    )
 
 
 class Promotion(BaseModel):
@@ -107,9 +115,11 @@ def model(request: Request, response: Response, name: str) -> ModelSummary:
         Sample(422, "versions are numbers", "/models/mnist-projgan/one"),
     ),
 )
-def version(request: Request, name: str, version: Version) -> ModelCard:
-    """What it is, how it was made, how good it is."""
-    return of(request).catalogue.repository.card(name, version)
+def version(request: Request, name: str, version: Version) -> VersionCard:
+    """What it is, how it was made, how good it is; ``measures`` where it was measured again since."""
+    repository = of(request).catalogue.repository
+    card = repository.card(name, version)
+    return VersionCard(**card.model_dump(), measures=repository.measures(name, version) or None)
 
 
 @router.get(

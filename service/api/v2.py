@@ -256,7 +256,7 @@ def _described(spec: TensorSpec) -> dict[str, Any]:
 @router.post("/repository/index", summary="What there is", dependencies=_user, openapi_extra=_BODY)
 async def index(request: Request) -> list[dict[str, str]]:
     """Every version, with the reason where one cannot be served; ``{"ready": true}``: only those that can."""
-    asked = protocol.parse(await request.body() or b"{}")
+    asked = await _document(request)
     only = asked.get("ready", False)
     if not isinstance(only, bool):
         raise BadRequest("ready must be true or false")
@@ -276,7 +276,7 @@ async def index(request: Request) -> list[dict[str, str]]:
 async def load(request: Request, name: str) -> Response:
     """Read its live version anew; 200 once it is warm, 400 with the reason if it cannot be served."""
     check_ready(request)
-    parameters = protocol.parameters(protocol.parse(await request.body() or b"{}"), "the request")
+    parameters = protocol.parameters(await _document(request), "the request")
     if parameters:
         raise BadRequest(
             f"parameters {', '.join(sorted(parameters))[:200]} are not supported: a model is loaded as it was published"
@@ -296,11 +296,18 @@ async def load(request: Request, name: str) -> Response:
 async def unload(request: Request, name: str) -> Response:
     """Free its memory and serve it no more, on any address, until it is loaded again; requests under way finish."""
     check_ready(request)
-    protocol.parameters(protocol.parse(await request.body() or b"{}"), "the request")
+    protocol.parameters(await _document(request), "the request")
     catalogue = _catalogue(request)
     await asyncio.to_thread(catalogue.repository.versions, name)
     catalogue.withdraw(name)
     return Response(status_code=200)
+
+
+async def _document(request: Request) -> dict[str, Any]:
+    """The JSON object of a request, compressed or not; an empty one where there is no body. Raises BadRequest."""
+    limit = of(request).settings.max_body_bytes
+    content = protocol.inflate(await request.body(), request.headers.get("content-encoding"), limit)
+    return protocol.parse(content or b"{}")
 
 
 def _versions(catalogue: Catalogue) -> list[tuple[str, int]]:

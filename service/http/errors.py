@@ -196,6 +196,8 @@ def invalid(error: ValidationError | RequestValidationError, *, fields: Iterable
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = f"unknown field; there are {', '.join(known)}" if known else "unknown field"
+        if item["type"] == "model_attributes_type" and where == "body":
+            message = "expected a JSON object, sent with Content-Type: application/json"
         messages = found.setdefault(where, [])
         if message not in messages:
             messages.append(message)

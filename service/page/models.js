@@ -67,7 +67,7 @@ function article(model, card) {
     h("div", {},
       h("a", { class: "picture", href: link("grid", { model: model.name, version: card.version }), "aria-label": `Show pictures of ${model.name} version ${card.version}` }, sample),
       facts(card)),
-    h("div", {}, warning, metrics(card), notes(card), versions(model, card)),
+    h("div", {}, warning, ...measured(card), notes(card), versions(model, card)),
   );
 }
 
@@ -84,16 +84,23 @@ function facts(card) {
   return h("dl", { class: "facts" }, Object.entries(rows).flatMap(([name, text]) => [h("dt", {}, name), h("dd", {}, text)]));
 }
 
-function metrics(card) {
-  const told = Object.entries(METRICS).filter(([name]) => typeof card.metrics[name] === "number");
+// The last of the measurements made since it was published.
+function measured(card) {
+  const last = card.measures?.at(-1);
+  const published = last && !Object.keys(card.metrics).length ? [] : [metrics(card.metrics, "Measured")];
+  return last ? [...published, metrics(last, "Measured since")] : published;
+}
+
+function metrics(scores, title) {
+  const told = Object.entries(METRICS).filter(([name]) => typeof scores[name] === "number");
   if (!told.length) return h("p", { class: "hint" }, "Not measured.");
-  const of = card.metrics.images ? `, over ${whole(card.metrics.images)} pictures` : "";
+  const of = scores.images ? `, over ${whole(scores.images)} pictures` : "";
   return h("table", { class: "metrics" },
-    h("caption", {}, `Measured${of}`),
+    h("caption", {}, `${title}${of}`),
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Metric"), h("th", { scope: "col" }, "This model"), h("th", { scope: "col" }, "Real data"))),
     h("tbody", {}, told.map(([name, text]) => {
-      const real = card.metrics[`${name}_real`];
-      return h("tr", {}, h("th", { scope: "row" }, text), h("td", {}, figure(card.metrics[name])), h("td", {}, typeof real === "number" ? figure(real) : "–"));
+      const real = scores[`${name}_real`];
+      return h("tr", {}, h("th", { scope: "row" }, text), h("td", {}, figure(scores[name])), h("td", {}, typeof real === "number" ? figure(real) : "–"));
     })),
   );
 }

@@ -25,7 +25,7 @@ from typing import Any
 
 import uvicorn
 
-from service.processes import shared
+from service.processes import listen, shared
 from service.processes.server import (
     APP,
     ENDED,
@@ -93,11 +93,19 @@ class Supervisor:
         processes: how many.
         drain: seconds that a stopping process may take for what it has begun.
         silence: seconds after which a process that says nothing is taken for hung.
+        listener: a bound socket; None: bound as the options say.
     """
 
     def __init__(
-        self, options: Mapping[str, Any], *, processes: int, drain: float, silence: float = SILENCE_SECONDS
+        self,
+        options: Mapping[str, Any],
+        *,
+        processes: int,
+        drain: float,
+        silence: float = SILENCE_SECONDS,
+        listener: socket.socket | None = None,
     ) -> None:
+        self._bound = listener
         self.options, self.processes, self.drain, self.silence = options, processes, drain, silence
         self.children: list[_Child] = []
         self._due: list[float] = []
@@ -110,8 +118,10 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; an exit status, not 0 if a process could not start."""
-        # Binds, and logs the address.
-        self.listener = uvicorn.Config(APP, factory=True, **self.options).bind_socket()
+        self.listener = self._bound or listen.bind(self.options["host"], self.options["port"])[0]
+        # Logs as the processes do.
+        uvicorn.Config(APP, factory=True, **self.options)
+        listen.tell(self.options["host"], self.listener)
         self.listener.setblocking(False)
         self.listener.listen(BACKLOG)
         waker, woken = socket.socketpair()

@@ -125,3 +125,13 @@ def test_listing_goes_on_when_one_card_is_broken(client: TestClient, repository:
         entry = client.get("/models").json()[1]
     assert "card.json" in entry["left_out"]
     assert entry["card"] is None
+
+
+def test_later_measurements_stand_beside_the_card_which_stays(client: TestClient, repository: Repository) -> None:
+    before = client.get("/models/digits/1").json()
+    assert "measures" not in before
+    for images in (10, 20):
+        repository.record("digits", 1, {"images": images})
+    after = client.get("/models/digits/1").json()
+    assert [measure["images"] for measure in after.pop("measures")] == [10, 20]
+    assert after == before

@@ -24,7 +24,7 @@ from ganserve.pictures import PictureError
 from ganserve.sets import Seen, median_edge, shows_colour
 
 # To be raised with every change of a pixel that is read from the same file.
-READER = 2
+READER = 3
 # What took longer than this to read is kept.
 KEPT_SECONDS = 2.0
 _IN_FLIGHT, _GROUP = 3, 16

@@ -121,6 +121,8 @@ def main() -> int:
     options = parser.parse_args()
     sides = {name: Path(path).resolve() for name, _, path in (side.partition("=") for side in options.sides)}
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    # Of other work, which spoils what follows where it is much.
+    loaded = os.getloadavg()[0]
     with ExitStack() as stack:
         ports = {
             name: stack.enter_context(serving(checkout, options.model.resolve(), options.processes))
@@ -137,9 +139,9 @@ def main() -> int:
     (HERE / "mixed.json").write_text(json.dumps(rounds) + "\n")
     told = table(rounds)
     head = (
-        f"# Small requests beside large ones\n\n{os.cpu_count()} cores, {platform.machine()}; {options.processes} "
-        f"processes; medians of {options.rounds} alternating rounds of {options.seconds:g} s. Made by `python -m "
-        "benchmarks.mixed`.\n\n"
+        f"# Small requests beside large ones\n\n{os.cpu_count()} cores, {platform.machine()}; "
+        f"{options.processes} processes; medians of {options.rounds} alternating rounds of {options.seconds:g} s; "
+        f"the machine's load before them: {loaded:.1f}. Made by `python -m benchmarks.mixed`.\n\n"
     )
     (HERE / "mixed.md").write_text(head + told + "\n")
     print(told)

@@ -40,6 +40,8 @@ from training.sampling import draw_latents
 
 RECIPES = ("gan", "dcgan", "cdcgan")
 HERE = Path(__file__).parent
+# What stands below this heading was measured once and is kept.
+TRIED = "\n## Tried\n"
 
 
 class PlainImages(TorchDataset[tuple[Tensor, int]]):
@@ -313,7 +315,9 @@ def main() -> None:
         "`python -m benchmarks.training`."
     )
     print("\n".join(table))
-    (HERE / "training.md").write_text("# Training speed\n\n" + head + "\n\n" + "\n".join(table) + "\n")
+    record = HERE / "training.md"
+    _, tried, kept = record.read_text().partition(TRIED)
+    record.write_text("# Training speed\n\n" + head + "\n\n" + "\n".join(table) + "\n" + tried + kept)
     (HERE / "training.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 

@@ -66,7 +66,7 @@ class Catalogue:
     ) -> None:
         self.repository, self.upstream = repository, upstream
         self.provider = upstream.address if upstream else providers(device)[1]
-        self.withdrawn = Unloaded(unloaded, self._free)
+        self.withdrawn = Unloaded(unloaded, self.unload)
         self._default = default
         placement = Placement(device, max_rows, threads, timeout=load_timeout)
         opener = open_engine or partial(OnnxEngine.open, placement=placement)
@@ -188,10 +188,6 @@ class Catalogue:
     def withdraw(self, name: str) -> None:
         """Serve no version of a model, in any process, until :meth:`load`."""
         self.withdrawn.add(name)
-
-    def _free(self, names: set[str]) -> None:
-        for name in names:
-            self.unload(name)
 
     async def load(self, name: str) -> None:
         """Serve a model again, its live version read anew; raises as :meth:`card`."""

@@ -45,7 +45,8 @@ class Patience:
         self.seconds = seconds
         self._running: dict[Hashable, _Piece[Any]] = {}
         self._waiting: OrderedDict[Hashable, _Piece[Any]] = OrderedDict()
-        self._ended = asyncio.Event()
+        self._ended = False
+        self._told: set[asyncio.Future[None]] = set()
 
     async def run(self, key: Hashable, what: str, work: Callable[[], T], then: Then[T] | None = None) -> T:
         """The work's result; work under one key that is running already is waited for in its place.
@@ -59,23 +60,29 @@ class Patience:
             Exception: what the work raises.
         """
         piece: _Piece[T] = self._running.get(key) or self._waiting.get(key) or self._begin(key, work, then)
-        ended = asyncio.ensure_future(self._ended.wait())
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._told.add(ended)
+        if self._ended:
+            ended.set_result(None)
         try:
             left = piece.asked + self.seconds - time.monotonic()
             await asyncio.wait((piece.done, ended), timeout=max(0.0, left), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            ended.cancel()
+            self._told.discard(ended)
         if piece.done.done():
             return piece.done.result()
         # What had no turn yet shall not take one for nobody.
         self._waiting.pop(key, None)
-        if self._ended.is_set():
+        if self._ended:
             raise ModelUnreadable(f"{what} is given up: the service is stopping")
         raise ModelUnreadable(f"{what} takes longer than {self.seconds:g} s (GANSERVE_LOAD_TIMEOUT)")
 
     def end(self) -> None:
         """Give up what is waited for, as the process stops."""
-        self._ended.set()
+        self._ended = True
+        for waiting in self._told:
+            if not waiting.done():
+                waiting.set_result(None)
 
     def _begin(self, key: Hashable, work: Callable[[], T], then: Then[T] | None) -> _Piece[T]:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()

@@ -3,7 +3,7 @@
 Lanes sleep on a condition: nothing polls. Where each core has a process of its own, a thread beside the event loop
 gains nothing and both wait for Python's lock: there small requests are run on the event loop, all that came in one
 round of it together. What takes longer than a few milliseconds is still the lanes', and a small request that is alone
-in its process is shared by the event loop and the lanes.
+in its process is shared by the event loop and the lanes. While the loop has small requests, one lane works beside it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from service.inference.queue import MIN_SPLIT_ROWS
 from service.inference.rows import Chunk
 from service.inference.runs import Runs
 
+# So long after a small request the event loop keeps its core: beside it one lane works, not all.
+HOLD_SECONDS = 0.05
 # A run may take so long to end before the process goes without its lane.
 JOIN_SECONDS = 10
 
@@ -43,6 +45,8 @@ class Lanes:
     def _lane(self) -> None:
         while (chunk := self._next()) is not None:
             self._runs.serve(chunk)
+            with self._runs.lock:
+                self._runs.in_lanes -= 1
             # A lane that sleeps shall not keep a swapped model, or a request's images, in memory.
             del chunk
 
@@ -52,15 +56,17 @@ class Lanes:
         with runs.lock:
             while True:
                 now = time.monotonic()
+                held = runs.inline_until - now if runs.in_lanes else 0.0
                 # One part for this lane, and one for each that idles beside it.
-                chunk = runs.queue.take(now, 1 + runs.helpers(self.count - 1))
+                chunk = runs.queue.take(now, 1 + runs.helpers(self.count - 1)) if held <= 0 else None
                 if chunk is not None:
                     runs.begin(chunk)
+                    runs.in_lanes += 1
                     return chunk
                 if runs.closed:
                     return None
                 runs.idle += 1
-                runs.lock.wait(runs.queue.due_in(now))
+                runs.lock.wait(held if held > 0 and runs.queue.rows else runs.queue.due_in(now))
                 runs.idle -= 1
 
 
@@ -91,6 +97,7 @@ class Inline:
                 due = runs.queue.due_in(now, small=True)
             else:
                 runs.begin(chunk)
+                runs.inline_until = now + HOLD_SECONDS
                 if 0 < runs.queue.rows == chunk.pieces[0].job.left:
                     # It is alone, and lanes shall take what was left of it.
                     runs.lock.notify(runs.helpers(self._lanes.count))

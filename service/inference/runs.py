@@ -34,7 +34,9 @@ class Runs:
     Attributes:
         lock: held to look at or change what follows; also wakes the lanes.
         running: chunks that are being run, by the lanes and the event loop.
+        in_lanes: those of them in the lanes.
         idle: lanes that sleep.
+        inline_until: seconds of ``time.monotonic`` until which the event loop may have more small requests to run.
         closed: nothing is taken on any more.
     """
 
@@ -44,7 +46,9 @@ class Runs:
         self.queue, self.pace, self.encoders, self.statistics = queue, pace, encoders, statistics
         self.lock = threading.Condition(threading.Lock())
         self.running = 0
+        self.in_lanes = 0
         self.idle = 0
+        self.inline_until = 0.0
         self.closed = False
 
     def helpers(self, lanes: int) -> int:

@@ -22,10 +22,10 @@ class Unloaded:
 
     Args:
         folder: where the processes of a service keep it; None for one that is alone.
-        follow: called with the names that came in, by whomever, as soon as this process sees it.
+        follow: called with each name that came in, by whomever, as soon as this process sees it.
     """
 
-    def __init__(self, folder: Path | None = None, follow: Callable[[set[str]], None] | None = None) -> None:
+    def __init__(self, folder: Path | None = None, follow: Callable[[str], None] | None = None) -> None:
         self.folder, self._follow = folder, follow
         self._names: set[str] = set()
         self._count: mmap.mmap | None = None
@@ -71,8 +71,9 @@ class Unloaded:
 
     def _change(self, names: set[str]) -> None:
         new, self._names = names - self._names, names
-        if new and self._follow is not None:
-            self._follow(new)
+        if self._follow is not None:
+            for name in new:
+                self._follow(name)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

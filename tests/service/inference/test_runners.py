@@ -160,6 +160,27 @@ def test_on_the_event_loop_too_the_window_holds_and_the_cancelled_cost_no_run() 
     run(check)
 
 
+def test_while_the_event_loop_has_small_requests_to_run_one_lane_works_beside_it_and_then_all() -> None:
+    async def check() -> None:
+        async with batching(lanes=2, inline=True) as batcher:
+            engine = Meeting()
+            await batcher.generate(engine, rows(0, 1), keep, timeout=20)
+            batcher._runs.pace.cost["m"] = 1e-4
+            await until(lambda: batcher._runs.idle == 2)
+            await batcher.generate(engine, rows(0, 2), keep, timeout=20)
+            batcher._runs.inline_until = time.monotonic() + 0.5
+            engine.gate.clear()
+            large = asyncio.create_task(batcher.generate(engine, rows(0, 64), keep, timeout=20))
+            await until(lambda: batcher._runs.in_lanes == 1)
+            await asyncio.sleep(0.1)
+            assert batcher._runs.in_lanes == 1
+            await until(lambda: batcher._runs.in_lanes == 2)
+            engine.gate.set()
+            await large
+
+    run(check)
+
+
 def test_two_models_do_not_block_each_other() -> None:
     async def check() -> None:
         slow, quick = DummyEngine(card("slow"), 8), DummyEngine(card("quick"), 8)

@@ -6,10 +6,11 @@ import hashlib
 import json
 import logging
 import os
-import sys
 import time
+import zipfile
+import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,14 +18,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
+from PIL import Image
 
-from ganserve import files, pictures
+from ganserve import files, pictures, progress
+from ganserve.entries import Entry
 from ganserve.pictures import PictureError
-from ganserve.sets import Seen, median_edge, shows_colour
+from ganserve.sets import Report, Seen, lay_out, median_edge, report, shows_colour
 
 # To be raised with every change of a pixel that is read from the same file.
 READER = 3
+# Bytes of an array of pictures; training needs several times as much.
+MAX_ARRAY = 16 << 30
 # What took longer than this to read is kept.
 KEPT_SECONDS = 2.0
 _IN_FLIGHT, _GROUP = 3, 16
@@ -63,24 +67,22 @@ def over_cores(function: Callable[[T], R], items: Sequence[T], *, told: str, wor
     """``function`` of each item, in order; a thread has one item at a time, and a few groups of them are under way."""
     workers = workers or threads()
     groups = [items[start : start + _GROUP] for start in range(0, len(items), _GROUP)]
-    quiet = not sys.stderr.isatty()
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(items), desc=told, disable=quiet, leave=False) as bar:
+    done = 0
+    bar = progress.Bar(told, len(items), "pictures", shown=progress.wanted(None))
+    with ThreadPoolExecutor(workers) as pool, bar:
         under_way: deque[Future[list[R]]] = deque()
         try:
             for group in groups:
                 under_way.append(pool.submit(lambda group: [function(item) for item in group], group))
                 if len(under_way) >= _IN_FLIGHT * workers:
-                    yield from _told(under_way.popleft().result(), bar)
+                    yield from (found := under_way.popleft().result())
+                    bar.to(done := done + len(found))
             while under_way:
-                yield from _told(under_way.popleft().result(), bar)
+                yield from (found := under_way.popleft().result())
+                bar.to(done := done + len(found))
         finally:
             for future in under_way:
                 future.cancel()
-
-
-def _told(results: list[R], bar: Any) -> list[R]:
-    bar.update(len(results))
-    return results
 
 
 def fitting_edge(sources: Sequence[Source], *, workers: int | None = None) -> int:
@@ -101,26 +103,8 @@ def read(sources: Sequence[Source], size: int, channels: int | None, *, workers:
     Raises:
         Unreadable: a picture cannot be read.
     """
-
-    def one(source: Source) -> tuple[NDArray[np.uint8], Seen]:
-        try:
-            content = source.read()
-            picture = pictures.decode(content, edge=size)
-        except (PictureError, OSError) as error:
-            raise Unreadable(f"cannot read picture {source.name!r}: {error}") from error
-        kept = 1 if picture.image.mode == "L" else channels or 3
-        pixels = pictures.square(picture.image, size, kept)
-        shown = pixels if channels != 1 or picture.image.mode == "L" else pictures.square(picture.image, size, 3)
-        seen = Seen(
-            picture.size,
-            shown.shape[-1] == 3 and pictures.coloured(shown),
-            hashlib.blake2b(content, digest_size=16).digest(),
-            picture.notices,
-        )
-        return pixels, seen
-
     squares, seen = [], []
-    for pixels, told in over_cores(one, sources, told="pictures", workers=workers):
+    for pixels, told in _decoded(sources, size, channels, workers):
         squares.append(pixels)
         seen.append(told)
     if channels is None:
@@ -131,27 +115,50 @@ def read(sources: Sequence[Source], size: int, channels: int | None, *, workers:
     return Pictures(images, tuple(seen))
 
 
+def _decoded(
+    sources: Sequence[Source], size: int, channels: int | None, workers: int | None
+) -> Iterator[tuple[NDArray[np.uint8], Seen]]:
+    """Each picture's square, uint8 [size, size, 1 or 3], grey where it is kept so, and what a report needs of it."""
+
+    def one(source: Source) -> tuple[NDArray[np.uint8], Seen]:
+        try:
+            content = source.read()
+            picture = pictures.decode(content, edge=size)
+        except (PictureError, OSError) as error:
+            raise Unreadable(f"cannot read picture {source.name!r}: {error}") from error
+        grey = picture.image.mode == "L"
+        pixels = pictures.square(picture.image, size, 1 if grey else channels or 3)
+        shown = pixels if grey or channels != 1 else pictures.square(picture.image, size, 3)
+        coloured = shown.shape[-1] == 3 and pictures.coloured(shown)
+        digest = hashlib.blake2b(content, digest_size=16).digest()
+        return pixels, Seen(picture.size, coloured, digest, picture.notices)
+
+    return over_cores(one, sources, told="pictures", workers=workers)
+
+
 def _in_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     if pixels.shape[-1] > channels:
-        from PIL import Image
-
         return np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
     return pixels  # grey is broadcast over three channels
 
 
 class Cache:
-    """What was read of a place, kept in a folder by what stands there: names, sizes and times of the files."""
+    """What was read of a place, kept in a folder by what stands there: names, sizes and times of the files.
 
-    def __init__(self, folder: Path, place: str, key: Any) -> None:
-        mark = hashlib.sha256(json.dumps([READER, key], sort_keys=True, default=str).encode()).hexdigest()[:32]
-        self.path = folder / f"{place_mark(place)}-{mark}.npz"
+    Of each ``part`` of the place, such as a split at a size, one reading is kept: the last.
+    """
+
+    def __init__(self, folder: Path, place: str, part: Any, key: Any) -> None:
+        self._beside = f"{place_mark(place)}-{_mark(part)[:16]}"
+        self.path = folder / f"{self._beside}-{_mark([READER, key])[:32]}.npz"
 
     def get(self) -> Pictures | None:
         """None where nothing, or nothing whole, is kept."""
         try:
-            with np.load(self.path, allow_pickle=False) as kept:
+            # Opened here, since of a damaged file np.load keeps hold.
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
                 return Pictures(kept["images"], tuple(_seen(one) for one in json.loads(str(kept["seen"]))))
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
 
     def put(self, read: Pictures) -> None:
@@ -159,13 +166,18 @@ class Cache:
         told = [{**asdict(one), "digest": one.digest.hex()} for one in read.seen]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            for old in self.path.parent.glob(f"{self.path.name.partition('-')[0]}-*.npz"):
+            for old in self.path.parent.glob(f"{self._beside}-*.npz"):
                 old.unlink(missing_ok=True)
             staged = self.path.with_name(f".{self.path.stem}.{os.getpid()}{files.PARTIAL}.npz")
             np.savez(staged, images=read.images, seen=np.array(json.dumps(told)))
             os.replace(staged, self.path)
         except OSError as error:
             log.warning("what was read cannot be kept in %s: %s", self.path.parent, error)
+
+
+def _mark(key: Any) -> str:
+    told = json.dumps(key, sort_keys=True, default=str)
+    return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _seen(told: dict[str, Any]) -> Seen:
@@ -179,13 +191,51 @@ def place_mark(place: str) -> str:
 
 
 def read_once(
-    sources: Sequence[Source], size: int, channels: int | None, *, cache: Cache | None, workers: int | None = None
+    sources: Sequence[Source],
+    size: int | None,
+    channels: int | None,
+    *,
+    fit: Callable[[int], int] = lambda edge: edge,
+    cache: Cache | None,
+    workers: int | None = None,
 ) -> Pictures:
-    """As :func:`read`, or what was kept of it."""
-    if cache is not None and (kept := cache.get()) is not None:
+    """As :func:`read`, or what was kept of it; without a size, at what ``fit`` makes of the median edge.
+
+    Raises:
+        Unreadable: a picture cannot be read, or the array would be larger than ``MAX_ARRAY``.
+    """
+    if cache is not None and (kept := cache.get()) is not None and len(kept.images) == len(sources):
         return kept
     began = time.monotonic()
+    size = size or fit(fitting_edge(sources, workers=workers))
+    if (needed := len(sources) * size * size * (channels or 3)) > MAX_ARRAY:
+        raise Unreadable(
+            f"{len(sources):,} pictures of {size} x {size} pixels would take {needed / 2**30:.0f} GiB of memory: name "
+            "a smaller size"
+        )
     found = read(sources, size, channels, workers=workers)
     if cache is not None and time.monotonic() - began > KEPT_SECONDS:
         cache.put(found)
     return found
+
+
+def survey(
+    entries: Iterable[Entry],
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+    fit: Callable[[int], int] = lambda edge: edge,
+    column: str | None = None,
+    workers: int | None = None,
+) -> Report:
+    """A report on a whole set, all splits of it: every picture is decoded, none is kept.
+
+    Raises:
+        SetError: no picture in it, or metadata that cannot be read.
+        Unreadable: a picture cannot be read.
+    """
+    layout = lay_out(entries, column=column)
+    sources = [Source(entry.name, entry.read) for entry in layout.pictures]
+    size = size or fit(fitting_edge(sources, workers=workers))
+    seen = tuple(told for _, told in _decoded(sources, size, channels, workers))
+    return report(layout, seen, size, channels or (3 if shows_colour(sum(s.coloured for s in seen), len(seen)) else 1))

@@ -9,8 +9,7 @@ from __future__ import annotations
 import io
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,8 +72,15 @@ def looks_like(head: bytes) -> bool:
 
 def measure(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Upright width and height, by the header alone. Raises PictureError."""
-    with _quiet(), _opened(content, max_pixels) as image:
+    with QUIET, _opened(content, max_pixels) as image:
         return _upright_size(image)
+
+
+def short_edge(content: bytes, *, max_pixels: int = MAX_PIXELS) -> int:
+    """The shorter of width and height, by the header alone. Raises PictureError."""
+    if content.startswith(b"\x89PNG\r\n\x1a\n") and content[12:16] == b"IHDR":
+        return min(int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big"))
+    return min(measure(content, max_pixels=max_pixels))
 
 
 def decode(content: bytes, *, edge: int | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -84,7 +90,7 @@ def decode(content: bytes, *, edge: int | None = None, max_pixels: int = MAX_PIX
         PictureError: no picture, an unreadable or truncated one, one of too many pixels, or samples without a range.
     """
     notices: list[str] = []
-    with _quiet(), _opened(content, max_pixels) as image:
+    with QUIET, _opened(content, max_pixels) as image:
         try:
             size = _upright_size(image)
             if edge is not None and image.format in ("JPEG", "MPO"):
@@ -114,41 +120,44 @@ def square(image: Image.Image, edge: int, channels: int) -> NDArray[np.uint8]:
 
 def coloured(pixels: NDArray[np.uint8]) -> bool:
     """Whether uint8 [h, w, 3] shows colour: channels further apart than JPEG's noise, in more than a few pixels."""
-    low, high = pixels.min(-1), pixels.max(-1)
+    red, green, blue = (pixels[..., channel] for channel in range(3))
+    low, high = np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
     return bool(((high - low) > _JPEG_NOISE).mean() > _FEW_PIXELS)
 
 
+# Without any of these, grey and colours of 8 bits are shown as they are; a TIFF tells in its tags.
+_HINTS = frozenset({
+    "exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "raw profile type exif", "transparency", "icc_profile",
+})  # fmt: skip
 _JPEG_NOISE, _FEW_PIXELS = 12, 0.005
 
 
 class _Quiet:
-    """How many decode just now: warnings' filters belong to the process, and several threads read."""
+    """No warning of Pillow's while anybody is inside: what matters of them is an error or a notice here. Filters belong
+    to the process, and several threads read: the first one in sets them, the last one out puts them back."""
 
     def __init__(self) -> None:
-        self.lock, self.inside = threading.Lock(), 0
-        self.filters = warnings.catch_warnings()
+        self._lock, self._inside = threading.Lock(), 0
+        self._filters = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\b")
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._filters.__exit__(None, None, None)
 
 
-_QUIET = _Quiet()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No warning of Pillow's: what matters of them is an error or a notice here."""
-    with _QUIET.lock:
-        _QUIET.inside += 1
-        if _QUIET.inside == 1:
-            _QUIET.filters = warnings.catch_warnings()
-            _QUIET.filters.__enter__()
-            warnings.filterwarnings("ignore", module=r"PIL\b")
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    try:
-        yield
-    finally:
-        with _QUIET.lock:
-            _QUIET.inside -= 1
-            if not _QUIET.inside:
-                _QUIET.filters.__exit__(None, None, None)
+# Whoever reads many enters once around all of them.
+QUIET = _Quiet()
 
 
 def _opened(content: bytes, max_pixels: int) -> Image.Image:
@@ -203,6 +212,8 @@ def _shown(image: Image.Image, content: bytes, notices: list[str]) -> Image.Imag
         # What APNG holds before its frames is for programs that show no animations.
         image.seek(1)
     image.load()
+    if image.mode in ("L", "RGB") and image.format != "TIFF" and not _HINTS.intersection(image.info):
+        return image
     if image.format == "PNG":
         _scale_clear(image, content)
     shown = samples.to_eight_bits(_upright(image, notices), image)

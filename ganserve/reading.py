@@ -69,7 +69,7 @@ def over_cores(function: Callable[[T], R], items: Sequence[T], *, told: str, wor
     groups = [items[start : start + _GROUP] for start in range(0, len(items), _GROUP)]
     done = 0
     bar = progress.Bar(told, len(items), "pictures", shown=progress.wanted(None))
-    with ThreadPoolExecutor(workers) as pool, bar:
+    with pictures.QUIET, ThreadPoolExecutor(workers) as pool, bar:
         under_way: deque[Future[list[R]]] = deque()
         try:
             for group in groups:
@@ -88,13 +88,13 @@ def over_cores(function: Callable[[T], R], items: Sequence[T], *, told: str, wor
 def fitting_edge(sources: Sequence[Source], *, workers: int | None = None) -> int:
     """The median of the pictures' short edges, by their headers. Raises Unreadable."""
 
-    def size(source: Source) -> tuple[int, int]:
+    def edge(source: Source) -> int:
         try:
-            return pictures.measure(source.read())
+            return pictures.short_edge(source.read())
         except (PictureError, OSError) as error:
             raise Unreadable(f"cannot read picture {source.name!r}: {error}") from error
 
-    return median_edge(list(over_cores(size, sources, told="sizes", workers=workers)))
+    return median_edge(list(over_cores(edge, sources, told="sizes", workers=workers)))
 
 
 def read(sources: Sequence[Source], size: int, channels: int | None, *, workers: int | None = None) -> Pictures:

@@ -346,9 +346,9 @@ class Seen:
     notices: tuple[str, ...] = ()
 
 
-def median_edge(sizes: Sequence[tuple[int, int]]) -> int:
-    """The median of the short edges, in whole pixels."""
-    return max(1, int(statistics.median(min(size) for size in sizes)))
+def median_edge(edges: Sequence[int]) -> int:
+    """The median of short edges, in whole pixels."""
+    return max(1, int(statistics.median(edges)))
 
 
 def shows_colour(coloured: int, total: int) -> bool:

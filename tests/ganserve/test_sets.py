@@ -160,7 +160,7 @@ def test_a_stray_picture_does_not_make_a_set_one_of_colour(coloured: int, total:
 
 
 def test_the_size_follows_the_median_and_not_the_first() -> None:
-    assert sets.median_edge([(1, 1)] + [(64, 80)] * 199) == 64
+    assert sets.median_edge([1] + [64] * 199) == 64
 
 
 @pytest.mark.parametrize("loose", ["cover.png", "pets/cover.png"])

@@ -37,7 +37,7 @@ class Entry:
 
 def clutter(name: str) -> bool:
     """What is hidden, or what machines leave unasked, anywhere in a path."""
-    return any(part.startswith(".") or part.lower() in _MACHINES for part in PurePosixPath(name).parts)
+    return any(part.startswith(".") or part.lower() in _MACHINES for part in name.split("/"))
 
 
 def shown(name: str) -> str:
@@ -53,18 +53,21 @@ def folder_entries(folder: Path) -> list[Entry]:
         SetError: a folder in it cannot be read.
     """
     found = []
-    for place, folders, names in os.walk(folder, followlinks=True, onerror=_unreadable):
+    # Paths stay texts here: objects of them would take as long as decoding small pictures.
+    root = os.path.join(folder, "")
+    for place, folders, names in os.walk(root, followlinks=True, onerror=_unreadable):
         folders[:] = sorted(name for name in folders if not clutter(name) and not _circles(place, name))
         for name in sorted(names):
-            path = Path(place) / name
-            below = shown(path.relative_to(folder).as_posix())
+            path = os.path.join(place, name)
+            below = shown(path[len(root) :].replace(os.sep, "/"))
             try:
-                told = path.stat()
+                told = os.stat(path)
             except OSError:  # a link to nothing: whoever reads it says so by its name
-                found.append(Entry(below, path.read_bytes, bytes))
+                found.append(Entry(below, partial(_content, path), bytes))
                 continue
             if stat.S_ISREG(told.st_mode):
-                found.append(Entry(below, path.read_bytes, partial(_head, path), (told.st_size, told.st_mtime_ns)))
+                mark = (told.st_size, told.st_mtime_ns)
+                found.append(Entry(below, partial(_content, path), partial(_content, path, HEAD_BYTES), mark))
     return found
 
 
@@ -80,9 +83,9 @@ def _circles(place: str, name: str) -> bool:
     return real == above or above.startswith(real.rstrip(os.sep) + os.sep)
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(HEAD_BYTES)
+def _content(path: str, size: int = -1) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(size)
 
 
 def archive_entries(archive: Path | IO[bytes], *, max_bytes: int = MAX_BYTES) -> list[Entry]:

@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 
 def is_metadata(name: str) -> bool:
     """Whether a path is called so."""
-    return PurePosixPath(name).name.lower() in NAMES
+    return posixpath.basename(name).lower() in NAMES
 
 
 def rows(file: Entry) -> dict[str, Row] | None:

@@ -71,9 +71,14 @@ def looks_like(head: bytes) -> bool:
 
 
 def measure(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Upright width and height, by the header alone. Raises PictureError."""
+    """Upright width and height. Raises PictureError."""
     with QUIET, _opened(content, max_pixels) as image:
-        return _upright_size(image)
+        try:
+            if image.format == "PNG":  # which may tell how it lies at its very end
+                image.load()
+            return _upright_size(image, image.size)
+        except Exception as error:  # a broken file makes Pillow raise almost any kind
+            raise PictureError(f"cannot be decoded: {_told(error)}") from error
 
 
 def short_edge(content: bytes, *, max_pixels: int = MAX_PIXELS) -> int:
@@ -92,22 +97,24 @@ def decode(content: bytes, *, edge: int | None = None, max_pixels: int = MAX_PIX
     notices: list[str] = []
     with QUIET, _opened(content, max_pixels) as image:
         try:
-            size = _upright_size(image)
+            size = image.size
             if edge is not None and image.format in ("JPEG", "MPO"):
                 scale = _DRAFT * edge / min(image.size)
                 image.draft(image.mode, (round(image.width * scale), round(image.height * scale)))
             with _LARGE_AT_ONCE if image.width * image.height > _LARGE else nullcontext():
                 shown = _shown(image, content, notices)
+            size = _upright_size(image, size)
         except (PictureError, samples.SampleError) as error:
             raise PictureError(str(error)) from error
-        except Exception as error:  # a broken file makes Pillow raise almost any kind
+        except Exception as error:  # as above
             raise PictureError(f"cannot be decoded: {_told(error)}") from error
     return Picture(shown, size, tuple(notices))
 
 
 def square(image: Image.Image, edge: int, channels: int) -> NDArray[np.uint8]:
     """The centred square of a picture, resized: uint8 [edge, edge, channels]; 1 is grey, 3 is colour."""
-    image = image.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    image = image if image.mode == mode else image.convert(mode)
     if image.size != (edge, edge):
         width, height = image.size
         short = min(width, height)
@@ -125,10 +132,10 @@ def coloured(pixels: NDArray[np.uint8]) -> bool:
     return bool(((high - low) > _JPEG_NOISE).mean() > _FEW_PIXELS)
 
 
-# Without any of these, grey and colours of 8 bits are shown as they are; a TIFF tells in its tags.
-_HINTS = frozenset({
-    "exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "raw profile type exif", "transparency", "icc_profile",
-})  # fmt: skip
+# Where a file may tell how it lies; and without which grey and colours of 8 bits are shown as they are. TIFF has tags.
+_LIES = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "raw profile type exif"})
+_HINTS = _LIES | {"transparency", "icc_profile"}
+Image.init()
 _JPEG_NOISE, _FEW_PIXELS = 12, 0.005
 
 
@@ -186,7 +193,6 @@ def _opened(content: bytes, max_pixels: int) -> Image.Image:
 
 
 def _identified(content: bytes) -> Image.Image:
-    Image.init()
     try:
         return Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
@@ -244,10 +250,10 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    width, height = image.size
-    # Pillow tells TIFF's size upright already.
-    sideways = image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8)
+def _upright_size(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
+    """Of a file of this size, as it lies. Pillow tells TIFF's size upright already."""
+    width, height = size
+    sideways = image.format != "TIFF" and bool(_LIES.intersection(image.info)) and _orientation(image) in (5, 6, 7, 8)
     return (height, width) if sideways else (width, height)
 
 

@@ -66,7 +66,9 @@ def threads() -> int:
 def over_cores(function: Callable[[T], R], items: Sequence[T], *, told: str, workers: int | None = None) -> Iterator[R]:
     """``function`` of each item, in order; a thread has one item at a time, and a few groups of them are under way."""
     workers = workers or threads()
-    groups = [items[start : start + _GROUP] for start in range(0, len(items), _GROUP)]
+    # Few photos take every thread; many small pictures are not handed over one by one.
+    size = min(_GROUP, max(1, len(items) // (_IN_FLIGHT * workers)))
+    groups = [items[start : start + size] for start in range(0, len(items), size)]
     done = 0
     bar = progress.Bar(told, len(items), "pictures", shown=progress.wanted(None))
     with pictures.QUIET, ThreadPoolExecutor(workers) as pool, bar:
@@ -130,7 +132,7 @@ def _decoded(
         pixels = pictures.square(picture.image, size, 1 if grey else channels or 3)
         shown = pixels if grey or channels != 1 else pictures.square(picture.image, size, 3)
         coloured = shown.shape[-1] == 3 and pictures.coloured(shown)
-        digest = hashlib.blake2b(content, digest_size=16).digest()
+        digest = hashlib.sha256(content).digest()[:16]
         return pixels, Seen(picture.size, coloured, digest, picture.notices)
 
     return over_cores(one, sources, told="pictures", workers=workers)

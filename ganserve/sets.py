@@ -11,13 +11,13 @@ Folders and archives are read by the same rules, from their names and their file
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
 from ganserve import metadata, pictures
@@ -108,7 +108,7 @@ def lay_out(entries: Iterable[Entry], *, column: str | None = None) -> Layout:
     if not kept:
         told = "; ".join(f"{count} {why}" for why, count in skipped.items()) or "it is empty"
         raise SetError(f"no picture in it ({told}): expected class folders of pictures, or pictures")
-    places = _places([PurePosixPath(entry.name).parts for entry in kept])
+    places = _places([tuple(entry.name.split("/")) for entry in kept])
     if named:
         if (by_metadata := _by_metadata(kept, places, named, skipped, column)) is not None:
             return by_metadata
@@ -123,7 +123,7 @@ def _reason(entry: Entry) -> tuple[str | None, dict[str, metadata.Row] | None]:
         return "hidden, or left by a machine", None
     if metadata.is_metadata(entry.name):
         return "no picture", metadata.rows(entry)
-    suffix = PurePosixPath(entry.name).suffix.lower()
+    suffix = os.path.splitext(entry.name)[1].lower()
     if suffix in RAW_SUFFIXES:
         return "raw file of a camera", None
     if suffix in PICTURE_SUFFIXES or pictures.looks_like(entry.head()):
@@ -163,7 +163,7 @@ def _by_folders(kept: list[Entry], places: list[_Place], others: Sequence[str], 
 def _without_pictures(above: set[Parts], others: Sequence[str], classes: Sequence[str]) -> list[str]:
     """Folders beside the class folders of which no file is a picture."""
     found = set()
-    for parts in (PurePosixPath(name).parts for name in others):
+    for parts in (tuple(name.split("/")) for name in others):
         for place in above:
             if parts[: len(place)] == place and len(parts) > len(place) + 1:
                 found.add(unicodedata.normalize("NFC", parts[len(place)]))

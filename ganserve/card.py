@@ -65,6 +65,11 @@ class ModelCard(BaseModel):
     classes: list[str]
     z: int = Field(ge=1)
     latent_recipe: str
+    # Whole numbers only: the same bytes on every processor, as the digest of 256 named addresses proves.
+    exact: bool = False
+    # Of weights.safetensors beside an exact version: the float weights that a training can begin from.
+    weights_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    exact_digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     image: ImageShape
     opset: int
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")

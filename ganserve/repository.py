@@ -7,6 +7,7 @@ The layout is NVIDIA Triton's, so that ``tritonserver --model-repository=models`
     models/<name>/<version>/model.onnx      immutable
     models/<name>/<version>/card.json
     models/<name>/<version>/samples.png
+    models/<name>/<version>/weights.safetensors  beside an exact version: what a training can begin from
     models/<name>/<version>/measures.jsonl  measurements, one a line; no part of what the version promises
     models/<name>/.highest                  the highest version ever given, so that none is given again
     models/<name>/.lock                     held by whoever writes
@@ -46,7 +47,7 @@ from ganserve.store import FolderStore, Missing, Unreadable
 
 VERSION = re.compile(r"[1-9][0-9]*")
 HIGHEST = ".highest"
-MEASURES = "measures.jsonl"
+MEASURES, WEIGHTS = "measures.jsonl", "weights.safetensors"
 
 
 class Repository:
@@ -118,17 +119,29 @@ class Repository:
             raise ModelCorrupt(f"{name} version {version}: {reason}")
         return card, content
 
-    def publish(self, card: ModelCard, onnx: bytes, samples_png: bytes, *, job_id: str | None = None) -> int:
+    def publish(
+        self,
+        card: ModelCard,
+        onnx: bytes,
+        samples_png: bytes,
+        *,
+        job_id: str | None = None,
+        weights: bytes | None = None,
+    ) -> int:
         """Add the next version of ``card.name``, all of it or nothing; returns its number.
 
         The card's version and digest are set here. With a ``job_id`` that a version bears already, that version is
-        the answer: a step that runs twice publishes once. The new version is not live until it is promoted.
+        the answer: a step that runs twice publishes once. The new version is not live until it is promoted. ``weights``
+        (.safetensors) are for trainings that begin from a graph that no longer holds them.
 
         Raises:
             PublishRefused: the graph does not load, or does not give what the card says.
         """
         digest = hashlib.sha256(onnx).hexdigest()
-        card = card.model_copy(update={"sha256": digest, "file_bytes": len(onnx), "job_id": job_id or card.job_id})
+        told = {"sha256": digest, "file_bytes": len(onnx), "job_id": job_id or card.job_id}
+        if weights is not None:
+            told["weights_sha256"] = hashlib.sha256(weights).hexdigest()
+        card = card.model_copy(update=told)
         self.store.path(card.name).mkdir(parents=True, exist_ok=True)
         with self.store.exclusive(card.name):
             self.store.sweep(card.name)
@@ -140,13 +153,23 @@ class Repository:
             while not created:
                 version += 1
                 card = card.model_copy(update={"version": version})
-                parts = {"model.onnx": onnx, "samples.png": samples_png, "card.json": to_json(card)}
+                beside = {} if weights is None else {WEIGHTS: weights}
+                parts = {"model.onnx": onnx, **beside, "samples.png": samples_png, "card.json": to_json(card)}
                 created = self.store.create(f"{card.name}/{version}", parts)
             # After the version stands: until it is written, the version itself holds the number.
             self._put(f"{card.name}/{HIGHEST}", f"{version}\n".encode())
             if "config.pbtxt" not in self.store.names(card.name):
                 self._put(f"{card.name}/config.pbtxt", signature.config_pbtxt(card, version).encode())
         return version
+
+    def weights(self, card: ModelCard) -> bytes | None:
+        """The float weights beside a version, where there are some. Raises ModelCorrupt if they are not its card's."""
+        if card.weights_sha256 is None:
+            return None
+        content = self._part(card.name, card.version, WEIGHTS)
+        if hashlib.sha256(content).hexdigest() != card.weights_sha256:
+            raise ModelCorrupt(f"{card.name} version {card.version}: {WEIGHTS} is not what its card says")
+        return content
 
     def record(self, name: str, version: int, measure: dict[str, Any]) -> None:
         """Add a measurement beside a version, which itself never changes. Raises as :meth:`card`."""

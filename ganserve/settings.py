@@ -94,6 +94,9 @@ class Settings(BaseSettings):
     request_timeout: float = Field(
         30.0, gt=0, le=3600, description="seconds until a request is given up with 504"
     )
+    allow_inexact: bool = Field(
+        False, description="serve an exact version whose proof fails on this machine, with weak entity tags"
+    )
     load_timeout: float = Field(
         30.0, gt=0, le=3600, description="seconds that reading, opening and warming a model version may take"
     )

@@ -21,7 +21,7 @@ from service.http import errors, openapi
 from service.http.auth import Auth
 from service.inference.batcher import Batcher
 from service.inference.catalogue import Catalogue
-from service.inference.engine import CPU
+from service.inference.engine import CPU, Placement
 from service.inference.shelf import Opener
 from service.jobs import JobStore
 from service.observe import tracing
@@ -89,12 +89,15 @@ def _catalogue(settings: Settings, open_engine: Opener | None) -> Catalogue:
     return Catalogue(
         Repository(settings.models),
         default=settings.default_model,
-        device="cpu" if upstream else settings.device,
-        max_rows=settings.batch_rows,
-        threads=settings.threads,
+        placement=Placement(
+            "cpu" if upstream else settings.device,
+            settings.batch_rows,
+            settings.threads,
+            timeout=settings.load_timeout,
+            allow_inexact=settings.allow_inexact,
+        ),
         max_loaded=settings.max_loaded_models,
         watch_interval=settings.watch_interval,
-        load_timeout=settings.load_timeout,
         open_engine=open_engine,
         upstream=upstream,
         unloaded=shared.place("unloaded"),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ganserve.grid import STEPS, grid_walk
 from ganserve.latents import latents
 
 Format = Literal["webp", "gif"]
@@ -22,8 +23,10 @@ def walk(recipe: str, first: int, last: int, z: int, frames: int) -> NDArray[np.
 
     Normal latents go along the great circle (Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985, as
     White, 2016, arXiv:1609.04468 uses it): a straight line would pass through lengths that the generator never saw.
-    Uniform latents fill a cube, in which the straight line stays.
+    Uniform latents fill a cube, in which the straight line stays. Those of a grid are rounded to it.
     """
+    if recipe in STEPS:
+        return grid_walk(recipe, first, last, z, frames)
     ends = latents(recipe, [first, last], z)
     start, stop = ends.astype(np.float64)
     at = np.linspace(0.0, 1.0, frames)[:, None]

@@ -16,7 +16,7 @@ from ganserve.card import ModelCard
 from ganserve.encode import WEBP_SIDE, Pixels
 from ganserve.latents import MAX_SEED, consecutive
 from ganserve.settings import Settings
-from service.http.answers import ENCODERS, describe
+from service.http.answers import ENCODERS, describe, weak
 from service.http.errors import Invalid
 from service.inference.rows import Rows
 from service.schema import Format, GenerateRequest
@@ -30,7 +30,8 @@ class Plan:
     """What to generate and how to answer.
 
     Attributes:
-        provider: where the networks run; providers agree within a few of 255, not in every byte.
+        maker: where the networks run, where that shows: providers agree within a few of 255, not in every byte; empty
+            for an exact version.
         seeded: the seeds were named, so that the answer is a pure function of the request.
         versioned: the version was named, so that it is the same for ever.
     """
@@ -38,7 +39,7 @@ class Plan:
     card: ModelCard
     address: Address
     format: Format
-    provider: str
+    maker: str
     seeded: bool
     versioned: bool
 
@@ -49,8 +50,8 @@ class Plan:
 
     @property
     def etag(self) -> str:
-        """A strong entity tag: the answer is a pure function of what goes into it."""
-        return f'"{self.address.tag(f"{ENCODERS}|{self.provider}", self.format)}"'
+        """The answer is a pure function of what goes into its entity tag: strong where every engine gives its bytes."""
+        return weak(f'"{self.address.tag(f"{ENCODERS}|{self.maker}", self.format)}"', self.maker)
 
     def headers(self, *, private: bool = False) -> dict[str, str]:
         """What every answer tells of its making; ``private`` where an answer is for those with a token only."""
@@ -83,7 +84,7 @@ class Plan:
         return document(images, indices, seeds, self.card.classes, meta)
 
 
-def plan(asked: GenerateRequest, card: ModelCard, form: Format, provider: str, settings: Settings) -> Plan:
+def plan(asked: GenerateRequest, card: ModelCard, form: Format, maker: str, settings: Settings) -> Plan:
     """The plan of a request for the version of ``card``, as ``form``.
 
     Raises:
@@ -100,7 +101,7 @@ def plan(asked: GenerateRequest, card: ModelCard, form: Format, provider: str, s
         card=card,
         address=address,
         format=form,
-        provider=provider,
+        maker=maker,
         seeded=asked.seed is not None or asked.seeds is not None,
         versioned=asked.version is not None,
     )
@@ -108,10 +109,10 @@ def plan(asked: GenerateRequest, card: ModelCard, form: Format, provider: str, s
     return made
 
 
-def single(card: ModelCard, label: int, seed: int, provider: str) -> Plan:
+def single(card: ModelCard, label: int, seed: int, maker: str) -> Plan:
     """The plan of one image at its address: a PNG without a border."""
     address = Address.of(card, np.array([label], np.int64), np.array([seed], np.uint64), Layout(columns=1))
-    return Plan(card=card, address=address, format="png", provider=provider, seeded=True, versioned=True)
+    return Plan(card=card, address=address, format="png", maker=maker, seeded=True, versioned=True)
 
 
 def _count(asked: GenerateRequest, most: int) -> int:

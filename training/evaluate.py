@@ -33,7 +33,7 @@ from ganserve.card import RepositoryError
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
 from training.data import DataError, Dataset, fingerprint, splits
-from training.export import open_session, run_session
+from training.graphs import open_session, run_session
 from training.measure import cas, guard, judge, metrics
 from training.relabel import order
 

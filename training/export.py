@@ -3,6 +3,7 @@
 python -m training.export                        # every finished run under runs/ that models/ lacks
 python -m training.export runs/mnist-dcgan       # this one
 python -m training.export runs/faces --name faces --models models --no-promote
+python -m training.export runs/faces --float     # as float32, whose last bits differ between processors
 """
 
 from __future__ import annotations
@@ -21,24 +22,25 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from safetensors.torch import load as from_safetensors
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ganserve import encode, png
 from ganserve.card import ImageShape, ModelCard, RepositoryError
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
 from training import networks
+from training.exact import ExactError, exact_card
+from training.exact import export as to_exact
+from training.exact.published import publish_exact
 from training.folding import folded
+from training.graphs import Graph, open_session, run_session, samples
+from training.recover import RecoverError
 from training.run import RunConfig
-from training.sampling import to_uint8
 
 OPSET = 20
 PARITY_BATCHES = (1, 2, 7, 64)
-SAMPLE_COLUMNS = 16
 
 
 class ExportError(RuntimeError):
@@ -76,25 +78,20 @@ class FinishedRun:
         config = RunConfig.from_dict(json.loads((path / "config.json").read_text(encoding="utf-8")))
         return cls(path, config, status, best.read_bytes())
 
+    @property
+    def pictures(self) -> dict[str, Any]:
+        """What the set of pictures was, under ``pictures``; nothing where the run did not note it."""
+        try:
+            return {"pictures": json.loads((self.path / "dataset.json").read_text(encoding="utf-8"))}
+        except (OSError, ValueError):
+            return {}
+
     def generator(self) -> nn.Module:
         """The best snapshot, in evaluation mode."""
         recipe = self.config.settings
         generator, _ = networks.build(recipe.family, self.config.shape, recipe.width)
         generator.load_state_dict(from_safetensors(self.weights))
         return generator.eval().requires_grad_(False)
-
-
-class Graph(nn.Module):
-    """What is exported: latent float32 [batch, z] (and label int64 [batch, 1]) to image uint8 [batch, h, w, c]."""
-
-    def __init__(self, generator: nn.Module, image_range: tuple[float, float]) -> None:
-        super().__init__()
-        self.generator = generator
-        self.low, self.high = image_range
-
-    def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
-        image = self.generator(latent, None if label is None else label.squeeze(1))
-        return to_uint8(image, self.low, self.high).permute(0, 2, 3, 1)
 
 
 def export_run(
@@ -104,22 +101,44 @@ def export_run(
     name: str | None = None,
     promote: bool = True,
     job_id: str | None = None,
+    exact: bool = False,
 ) -> int:
-    """Export, check and publish a finished run; returns the version.
+    """Export, check and publish a finished run, as whole numbers if ``exact``; returns the version.
 
     Raises:
         ExportError: the run is not finished, or the graph disagrees with torch.
+        ExactError: the generator has no exact form.
     """
     finished = FinishedRun.read(run)
     name = name or run.name
-    graph = Graph(folded(finished.generator()), finished.config.settings.image_range)
-    content = to_onnx(graph, finished, name)
-    check_parity(content, finished)
-    card = describe(finished, name, content, graph, job_id)
-    version = repository.publish(card, content, samples(content, card), job_id=job_id)
+    made = exact_model if exact else float_model
+    card, content = made(finished, name, job_id)
+    weights = finished.weights if exact else None
+    version = repository.publish(card, content, samples(content, card), job_id=job_id, weights=weights)
     if promote:
         repository.promote(name, version)
     return version
+
+
+def float_model(finished: FinishedRun, name: str, job_id: str | None) -> tuple[ModelCard, bytes]:
+    """The float graph of a finished run, checked against torch, and its card."""
+    graph = Graph(folded(finished.generator()), finished.config.settings.image_range)
+    content = to_onnx(graph, finished, name)
+    check_parity(content, finished)
+    return describe(finished, name, content, graph, job_id), content
+
+
+def exact_model(finished: FinishedRun, name: str, job_id: str | None) -> tuple[ModelCard, bytes]:
+    """The exact graph of a finished run, checked against its whole-number reference, and its card."""
+    recipe = finished.config.settings
+    made = to_exact(
+        finished.generator(),
+        latent_recipe=recipe.latent,
+        image_range=recipe.image_range,
+        metadata=metadata(finished, name),
+    )
+    graph = Graph(folded(finished.generator()), recipe.image_range)
+    return exact_card(describe(finished, name, made.content, graph, job_id), made), made.content
 
 
 def to_onnx(graph: Graph, finished: FinishedRun, name: str) -> bytes:
@@ -215,28 +234,6 @@ def check_parity(content: bytes, finished: FinishedRun) -> None:
             raise ExportError(f"at batch {batch} the graph and torch are {apart} of 255 apart")
 
 
-def open_session(content: bytes) -> onnxruntime.InferenceSession:
-    """One single-threaded CPU session."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-
-def run_session(session: onnxruntime.InferenceSession, noise: Any, label: Any | None) -> Any:
-    """uint8 [batch, h, w, c] of noise float32 [batch, z] and label int64 [batch, 1]."""
-    feeds = {"latent": noise} if label is None else {"latent": noise, "label": label}
-    return session.run(["image"], feeds)[0]
-
-
-def samples(content: bytes, card: ModelCard) -> bytes:
-    """The PNG sheet of a model: 16 seeds from 0 on in a row a class (16 rows if it has no classes)."""
-    rows = len(card.classes) or SAMPLE_COLUMNS
-    noise = latents(card.latent_recipe, consecutive(0, rows * SAMPLE_COLUMNS), card.z)
-    label = np.arange(rows, dtype=np.int64).repeat(SAMPLE_COLUMNS)[:, None] if card.conditional else None
-    return png.encode(encode.grid(run_session(open_session(content), noise, label), SAMPLE_COLUMNS))
-
-
 def describe(finished: FinishedRun, name: str, content: bytes, graph: Graph, job_id: str | None) -> ModelCard:
     """The card of a run's model, all but the scores that ``training.evaluate`` adds."""
     config, recipe, status = finished.config, finished.config.settings, finished.status
@@ -278,6 +275,7 @@ def describe(finished: FinishedRun, name: str, content: bytes, graph: Graph, job
             "weights_sha256": finished.digest,
             "weights": "EMA of the generator" if recipe.ema else "generator",
             "warm_start": config.init is not None,
+            **finished.pictures,
         },
         job_id=job_id,
     )
@@ -305,15 +303,29 @@ def published(repository: Repository, name: str) -> set[str]:
     return {card.training.get("weights_sha256", "") for card in cards}
 
 
+def _publish(run: Path, repository: Repository, options: argparse.Namespace) -> int:
+    """Export a run's folder, or make a published float version exact."""
+    model, colon, version = str(run).partition(":")
+    if colon and version.isdecimal() and not run.exists():
+        return publish_exact(repository, model, int(version), promote=not options.no_promote)
+    return export_run(run, repository, name=options.name, promote=not options.no_promote, exact=not options.float)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Export and publish; exit status 0, or 2 when a run cannot be exported or there is none."""
     parser = argparse.ArgumentParser(
         prog="python -m training.export", description="Export finished runs to ONNX and publish them."
     )
-    parser.add_argument("run", nargs="*", type=Path, help="run folders; all finished ones under --runs by default")
+    parser.add_argument(
+        "run",
+        nargs="*",
+        type=Path,
+        help="run folders, or NAME:VERSION of a published float version; all finished runs under --runs by default",
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--models", type=Path, default=Path("models"), help="the model repository")
     parser.add_argument("--name", help="the model's name; the run folder's by default")
+    parser.add_argument("--float", action="store_true", help="float32 instead of whole numbers")
     parser.add_argument("--no-promote", action="store_true", help="publish without making it live")
     options = parser.parse_args(argv)
     repository = Repository(options.models)
@@ -330,9 +342,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = 0
     for run in runs:
         try:
-            version = export_run(run, repository, name=options.name, promote=not options.no_promote)
+            version = _publish(run, repository, options)
             print(f"{run.name}: published version {version} of {options.name or run.name}")
-        except (ExportError, RepositoryError) as error:
+        except (ExportError, ExactError, RecoverError, RepositoryError) as error:
             print(f"error: {error}", file=sys.stderr)
             failed = 2
     return failed

@@ -21,7 +21,7 @@ import numpy as np
 from ganserve.card import ModelCard
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
-from training.export import open_session, run_session
+from training.graphs import open_session, run_session
 
 HERE = Path(__file__).parent.parent / "benchmarks"
 BATCHES = (16, 64)

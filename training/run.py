@@ -3,6 +3,7 @@
 A run lives in one folder::
 
     config.json        what was asked for, in full
+    dataset.json       what the set of pictures is: classes, sizes, what was left out
     status.json        {"state": "running" | "finished" | "stopped" | "failed", ...}
     log.jsonl          one line a log interval: losses, D(x), D(G(z)), images/s
     epochs.jsonl       one line an epoch: mean losses over its steps
@@ -239,6 +240,11 @@ class RunFolder:
         if self.main:
             with (self.path / f"{log}.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+
+    def describe(self, dataset: Dataset) -> None:
+        """Write ``dataset.json``, where there is a report of the set."""
+        if self.main and dataset.report is not None:
+            _write_json(self.path / "dataset.json", dataset.report.as_dict())
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         """Save everything that decides the rest of the run."""

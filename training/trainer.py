@@ -44,6 +44,7 @@ def train(
     accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
     folder = RunFolder(run, report, accelerator)
     saved = folder.open(config, resume)
+    folder.describe(dataset)
     rest, held_out = split_held_out(dataset)
     loop = Loop(config, rest, accelerator)
     labels = loop.batches.drawn_labels(guard.IMAGES)

@@ -107,7 +107,7 @@ async def _answer(request: Request, asked: GenerateRequest) -> Response:
     app = state.of(request)
     card = await app.catalogue.card(asked.model, asked.version)
     form = negotiate(asked.format, request.headers.get("accept", "*/*"))
-    made = plan(asked, card, form, app.catalogue.provider, app.settings)
+    made = plan(asked, card, form, app.catalogue.maker(card), app.settings)
     return await render(request, made, made.encode)
 
 

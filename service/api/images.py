@@ -49,7 +49,7 @@ async def image(
             f"model {model} has no classes: its images are at /images/{model}/{version}/-/{seed}.png"
         )
     index = labels.index(labels.read(label), card) if card.conditional else 0
-    plan = single(card, index, seed, app.catalogue.provider)
+    plan = single(card, index, seed, app.catalogue.maker(card))
 
     def finish(images: Pixels) -> bytes:
         return png.encode(images[0], {**plan.address.text(), LABEL: label})

@@ -14,7 +14,7 @@ from service import state
 from service.datasets.formats import FORMATS, LAYOUT, Format, writer
 from service.datasets.making import written
 from service.datasets.span import Span
-from service.http.answers import ENCODERS, describe, etag, matches
+from service.http.answers import ENCODERS, describe, etag, matches, weak
 from service.http.errors import Invalid, Problem
 from service.http.openapi import IMAGES, KNOWN, Sample, told
 from service.http.stream import Stream
@@ -101,7 +101,7 @@ async def synthetic(request: Request, asked: Annotated[SyntheticQuery, Query()])
     headers = {
         **describe(
             card,
-            _etag(span, asked.format, catalogue.provider),
+            _etag(span, asked.format, catalogue.maker(card)),
             versioned=asked.version is not None,
             private=app.auth.user is not None,
         ),
@@ -130,13 +130,13 @@ async def synthetic(request: Request, asked: Annotated[SyntheticQuery, Query()])
     return Stream(first, body, headers, FORMATS[asked.format].media)
 
 
-def _etag(span: Span, form: Format, provider: str) -> str:
+def _etag(span: Span, form: Format, maker: str) -> str:
     card = span.card
     parts = [
-        LAYOUT, ENCODERS, _writer_version(form), provider, card.sha256, card.name, card.version, form,
+        LAYOUT, ENCODERS, _writer_version(form), maker, card.sha256, card.name, card.version, form,
         span.seed, span.offset, span.n, span.balanced, *card.classes,
     ]  # fmt: skip
-    return etag(repr(parts))
+    return weak(etag(repr(parts)), maker)
 
 
 def _writer_version(form: Format) -> str:

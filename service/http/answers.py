@@ -27,6 +27,12 @@ def etag(content: bytes | str) -> str:
     return f'"{hashlib.blake2b(content, digest_size=16).hexdigest()}"'
 
 
+def weak(tag: str, maker: str) -> str:
+    """The tag of pictures that ``maker`` makes, an engine: weak, since another makes them a grey level apart here and
+    there; as it is where no engine need be named, for the version is exact."""
+    return f"W/{tag}" if maker else tag
+
+
 def matches(told: str | None, tag: str) -> bool:
     """Whether ``If-None-Match`` names the entity tag: compared weakly (RFC 9110, 13.1.2); ``*`` names any."""
     if told is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,18 +17,19 @@ from typing import TYPE_CHECKING
 from ganserve.card import ModelCard, ModelCorrupt, ModelNotFound, RepositoryError, VersionNotFound
 from ganserve.repository import Repository
 from ganserve.settings import PREFERRED
-from service.inference.engine import Device, Engine, OnnxEngine, Placement, providers
+from service.inference.engine import Engine, OnnxEngine, Placement, providers
 from service.inference.follow import Follower, Served
 from service.inference.patience import Patience
 from service.inference.shelf import Opener, Shelf
+from service.inference.unloaded import Unloaded
 from service.observe import metrics
-from service.processes.unloaded import Unloaded
 
 if TYPE_CHECKING:
     from service.inference.remote import Upstream
 
 # Requests that wait for a load as the process stops are refused after this time.
 DRAIN_SECONDS = 2.0
+HERE = Placement(timeout=30.0)
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ class Catalogue:
 
     Args:
         default: the model of requests that name none; None: the preferred one, else the first by name.
-        load_timeout: seconds that reading, opening and warming a version may take.
+        placement: where networks run, and how long reading, opening and warming a version may take.
         open_engine: how engines are made; tests put their own here.
         upstream: the server that runs the networks in place of this process.
         unloaded: a folder in which the processes of a service keep what is unloaded; None for one that is alone.
@@ -46,7 +48,7 @@ class Catalogue:
         live, pointers: the live version of each model that has one, and the pointer behind it.
 
     Raises:
-        DeviceUnavailable: ``device`` is cuda and cannot be had.
+        DeviceUnavailable: ``placement`` asks for cuda, which cannot be had.
     """
 
     def __init__(
@@ -54,29 +56,31 @@ class Catalogue:
         repository: Repository,
         *,
         default: str | None = None,
-        device: Device = "cpu",
-        max_rows: int = 32,
-        threads: int = 1,
+        placement: Placement = HERE,
         max_loaded: int = 16,
         watch_interval: float = 0.5,
-        load_timeout: float = 30.0,
         open_engine: Opener | None = None,
         upstream: Upstream | None = None,
         unloaded: Path | None = None,
     ) -> None:
         self.repository, self.upstream = repository, upstream
-        self.provider = upstream.address if upstream else providers(device)[1]
+        self.provider = upstream.address if upstream else providers(placement.device)[1]
         self.withdrawn = Unloaded(unloaded, self.unload)
         self._default = default
-        placement = Placement(device, max_rows, threads, timeout=load_timeout)
+        self._inexact = placement.allow_inexact
         opener = open_engine or partial(OnnxEngine.open, placement=placement)
-        self._patience = Patience(load_timeout)
+        self._patience = Patience(math.inf if placement.timeout is None else placement.timeout)
         self._served = Served()
         # The very dictionaries: the hottest calls look into them.
         self.live, self.pointers = self._served.live, self._served.pointers
         self._shelf = Shelf(repository, opener, self._patience, max_loaded, self._served.settle)
         self._follower = Follower(repository, self._served, self._shelf, self._patience, watch_interval)
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def maker(self, card: ModelCard) -> str:
+        """What an entity tag must tell of where networks run: nothing, for a version whose bytes are proven here."""
+        proven = card.exact and self.upstream is None and not self._inexact
+        return "" if proven else self.provider
 
     @property
     def left_out(self) -> dict[str, str]:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ganserve import signature
 from ganserve.card import ModelCard, ModelCorrupt
 from ganserve.latents import consecutive, latents
+from ganserve.proof import exact_digest
 from service.inference import cuda
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -96,6 +97,7 @@ class Placement:
         threads: onnxruntime's threads of a run on the CPU.
         buckets: batch sizes that runs are padded to; None: ``CUDA_BUCKETS`` on CUDA, none elsewhere.
         timeout: seconds after which a graph that does not end is stopped as it is warmed; None: never.
+        allow_inexact: take an exact graph whose digest is not its card's here.
     """
 
     device: Device = "cpu"
@@ -103,6 +105,7 @@ class Placement:
     threads: int = 1
     buckets: tuple[int, ...] | None = None
     timeout: float | None = None
+    allow_inexact: bool = False
 
 
 @dataclass(eq=False)
@@ -144,6 +147,8 @@ class OnnxEngine:
         engine._check_signature()
         with engine._ending(placement.timeout):
             engine._warm_up()
+            if card.exact and not placement.allow_inexact:
+                engine._prove()
         return engine
 
     def run(self, latent: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.uint8]:
@@ -184,6 +189,22 @@ class OnnxEngine:
         except signature.SignatureMismatch as error:
             raise ModelCorrupt(f"{self.card.name} version {self.card.version}: model.onnx: {error}") from error
 
+    def _prove(self) -> None:
+        """Make the named addresses and compare their digest with the card's. Raises ModelCorrupt."""
+        card = self.card
+        found = exact_digest(
+            lambda latent, label: self.run(latent, None if label is None else label[:, 0]),
+            card.latent_recipe,
+            card.z,
+            len(card.classes),
+            batch=min(32, self.max_rows),
+        )
+        if found != card.exact_digest:
+            raise ModelCorrupt(
+                f"{card.name} version {card.version}: its card promises the same bytes everywhere, and {self.provider} "
+                "gives others here; GANSERVE_ALLOW_INEXACT=true serves it all the same"
+            )
+
     def _warm_up(self) -> None:
         """Run every size once, and see that a row's pixels do not depend on the batch it is in.
 
@@ -208,9 +229,10 @@ class OnnxEngine:
         except ModelCorrupt:
             raise
         except Exception as error:
-            raise ModelCorrupt(
-                f"{card.name} version {card.version}: its network fails in a run ({_first_line(error)})"
-            ) from error
+            stopped = self.options is not None and self.options.terminate
+            failed = f"fails in a run ({_first_line(error)})"
+            told = "does not end in time (GANSERVE_LOAD_TIMEOUT)" if stopped else failed
+            raise ModelCorrupt(f"{card.name} version {card.version}: its network {told}") from error
         if not same:
             fixed = self.buckets[-2] if len(self.buckets) > 1 else min(16, self.max_rows)
             log.warning(

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image, ImageSequence
 
-from ganserve.latents import MAX_SEED, latents
+from ganserve.latents import MAX_SEED, RECIPES, latents
 from ganserve.repository import Repository
 from service.morph import animate, there_and_back, walk
 from tests.service.conftest import USER, Dummies, Serve
@@ -26,7 +26,7 @@ def single(client: TestClient, path: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(answer.content)))
 
 
-@pytest.mark.parametrize("recipe", [NORMAL, UNIFORM])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_a_walk_begins_and_ends_at_the_latents_of_its_seeds(recipe: str) -> None:
     path = walk(recipe, 3, 9, 100, 11)
     assert path.dtype == np.float32

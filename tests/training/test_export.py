@@ -10,7 +10,7 @@ import torch
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
 from tests.training.conftest import silent, small
-from training import export, recipes, trainer
+from training import export, graphs, recipes, trainer
 from training.data import Dataset
 from training.folding import folded
 from training.run import Intervals, Stopped
@@ -41,8 +41,8 @@ def test_a_finished_run_becomes_a_live_version_that_equals_torch(recipe: str, di
     finished = export.FinishedRun.read(run)
     noise = latents(card.latent_recipe, consecutive(5, 3), card.z)
     label = np.array([[0], [3], [9]]) if card.conditional else None
-    got = export.run_session(export.open_session(model.SerializeToString()), noise, label)
-    plain = export.Graph(finished.generator(), finished.config.settings.image_range)
+    got = graphs.run_session(graphs.open_session(model.SerializeToString()), noise, label)
+    plain = graphs.Graph(finished.generator(), finished.config.settings.image_range)
     expected = plain(torch.from_numpy(noise), None if label is None else torch.from_numpy(label)).numpy()
     assert np.abs(got.astype(int) - expected).max() <= 1
 
@@ -53,7 +53,7 @@ def test_a_graph_that_disagrees_with_torch_is_not_published(digits: Dataset, tmp
     wrong = folded(finished.generator())
     with torch.no_grad():
         next(wrong.parameters()).mul_(-1)
-    content = export.to_onnx(export.Graph(wrong, finished.config.settings.image_range), finished, "tiny")
+    content = export.to_onnx(graphs.Graph(wrong, finished.config.settings.image_range), finished, "tiny")
     with pytest.raises(export.ExportError, match="of 255 apart"):
         export.check_parity(content, finished)
 

@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ganserve import events
-from training import train
+from ganserve.repository import Repository
+from training import export, train
 
 # A step's features, all freed at its end, 192 MB: prints how large the heap is then (mallinfo2's first figure).
 STEPS = """
@@ -58,3 +60,41 @@ def test_other_classes_than_the_version_to_begin_from_has_are_refused_before_tra
     assert told["event"] == "failed"
     assert "begin from alone: bird; the data set alone: cat" in told["reason"]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_run_tells_what_its_pictures_are_and_so_does_the_card(
+    class_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "pets"
+    asked = [*TWO_BATCHES, "--dataset", str(class_folders), "--run", str(run)]
+    assert train.main(asked) == events.FINISHED
+    assert "12 pictures, grey, read at 8 x 8 pixels" in capsys.readouterr().err
+    told = json.loads((run / "dataset.json").read_text())
+    assert {name: found["pictures"] for name, found in told["classes"].items()} == {"cat": 6, "dog": 6}
+    repository = Repository(tmp_path / "models")
+    export.export_run(run, repository)
+    assert repository.card("pets", 1).training["pictures"] == told
+    config = json.loads((run / "config.json").read_text())
+    assert config["dataset"] == class_folders.name, "names, never paths"
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_run_is_not_resumed_with_other_pictures(
+    class_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [*TWO_BATCHES, "--dataset", str(class_folders), "--run", str(tmp_path / "run")]
+    assert train.main(asked) == events.FINISHED
+    Image.new("L", (10, 10), 77).save(class_folders / "cat" / "another.png")
+    assert train.main([*asked, "--resume"]) == events.FAILED
+    assert "have changed since run 'run' was begun" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("name", ["My_Run", "Cats.v2", "a b"])
+def test_a_run_whose_name_no_model_can_have_is_refused_before_it_trains(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main([*TWO_BATCHES, "--dataset", "digits", "--run", str(tmp_path / name)]) == events.BAD_INPUT
+    assert "cannot be a model's: expected small letters" in capsys.readouterr().err
+    assert not (tmp_path / name).exists()

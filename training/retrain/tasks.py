@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ganserve import events
+from ganserve import events, files
 from ganserve.events import BAD_INPUT, FINISHED
 from training.train import die_with_parent
 
@@ -40,10 +40,13 @@ def evaluate(onnx: str, dataset: str) -> dict[str, Any]:
 def recover(models: str, model: str, version: int, weights: str) -> dict[str, Any]:
     """Write the weights of a published version as a file that a training can begin from."""
     from ganserve.repository import Repository
-    from training.retrain.recover import recover as recover_weights
+    from training.recover import recover as recover_weights
 
     repository = Repository(Path(models))
     card = repository.verify(model, version)
+    if (kept := repository.weights(card)) is not None:
+        files.replace(Path(weights), kept)
+        return {"weights": weights}
     recover_weights(repository.model_path(model, version), card, Path(weights))
     return {"weights": weights}
 
@@ -52,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one task."""
     from training.data import DataError
     from training.export import ExportError
-    from training.retrain.recover import RecoverError
+    from training.recover import RecoverError
 
     name, arguments = argv or sys.argv[1:]
     die_with_parent()

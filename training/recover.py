@@ -25,8 +25,8 @@ from ganserve import files
 from ganserve.card import ModelCard
 from ganserve.latents import consecutive, latents
 from training import networks
-from training.export import Graph, open_session, run_session
 from training.folding import folded
+from training.graphs import Graph, open_session, run_session
 from training.networks.projection import ConditionalBatchNorm
 from training.run import RunConfig
 from training.sampling import draw_latents

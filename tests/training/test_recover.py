@@ -16,14 +16,15 @@ from torch import nn
 from ganserve.card import ModelCard
 from ganserve.repository import Repository
 from tests.training.conftest import small
-from training import networks
+from training import networks, recover
 from training.data import load
-from training.export import FinishedRun, Graph, describe, to_onnx
+from training.export import FinishedRun, describe, to_onnx
 from training.folding import folded
-from training.retrain import recover
+from training.graphs import Graph
+from training.retrain import tasks
 from training.sampling import draw_latents
 
-SHIPPED = Repository(Path(__file__).parents[3] / "models")
+SHIPPED = Repository(Path(__file__).parents[2] / "models")
 VERSIONS = [(model, version) for model in SHIPPED.names() for version in SHIPPED.versions(model)]
 
 
@@ -79,7 +80,7 @@ def test_a_training_may_begin_from_every_version_that_was_published_so_far(
     model: str, version: int, tmp_path: Path
 ) -> None:
     # Raises where the rebuilt generator's images are not the published ones.
-    recover.recover(SHIPPED.model_path(model, version), SHIPPED.verify(model, version), tmp_path / "live.safetensors")
+    tasks.recover(str(SHIPPED.root), model, version, str(tmp_path / "live.safetensors"))
     assert load_file(tmp_path / "live.safetensors")
 
 

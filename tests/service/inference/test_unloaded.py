@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from service.processes.unloaded import Unloaded
+from service.inference.unloaded import Unloaded
 
 
 def test_what_one_process_unloads_is_unloaded_in_the_others_and_in_one_that_starts_later(tmp_path: Path) -> None:

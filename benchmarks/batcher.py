@@ -75,7 +75,7 @@ def main() -> int:
     engine = OnnxEngine.open(*repository.read(options.model, version), Placement(max_rows=CHUNK))
     sizes = {16: 8, 256: 2, 1: 64}
     kinds = [(place, rows) for rows in sizes for place in ("lane", "event loop") if rows <= CHUNK or place == "lane"]
-    found: dict[str, list[float]] = {"raw": []} | {f"{place}, {rows}": [] for place, rows in kinds}
+    found: dict[str, list[float]] = {name: [] for name in ("raw", *(f"{place}, {rows}" for place, rows in kinds))}
     for _ in range(options.rounds):
         found["raw"].append(raw(engine, options.chunks))
         for place, rows in kinds:

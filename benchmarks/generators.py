@@ -98,7 +98,7 @@ def fewer_tail_operators(content: bytes) -> bytes:
     values = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
     low, factor = float(values[shift.input[1]]), float(values[scale.input[1]])
     for name, value in (("factor", factor), ("offset", -low * factor)):
-        model.graph.initializer.append(numpy_helper.from_array(np.float32(value), name))
+        model.graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
     source, target = shift.input[0], scale.output[0]
     made = [
         onnx.helper.make_node("Mul", [source, "factor"], ["scaled"]),
@@ -180,7 +180,8 @@ def torch_runner(content: bytes, channels_last: bool) -> Run:
         if label is not None:
             known["label"] = torch.from_numpy(label)
         for node in model.graph.node:
-            kind, given = node.op_type, [known.get(name) for name in node.input]
+            kind = node.op_type
+            given: list[Any] = [known.get(name) for name in node.input]
             settings = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
             if kind == "Gemm":
                 known[node.output[0]] = F.linear(given[0], given[1], given[2])
@@ -205,8 +206,8 @@ def torch_runner(content: bytes, channels_last: bool) -> Run:
             elif kind == "Clip":
                 known[node.output[0]] = given[0].clamp(float(given[1]), float(given[2]))
             else:
-                calls = {"Mul": torch.mul, "Add": torch.add, "Sub": torch.sub, "Relu": torch.relu}
-                calls |= {"Tanh": torch.tanh, "Round": torch.round}
+                calls: dict[str, Callable[..., Any]] = {"Mul": torch.mul, "Add": torch.add, "Sub": torch.sub}
+                calls |= {"Relu": torch.relu, "Tanh": torch.tanh, "Round": torch.round}
                 known[node.output[0]] = calls[kind](*given)
         pixels: Pixels = known["image"].contiguous().numpy()
         return pixels

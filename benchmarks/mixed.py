@@ -131,8 +131,8 @@ def main() -> int:
         for port in ports.values():
             load(port, "n1c32", 1)
         for index in range(options.rounds):
-            for told in rounds.values():
-                told.append({})
+            for measured in rounds.values():
+                measured.append({})
             for measure, case in MEASURES:
                 for name in sorted(sides, reverse=bool(index % 2)):
                     rounds[name][-1] |= measure(ports[name], case, options.seconds)

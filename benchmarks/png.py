@@ -86,9 +86,19 @@ def deflate(level: int, strategy: int) -> Callable[[bytes], bytes]:
     return pack
 
 
+def compress(library: Any, level: int) -> Callable[[bytes], bytes]:
+    """Another library with zlib's interface."""
+
+    def pack(data: bytes) -> bytes:
+        packed: bytes = library.compress(data, level)
+        return packed
+
+    return pack
+
+
 def encoders() -> dict[str, Callable[[Pixels], bytes]]:
     """Everything that can be tried here."""
-    found: dict[str, Callable[[Pixels], bytes]] = {"ours": encode.png}
+    found: dict[str, Callable[[Pixels], bytes]] = {"ours": png.encode}
     found |= {f"Pillow, level {level}": pillow(level) for level in (1, 6)}
     packs: dict[str, Callable[[bytes], bytes]] = {f"zlib {level}": deflate(level, 0) for level in (1, 6)}
     packs |= {"zlib runs": deflate(1, zlib.Z_RLE), "zlib Huffman": deflate(1, zlib.Z_HUFFMAN_ONLY)}
@@ -98,7 +108,7 @@ def encoders() -> dict[str, Callable[[Pixels], bytes]]:
         except ImportError:
             continue
         for level in levels:
-            packs[f"{title} {level}"] = lambda data, library=library, level=level: library.compress(data, level)
+            packs[f"{title} {level}"] = compress(library, level)
     for name, pack in packs.items():
         found[f"{name}, no filter"] = packed(pack, False)
         found[f"{name}, up"] = packed(pack, True)

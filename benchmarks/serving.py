@@ -275,7 +275,8 @@ def _bare(model: str, n: int, form: str, seconds: float) -> tuple[int, list[floa
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     recipe, z = session.get_modelmeta().custom_metadata_map["latent_recipe"], session.get_inputs()[0].shape[1]
-    label, took = np.full((n, 1), 3, np.int64), []
+    label = np.full((n, 1), 3, np.int64)
+    took: list[float] = []
     end = time.perf_counter() + seconds
     while (begun := time.perf_counter()) < end:
         seeds = consecutive(len(took) * 1000, n)
@@ -284,7 +285,7 @@ def _bare(model: str, n: int, form: str, seconds: float) -> tuple[int, list[floa
             session.run(None, {"latent": noise[i : i + 32], "label": label[i : i + 32]})[0] for i in range(0, n, 32)
         ]
         images = np.concatenate(parts)
-        encode.npz(images, label[:, 0], seeds) if form == "npz" else png.encode(encode.grid(images))
+        encode.npz(images, label[:, 0].tolist(), seeds.tolist()) if form == "npz" else png.encode(encode.grid(images))
         took.append((time.perf_counter() - begun) * 1000)
     return len(took), took
 
@@ -357,8 +358,9 @@ def measure(
         middle = {key: statistics.median(r[key] for r in results) for key in results[0]}
         per_second = statistics.median(r["requests"] / r["seconds"] for r in results)
         errors = sum(r["errors"] for r in results)
-        told = {"requests_per_second": per_second, **middle, "errors": errors}
-        rows.append({"side": side, "case": case, **told, "how": f"{rounds} rounds of {seconds:g} s", "model": served})
+        figures = {"requests_per_second": per_second, **middle, "errors": errors}
+        how = f"{rounds} rounds of {seconds:g} s"
+        rows.append({"side": side, "case": case, **figures, "how": how, "model": served})
     return rows, broken
 
 

@@ -237,7 +237,7 @@ class Side:
         """Images a second over a turn of about so long."""
         for pipe in self.pipes:
             pipe.send(self.steps)
-        rate = self.steps / max(pipe.recv() for pipe in self.pipes)
+        rate: float = self.steps / max(pipe.recv() for pipe in self.pipes)
         self.steps = max(1, round(rate * seconds))
         return rate * self.batch
 

@@ -10,6 +10,16 @@ from pathlib import Path
 PARTIAL = ".partial"
 
 
+def unwritable(folder: Path) -> str:
+    """Why files cannot be made in a folder, or the folder in the nearest one that is there; empty where they can."""
+    there = next((place for place in (folder, *folder.parents) if place.exists()), Path("/"))
+    if not there.is_dir():
+        return "a file stands in its place"
+    if os.access(there, os.W_OK | os.X_OK):
+        return ""
+    return "read-only file system" if os.statvfs(there).f_flag & os.ST_RDONLY else "permission denied"
+
+
 def write(path: Path, content: bytes) -> None:
     """A new file, synced; its name may be seen before its content is whole."""
     with path.open("wb") as file:

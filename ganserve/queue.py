@@ -75,6 +75,14 @@ def dbos_url(url: str) -> str:
     return parsed.render_as_string(hide_password=False)
 
 
+def sqlite_file(url: str) -> Path | None:
+    """The file of a queue in SQLite; None for another database, or one in memory."""
+    import sqlalchemy as sa
+
+    parsed = sa.make_url(url)
+    return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+
+
 class Database:
     """The queue's database, SQLite or PostgreSQL. Connects at the first call; may be used from any thread.
 

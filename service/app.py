@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -36,6 +37,8 @@ ROUTERS = tuple(
     for resource in (generate, images, morph, synthetic, models, jobs, datasets, health, v2, page)
 )
 TAGS = ("images", "models", "jobs", "datasets", "v2", "health")
+
+log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings | None = None, *, open_engine: Opener | None = None) -> Front:
@@ -125,6 +128,8 @@ def _lifespan(state: State) -> Callable[[FastAPI], contextlib.AbstractAsyncConte
         with _drain_on_signal(state):
             try:
                 await state.catalogue.start()
+                for name, reason in state.unwritable.items():
+                    log.warning("the folder of %s cannot be written (%s): what changes it is refused", name, reason)
                 state.phase = Phase.READY
                 # For the process that is compared with its siblings by it.
                 yield {"catalogue": state.catalogue}

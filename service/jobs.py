@@ -21,8 +21,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ganserve.files import unwritable
 from ganserve.latents import MAX_SEED
-from ganserve.queue import APPLICATION_NAME, APPLICATION_VERSION, PROGRESS, QUEUE, WORKFLOW, Database
+from ganserve.queue import (
+    APPLICATION_NAME,
+    APPLICATION_VERSION,
+    PROGRESS,
+    QUEUE,
+    WORKFLOW,
+    Database,
+    sqlite_file,
+)
 
 if TYPE_CHECKING:
     # Imported where it is used: to load it takes as long as the rest of a start, and many services never see a job.
@@ -337,10 +346,19 @@ class JobStore:
             yield client, database
         except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
             log.warning("the queue's database does not answer: %s", error)
-            raise JobsUnavailable("the queue's database does not answer: try again shortly") from error
+            raise JobsUnavailable(self._unanswered()) from error
         except OSError as error:
             log.warning("the folder of the queue's file cannot be made: %s", error)
-            raise JobsUnavailable("the folder of the queue's file cannot be made") from error
+            raise JobsUnavailable(self._unanswered()) from error
+
+    def _unanswered(self) -> str:
+        """Why the database does not answer, as far as that can be seen, and what would help."""
+        if (file := sqlite_file(self.url)) is not None and (reason := unwritable(file.parent)):
+            return (
+                f"the queue's file cannot be written ({reason}): make the folder of GANSERVE_DATA writable for the "
+                "user that runs the service, or name a database with GANSERVE_JOBS_DB"
+            )
+        return "the queue's database does not answer: try again shortly"
 
 
 def _options(job_id: str) -> EnqueueOptions:

@@ -9,6 +9,7 @@ from typing import Annotated, get_args
 
 from fastapi import Depends, Request
 
+from ganserve import files
 from ganserve.settings import Settings
 from service.http.auth import Auth
 from service.http.errors import Unavailable
@@ -56,6 +57,12 @@ class State:
 
     def __post_init__(self) -> None:
         self.remembered = Revalidation(self.catalogue, self.auth, lambda: self.phase is Phase.READY)
+
+    @property
+    def unwritable(self) -> dict[str, str]:
+        """Folders that cannot be written, by their settings, and why: a replica may well be meant to read only."""
+        folders = {"GANSERVE_DATA": self.settings.data, "GANSERVE_MODELS": self.settings.models}
+        return {name: reason for name, folder in folders.items() if (reason := files.unwritable(folder.absolute()))}
 
     def queue_counts(self) -> Counts:
         """Jobs by state and how many workers live; None for what cannot be told just now. At most one look a second."""

@@ -34,7 +34,7 @@ def tiny_generator(
         helper.make_node("Cast", ["x4"], ["x5"], to=TensorProto.UINT8),
         helper.make_node("Reshape", ["x5", "shape"], ["image"]),
     ]
-    constants = {
+    constants: dict[str, np.ndarray] = {
         **weights,
         "one": np.array([1], np.int64),
         "middle": np.array(128, np.float32),

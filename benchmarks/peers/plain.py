@@ -12,7 +12,6 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, Response
@@ -46,7 +45,7 @@ def onnx() -> FastAPI:
     z = session.get_inputs()[0].shape[1]
 
     def run(noise: NDArray[np.float32], label: NDArray[np.int64]) -> Pixels:
-        images: Any = session.run(None, {"latent": noise, "label": label})[0]
+        images: Pixels = session.run(None, {"latent": noise, "label": label})[0]
         return images
 
     return _app(run, z)

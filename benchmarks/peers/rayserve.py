@@ -65,7 +65,9 @@ if __name__ == "__main__":
                 raise
             ray.shutdown()
     serve.start(http_options={"host": "127.0.0.1", "port": int(os.environ["PORT"])})
-    serve.run(Generator.bind(), route_prefix="/")
+    # What the decorator makes of the class.
+    deployment: Any = Generator
+    serve.run(deployment.bind(), route_prefix="/")
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     serve.shutdown()
     ray.shutdown()

@@ -43,6 +43,8 @@ async def ready(request: Request) -> JSONResponse:
         "live": dict(sorted(catalogue.live.items())),
         "loaded": catalogue.loaded,
         "left_out": dict(sorted(catalogue.left_out.items())),
+        # Told only where it is so.
+        **({"unwritable": found} if (found := state.unwritable) else {}),
     }
     return JSONResponse(body, 200 if status == "ready" else 503, {"Cache-Control": "no-store"})
 

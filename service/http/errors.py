@@ -22,6 +22,7 @@ What the parts below raise of their own becomes one of these in one table, ``PRO
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -245,10 +246,29 @@ PROBLEMS: dict[type[Exception], Callable[[Any], Problem]] = {
 def told(path: str, error: Exception) -> Response | None:
     """An error as the callers of ``path`` are told it; None for one that nobody foresaw."""
     makes = next((PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS), None)
-    if makes is None:
+    made = makes(error) if makes is not None else _disk(path, error)
+    if made is None:
         return None
-    made = makes(error)
     return answer(path, made.status, made.detail, made.headers, made.members)
+
+
+def _disk(path: str, error: Exception) -> Problem | None:
+    """What a disk refuses, by the setting that names the folder; None for other errors.
+
+    Only admin calls write, and images are served all the same: a replica that may only read is meant to be.
+    """
+    if not isinstance(error, OSError):
+        return None
+    setting = "GANSERVE_DATA" if path.startswith(("/datasets", "/jobs")) else "GANSERVE_MODELS"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoRoom(f"the disk of {setting} is full: make room, or name another folder")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return Unavailable(
+            f"the folder of {setting} cannot be written ({error.strerror}): make it writable for the user that runs "
+            "the service, or name another folder; images are served all the same",
+            retry_after=60,
+        )
+    return None
 
 
 class Unanswered(Response):
@@ -263,7 +283,8 @@ def install(app: FastAPI) -> None:
 
     async def known(request: Request, error: Exception) -> Response:
         made = told(request.url.path, error)
-        assert made is not None
+        if made is None:
+            raise error
         return made
 
     async def http(request: Request, error: Exception) -> Response:
@@ -281,7 +302,7 @@ def install(app: FastAPI) -> None:
     async def unforeseen(request: Request, error: Exception) -> Response:
         return Unanswered()
 
-    for kind in PROBLEMS:
+    for kind in (*PROBLEMS, OSError):
         app.add_exception_handler(kind, known)
     app.add_exception_handler(HTTPException, http)
     # The framework raises it again in any case, to the middleware that logs it and answers with its request id.

@@ -127,11 +127,6 @@ class Batcher:
         """Run encoding work off the event loop, beside the lanes."""
         return await asyncio.get_running_loop().run_in_executor(self._encoders, function)
 
-    def wait_seconds(self) -> float:
-        """How long the rows that wait now will take, from what rows have cost so far."""
-        with self._runs.lock:
-            return self._runs.pace.seconds(self._runs.queue.by_model())
-
     def close(self) -> None:
         """Refuse what waits and end the lanes after the run that each is in."""
         with self._runs.lock:

@@ -67,7 +67,8 @@ class Site:
 
     def end(self, job: Job, seconds: float = 300.0) -> Job:
         """The job when it has ended."""
-        return self.until(lambda: found if (found := self.store.get(job.id)).finished else None, seconds)
+        ended: Job = self.until(lambda: found if (found := self.store.get(job.id)).finished else None, seconds)
+        return ended
 
     def until(self, condition: Callable[[], Any], seconds: float = 180.0) -> Any:
         """Wait until it is true; its value. A busy machine takes a minute to start a process."""

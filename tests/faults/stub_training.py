@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,8 @@ def main() -> int:
         say("failed", reason="the model's classes ('cat',) are not the data set's ('dog',)")
         return 2
     time.sleep(behaviour.get(f"{what}_seconds", 0.0))
-    result = {"export": export, "evaluate": evaluate}[what](**json.loads(sys.argv[3]))
+    steps: dict[str, Callable[..., dict[str, Any]]] = {"export": export, "evaluate": evaluate}
+    result = steps[what](**json.loads(sys.argv[3]))
     say("result", **result)
     return 0
 

@@ -31,7 +31,7 @@ def served(site: Site, service: Any, job: str, expected: str) -> dict[str, Any]:
 
     def image() -> bool:
         answer = service.client.post("/generate", json={"model": "m", "n": 1, "seed": 3})
-        return answer.status_code == 200 and answer.headers["X-Model-Version"] == "1"
+        return bool(answer.status_code == 200 and answer.headers["X-Model-Version"] == "1")
 
     site.until(image)
     found: dict[str, Any] = ended

@@ -64,7 +64,7 @@ def test_a_row_of_seeds_is_told_by_its_first_and_others_one_by_one() -> None:
 def test_the_text_inside_a_png_is_read_back(seeds: list[int]) -> None:
     told = address(n=len(seeds), seeds=np.array(seeds, np.uint64))
     file = png.encode(np.zeros((2, 2, 1), np.uint8), told.text())
-    read = Address.parse(Image.open(io.BytesIO(file)).info)
+    read = Address.parse({str(name): value for name, value in Image.open(io.BytesIO(file)).info.items()})
     assert read.text() == told.text()
     assert (read.model, read.version, read.recipe, read.seeds.tolist()) == ("m", 3, CARD.latent_recipe, seeds)
 

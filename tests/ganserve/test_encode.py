@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import zipfile
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -102,13 +103,14 @@ def test_text_beyond_latin_1_survives() -> None:
 
 
 def test_equal_input_gives_equal_bytes() -> None:
-    for make in (
+    makers: list[Callable[[], bytes]] = [
         lambda: png.encode(GREY[0], {"a": "b"}),
         lambda: encode.webp(GREY[0]),
         lambda: encode.zip_archive(GREY, None, range(5), [], META),
         lambda: encode.npz(GREY, None, range(5)),
         lambda: encode.json_document(GREY, None, range(5), [], META),
-    ):
+    ]
+    for make in makers:
         assert make() == make()
 
 

@@ -57,7 +57,7 @@ def test_without_a_seed_each_call_draws_one(repository: Repository) -> None:
 
 def test_pixels_do_not_depend_on_how_many_runs_go_side_by_side(repository: Repository) -> None:
     one, many = (Generator(repository.root / "digits", threads=threads) for threads in (1, 4))
-    asked = {"n": 150, "seed": 0}
+    asked: dict[str, Any] = {"n": 150, "seed": 0}
     assert np.array_equal(one.generate(**asked).images, many.generate(**asked).images)
 
 

@@ -149,7 +149,7 @@ def test_a_recipe_of_no_grid_is_refused() -> None:
 
 
 @pytest.mark.parametrize("seed", [-1, MAX_SEED, 0.5])
-def test_a_seed_that_is_none_makes_no_latents(seed: object) -> None:
+def test_a_seed_that_is_none_makes_no_latents(seed: float) -> None:
     with pytest.raises(ValueError, match="expected"):
         grid_latents(NORMAL, [seed], 4)
 

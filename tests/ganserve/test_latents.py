@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 
 from ganserve.latents import MAX_SEED, RECIPES, consecutive, latents, philox4x32_10
 
@@ -72,7 +73,7 @@ def test_the_normal_recipe_is_box_and_mullers() -> None:
     for a, b in ((u[0], u[1]), (u[2], u[3])):
         radius = np.sqrt(-2 * np.log(a))
         expected += [radius * np.cos(2 * np.pi * b), radius * np.sin(2 * np.pi * b)]
-    assert latents("philox-normal/v1", [0], 4)[0].tolist() == np.float32(expected).tolist()
+    assert latents("philox-normal/v1", [0], 4)[0].tolist() == np.array(expected, np.float32).tolist()
 
 
 @given(recipe=recipes_, seed=seeds_, n=st.integers(1, 40), z=st.integers(1, 130))
@@ -127,7 +128,7 @@ def test_seeds_beyond_the_range_make_no_latents(seeds: list[int]) -> None:
 
 
 @pytest.mark.parametrize("seeds", [[0.5], [1.0], ["1"], [True]])
-def test_a_seed_that_is_no_whole_number_makes_no_latents(seeds: list[object]) -> None:
+def test_a_seed_that_is_no_whole_number_makes_no_latents(seeds: ArrayLike) -> None:
     with pytest.raises(ValueError, match="expected whole numbers"):
         latents("philox-normal/v1", seeds, 4)
 

@@ -222,7 +222,7 @@ def test_printers_inks_are_shown_as_light(form: str, more: dict[str, Any]) -> No
 
 def test_lab_is_shown_as_light() -> None:
     lightness = Image.new("LAB", (8, 8), (255, 128, 128))
-    assert min(decode(saved(lightness, "TIFF")).image.getpixel((4, 4))) > 240  # type: ignore[type-var,arg-type]
+    assert min(decode(saved(lightness, "TIFF")).image.getpixel((4, 4))) > 240  # type: ignore[arg-type]
 
 
 def test_one_bit_and_palettes_are_what_they_show() -> None:

@@ -335,8 +335,8 @@ def test_an_end_at_any_step_leaves_the_old_version_live_or_the_new_one_whole(
 
         with monkeypatch.context() as patch:
             for name in ("fsync", "replace", "rename"):
-                patch.setattr(module.os, name, counted(getattr(os, name)))
-            patch.setattr(module.shutil, "rmtree", lambda *a, **k: None)  # a dead process tidies nothing
+                patch.setattr(os, name, counted(getattr(os, name)))
+            patch.setattr(shutil, "rmtree", lambda *a, **k: None)  # a dead process tidies nothing
             cut = False
             try:
                 if action == "publish":

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,7 +40,9 @@ def test_of_many_who_create_the_same_one_wins_and_nothing_is_mixed(store: Folder
 @pytest.mark.parametrize("stands", ["file", "folder", "link"])
 def test_whatever_stands_in_the_place_is_left_alone(store: FolderStore, stands: str) -> None:
     place = store.path("m/1")
-    {"file": place.touch, "folder": place.mkdir, "link": lambda: place.symlink_to("nowhere")}[stands]()
+    link = partial(place.symlink_to, "nowhere")
+    put: dict[str, Callable[[], None]] = {"file": place.touch, "folder": place.mkdir, "link": link}
+    put[stands]()
     assert not store.create("m/1", PARTS)
     assert store.names("m") == ["1"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from fastapi.testclient import TestClient
@@ -14,14 +14,44 @@ from ganserve.card import ModelCard
 from ganserve.repository import Repository
 from ganserve.settings import Settings
 from service.app import create_app
+from service.front import Front
+from service.state import State
 from tests.engines import DummyEngine
 
 ADMIN = {"Authorization": "Bearer admin-secret"}
 USER = {"Authorization": "Bearer user-secret"}
 
 
-
 Serve = Callable[..., TestClient]
+
+
+class Answer(Protocol):
+    """What tests read of an answer, be it the test client's or that of httpx, which need not be of one library."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def content(self) -> bytes: ...
+
+    @property
+    def text(self) -> str: ...
+
+    def json(self) -> Any: ...
+
+
+def front_of(client: TestClient) -> Front:
+    """The application that a test client asks."""
+    assert isinstance(client.app, Front)
+    return client.app
+
+
+def state_of(client: TestClient) -> State:
+    """The state of the application that a test client asks."""
+    return front_of(client).state
 
 
 @pytest.fixture

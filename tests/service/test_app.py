@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,14 +18,14 @@ from fastapi.testclient import TestClient
 
 from ganserve.repository import Repository
 from service.state import Phase
-from tests.service.conftest import Dummies, Serve
+from tests.service.conftest import Dummies, Serve, front_of, state_of
 
 PROBLEM = "application/problem+json"
 
 
-def wait_for(condition: object, seconds: float = 10) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
     end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
+    while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.005)
 
@@ -38,7 +40,7 @@ def test_a_full_queue_is_429_with_retry_after(serve: Serve, dummies: Dummies) ->
             running.append(threads.submit(client.get, "/generate?n=4&seed=1"))
             wait_for(lambda: len(engine.batches) > lane)  # noqa: B023
         waiting = threads.submit(client.get, "/generate?n=64&seed=1")
-        wait_for(lambda: client.app.state.batcher.queued == 64)
+        wait_for(lambda: state_of(client).batcher.queued == 64)
         refused = client.get("/generate?n=1&seed=1")
         assert refused.status_code == 429
         assert refused.headers["content-type"] == PROBLEM
@@ -58,7 +60,7 @@ def test_past_the_deadline_is_504(serve: Serve, dummies: Dummies) -> None:
 
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.DRAINING])
 def test_while_starting_or_draining_requests_are_503_and_probes_say_why(client: TestClient, phase: Phase) -> None:
-    client.app.state.phase = phase  # type: ignore[attr-defined]
+    state_of(client).phase = phase
     for path in ("/generate?seed=1", "/images/digits/1/0/1.png"):
         answer = client.get(path)
         assert answer.status_code == 503
@@ -85,22 +87,22 @@ def test_a_client_that_hangs_up_frees_its_place(serve: Serve, dummies: Dummies) 
     client = serve(open_engine=dummies)
     engine = dummies.made[0]
     engine.gate.clear()
-    app = client.app
+    app = front_of(client)
     hung_up = asyncio.Event()
 
     async def call() -> int:
-        async def receive() -> dict[str, object]:
+        async def receive() -> dict[str, Any]:
             if not asked:
                 asked.append(1)
                 return {"type": "http.request", "body": b"", "more_body": False}
             await hung_up.wait()
             return {"type": "http.disconnect"}
 
-        async def send(message: dict[str, object]) -> None:
+        async def send(message: MutableMapping[str, Any]) -> None:
             answers.append(message)
 
         asked: list[int] = []
-        answers: list[dict[str, object]] = []
+        answers: list[MutableMapping[str, Any]] = []
         scope = {
             "type": "http", "method": "GET", "path": "/generate", "raw_path": b"/generate", "query_string": b"n=500",
             "headers": [], "http_version": "1.1", "scheme": "http", "server": ("test", 80), "client": ("test", 1),

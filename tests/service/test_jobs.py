@@ -205,7 +205,7 @@ def test_a_database_that_does_not_answer_is_told_as_such() -> None:
 def test_a_queue_whose_file_has_no_place_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "queue").write_text("a file where the folder shall be")
     store = JobStore(f"sqlite:///{tmp_path}/queue/jobs.sqlite", bounds=BOUNDS)
-    with pytest.raises(JobsUnavailable, match="folder of the queue's file cannot be made"):
+    with pytest.raises(JobsUnavailable, match="queue's file cannot be written .a file stands in its place."):
         store.page()
     store.close()
 

@@ -12,6 +12,7 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from ganserve.events import FINISHED
 from ganserve.repository import Repository
 from ganserve.settings import Settings
 from service.app import create_app
@@ -31,7 +32,7 @@ def trained(dataset: Path, run: Path, recipe: str, *more: str) -> dict[str, obje
     """A dozen steps of a narrow network by the command itself; the run's configuration."""
     few = ["--images", "96", "--log-steps", "4", "--snapshots", "1", "--events", "--threads", "1"]
     asked = ["--recipe", recipe, "--dataset", str(dataset), "--run", str(run), "--set", "batch=8", "--set"]
-    assert train.main([*asked, "width=0.25", *few, *more]) == train.FINISHED
+    assert train.main([*asked, "width=0.25", *few, *more]) == FINISHED
     assert json.loads((run / "status.json").read_text())["state"] == "finished"
     config: dict[str, object] = json.loads((run / "config.json").read_text())
     return config

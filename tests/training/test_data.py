@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -150,7 +151,12 @@ def test_a_set_is_not_read_again_until_a_file_of_it_changes(
     first = load(str(class_folders), size=8)
     read = reading.read
     reads: list[int] = []
-    monkeypatch.setattr(reading, "read", lambda *a, **k: (reads.append(1), read(*a, **k))[1])
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        reads.append(1)
+        return read(*arguments, **named)
+
+    monkeypatch.setattr(reading, "read", counted)
     again = load(str(class_folders), size=8)
     assert torch.equal(first.images, again.images)
     assert again.report == first.report

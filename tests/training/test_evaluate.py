@@ -101,7 +101,12 @@ def test_real_images_are_measured_once_for_all_models_of_a_data_set(
 ) -> None:
     measured: list[object] = []
     measure = metrics.measure
-    monkeypatch.setattr(metrics, "measure", lambda c: (measured.append(c), measure(c))[1])
+
+    def counted(comparison: metrics.Comparison) -> Any:
+        measured.append(comparison)
+        return measure(comparison)
+
+    monkeypatch.setattr(metrics, "measure", counted)
     model = exported(classes=10)
     first = evaluate.evaluate_onnx(model, "digits", images=120)
     before = len(measured)

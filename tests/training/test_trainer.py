@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from ganserve.events import FINISHED
 from tests.training.conftest import silent, small
 from training import checkpoint, recipes, train, trainer
 from training.data import Dataset
@@ -125,10 +126,10 @@ runpy.run_module("training.train", run_name="__main__", alter_sys=True)
 def test_killed_at_100_steps_and_resumed_to_200_equals_200_in_one_go_bit_for_bit(tmp_path: Path) -> None:
     asked = ["--recipe", "dcgan", "--dataset", "digits", "--images", str(16 * 200), "--threads", "1"]
     asked += ["--set", "batch=16", "--set", "width=0.125", "--checkpoint-steps", "50", "--snapshots", "2"]
-    assert train.main([*asked, "--run", str(tmp_path / "whole")]) == train.FINISHED
+    assert train.main([*asked, "--run", str(tmp_path / "whole")]) == FINISHED
     command = [sys.executable, "-c", KILLED, *asked, "--run", str(tmp_path / "parts")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == train.FINISHED
+    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == FINISHED
     assert json.loads((tmp_path / "parts" / "killed.json").read_text()) == [-signal.SIGKILL, 100]
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     best = [load_file(tmp_path / name / "best.safetensors") for name in ("whole", "parts")]

@@ -16,7 +16,7 @@ from PIL import Image
 from ganserve import AsyncClient, Client, Job, errors
 from ganserve.client import calls
 
-ASKED = {"model": "new", "recipe": "cgan", "dataset": "digits", "images": 1000}
+ASKED: dict[str, Any] = {"model": "new", "recipe": "cgan", "dataset": "digits", "images": 1000}
 
 
 def told(**changes: Any) -> dict[str, Any]:

@@ -62,10 +62,12 @@ def test_labels_index_the_class_names_and_are_minus_one_without_classes(client: 
 
 
 def test_numpys_numbers_and_arrays_are_labels_and_seeds_too(client: Client) -> None:
-    images = client.generate(label=np.array([2, 0]), seeds=np.array([5, 9]), model="digits", version=np.int64(1))
+    version: Any = np.int64(1)
+    images = client.generate(label=np.array([2, 0]), seeds=np.array([5, 9]), model="digits", version=version)
     assert images.labels.tolist() == [2, 0]
     assert images.seeds.tolist() == [5, 9]
-    assert client.generate(label=np.array(1), seed=np.uint64(7), model="digits").labels.tolist() == [1]
+    seed: Any = np.uint64(7)
+    assert client.generate(label=np.array(1), seed=seed, model="digits").labels.tolist() == [1]
 
 
 @pytest.mark.parametrize(

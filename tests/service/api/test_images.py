@@ -27,8 +27,9 @@ def test_it_is_the_tile_that_generate_gives(client: TestClient) -> None:
 
 
 def test_a_class_may_be_named(client: TestClient) -> None:
-    by_name, by_index = (client.get(f"/images/digits/1/{label}/7.png").content for label in (CLASSES[1], 1))
-    assert np.array_equal(*(np.asarray(Image.open(io.BytesIO(content))) for content in (by_name, by_index)))
+    contents = [client.get(f"/images/digits/1/{label}/7.png").content for label in (CLASSES[1], 1)]
+    by_name, by_index = (np.asarray(Image.open(io.BytesIO(content))) for content in contents)
+    assert np.array_equal(by_name, by_index)
 
 
 def test_a_model_without_classes_has_a_dash_for_a_label(client: TestClient) -> None:

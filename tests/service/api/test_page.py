@@ -388,7 +388,7 @@ def test_everything_that_can_be_used_has_a_name_and_the_page_has_landmarks(site:
     sign_in(page)
     expect(page.get_by_role("link", name="Jobs")).to_be_visible()
     for role in ("banner", "navigation", "main", "contentinfo"):
-        expect(page.get_by_role(role)).to_have_count(1)  # type: ignore[arg-type]
+        expect(page.get_by_role(role)).to_have_count(1)
     for view in ("grid", "walk", "models", "jobs", "data"):
         page.locator(f'nav [data-view="{view}"]').click()
         expect(page.get_by_role("heading", level=1)).to_have_count(1)
@@ -499,11 +499,9 @@ def told_as_it_goes(site: Site, states: list[Job]) -> Iterator[Callable[[], obje
             raise UnknownJob(job_id)
         return left[0]
 
-    store.get = get
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "get", get)
         yield lambda: left.pop(0)
-    finally:
-        del store.get
 
 
 def test_progress_and_curves_come_while_a_job_runs(site: Site, visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:

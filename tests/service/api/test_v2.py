@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 import uvicorn
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from tritonclient.utils import InferenceServerException
@@ -27,7 +26,8 @@ from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
 from ganserve.settings import Settings
 from service.app import create_app
-from tests.service.conftest import ADMIN, USER, Dummies, Serve
+from service.front import Front
+from tests.service.conftest import ADMIN, USER, Answer, Dummies, Serve
 from tests.tiny import SIDE, Z, publish
 
 LENGTH = "Inference-Header-Content-Length"
@@ -37,7 +37,7 @@ LABEL = np.array([[2], [0], [1]], np.int64)
 
 
 @contextmanager
-def listening(app: FastAPI) -> Iterator[str]:
+def listening(app: Front) -> Iterator[str]:
     """The application on a loopback port: host and port."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, ws="none", log_level="warning", timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run)
@@ -83,7 +83,7 @@ def inputs(binary: bool = True) -> list[Any]:
     return made
 
 
-def expected(post: Callable[..., httpx.Response], root: str = "") -> np.ndarray[Any, Any]:
+def expected(post: Callable[..., Answer], root: str = "") -> np.ndarray[Any, Any]:
     """The same images as ``/generate`` gives them."""
     answer = post(f"{root}/generate", json={"seed": 5, "label": [2, 0, 1], "n": 3, "format": "npz"})
     images: np.ndarray[Any, Any] = np.load(io.BytesIO(answer.content))["images"]
@@ -224,7 +224,7 @@ def test_nested_and_flat_data_mean_the_same(client: TestClient) -> None:
     np.testing.assert_array_equal(images, expected(client.post))
 
 
-def split(answer: httpx.Response) -> tuple[dict[str, Any], bytes]:
+def split(answer: Answer) -> tuple[dict[str, Any], bytes]:
     length = int(answer.headers[LENGTH])
     return json.loads(answer.content[:length]), answer.content[length:]
 

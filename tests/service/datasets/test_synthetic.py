@@ -32,7 +32,7 @@ from service.datasets.span import drawn_labels
 from service.datasets.zip import folder_names
 from service.http.errors import Overloaded
 from tests.engines import DummyEngine
-from tests.service.conftest import ADMIN, USER, Dummies, Serve
+from tests.service.conftest import ADMIN, USER, Dummies, Serve, state_of
 from tests.tiny import CLASSES, SIDE
 
 with warnings.catch_warnings():
@@ -364,7 +364,7 @@ class Reader:
         self.gone = asyncio.Event()
 
     async def request(self, app: Any) -> None:
-        scope = {
+        scope: dict[str, Any] = {
             "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1",
             "method": "GET", "scheme": "http", "path": PLACE, "raw_path": PLACE.encode(), "root_path": "",
             "query_string": self.query.encode(), "headers": [], "client": None, "server": None,
@@ -397,13 +397,13 @@ def test_a_client_that_stops_reading_stops_the_work_and_one_that_leaves_ends_it(
         request = asyncio.ensure_future(reader.request(client.app))
         await asyncio.wait_for(reader.stuck.wait(), 60)
         rows = await asyncio.to_thread(settled, engine)
-        ahead = (client.app.state.batcher.lanes + 1) * CHUNK_ROWS
+        ahead = (state_of(client).batcher.lanes + 1) * CHUNK_ROWS
         # parquet's parts are row groups; npz has some hundred parts of labels and seeds first.
         read = {"tar": 6, "zip": 6, "npz": 30, "parquet": 6 * 16}[form] * CHUNK_ROWS
         assert rows <= read + ahead
         reader.gone.set()
         await asyncio.wait_for(request, 30)
-        assert client.app.state.batcher.queued == 0
+        assert state_of(client).batcher.queued == 0
         assert reader.status == 200
 
     client.portal.call(scenario)  # type: ignore[union-attr]
@@ -416,7 +416,7 @@ def test_a_stream_waits_where_the_queue_is_full_and_goes_on(
     serve: Serve, dummies: Dummies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = serve(open_engine=dummies)
-    batcher = client.app.state.batcher
+    batcher = state_of(client).batcher
     generate, calls = batcher.generate, itertools.count()
 
     async def refusing(*arguments: Any, **named: Any) -> Any:

@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import pytest
 from fastapi import Request
@@ -52,9 +53,9 @@ def test_an_answer_is_kept_for_ever_only_where_tag_and_version_are_named(
 
 
 def test_a_client_that_hangs_up_is_noticed_after_what_it_still_sends() -> None:
-    messages = [{"type": "http.request", "body": b""}, {"type": "http.disconnect"}]
+    messages: list[dict[str, Any]] = [{"type": "http.request", "body": b""}, {"type": "http.disconnect"}]
 
-    async def receive() -> dict[str, object]:
+    async def receive() -> dict[str, Any]:
         return messages.pop(0)
 
     asyncio.run(disconnected(Request({"type": "http"}, receive)))

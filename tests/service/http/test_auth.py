@@ -88,7 +88,7 @@ def test_probes_and_documentation_are_open(serve: Serve, path: str) -> None:
 
 def test_promoting_needs_the_admin_token(serve: Serve) -> None:
     client = serve(token="user-secret")
-    call = {"url": "/models/digits/live", "json": {"version": 1}}
+    call: dict[str, Any] = {"url": "/models/digits/live", "json": {"version": 1}}
     assert client.put(**call).status_code == 401
     assert client.put(**call, headers=USER).status_code == 403
     assert client.put(**call, headers=ADMIN).status_code == 200

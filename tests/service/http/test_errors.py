@@ -1,4 +1,8 @@
+import errno
 import json
+import os
+import re
+from pathlib import Path
 
 import pytest
 from fastapi import APIRouter, FastAPI
@@ -12,6 +16,7 @@ from service.http.errors import Invalid, NotFound, Overloaded, Problem
 from service.jobs import InvalidJob, JobFinished, JobsError, JobsUnavailable, KeyReused, QueueFull, UnknownJob
 from service.uploads import DiskFull, InvalidName, InvalidUpload, NameTaken, TooLarge, UnknownDataset, UploadError
 from service.uploads import Problem as Wrong
+from tests.service.conftest import ADMIN, Serve
 
 
 def all_problems(kind: type[Problem]) -> list[type[Problem]]:
@@ -123,3 +128,31 @@ def test_a_wrong_value_is_told_once_a_field_without_pydantics_inside() -> None:
     assert [entry["field"] for entry in made.members["errors"]] == ["label", "m"]
     assert "unknown field; there are label, n" in made.detail
     assert "pydantic" not in made.detail
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "words"),
+    [
+        (errno.EROFS, 503, "GANSERVE_MODELS cannot be written .*: make it writable"),
+        (errno.EACCES, 503, "GANSERVE_MODELS cannot be written"),
+        (errno.ENOSPC, 507, "disk of GANSERVE_MODELS is full"),
+    ],
+)
+def test_what_a_disk_refuses_is_told_by_the_setting_of_its_folder(number: int, status: int, words: str) -> None:
+    answer = client_raising(OSError(number, os.strerror(number))).get("/")
+    assert answer.status_code == status
+    assert re.search(words, answer.text)
+
+
+def test_a_service_whose_folders_cannot_be_written_serves_and_says_so(tmp_path: Path, serve: Serve) -> None:
+    (tmp_path / "var").write_text("a file in the folder's place")
+    client = serve()
+    assert client.get("/generate?seed=1").status_code == 200
+    ready = client.get("/health/ready")
+    assert ready.status_code == 200
+    assert ready.json()["unwritable"] == {"GANSERVE_DATA": "a file stands in its place"}
+    refused = client.get("/jobs", headers=ADMIN)
+    assert refused.status_code == 503
+    assert "GANSERVE_DATA" in refused.json()["detail"]
+    assert "GANSERVE_JOBS_DB" in refused.json()["detail"]
+    assert str(tmp_path) not in refused.text

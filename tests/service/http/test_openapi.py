@@ -23,6 +23,7 @@ from ganserve.settings import Settings
 from service.app import create_app
 from service.http import openapi
 from service.state import Phase
+from tests.service.conftest import state_of
 
 ADMIN, USER = "admin-secret", "user-secret"
 SHIPPED = Path(__file__).parents[3] / "models"
@@ -207,7 +208,7 @@ def test_who_starts_stops_or_is_sent_too_much_says_so_where_the_document_does(tm
             if "413" in operation["responses"]:
                 told = {**admin, "Content-Length": str(10**15), "Content-Type": curl.headers.get("Content-Type", "")}
                 assert client.request(method, curl.url, headers=told, content=b"x").status_code == 413, (method, path)
-        client.app.state.phase = Phase.DRAINING  # type: ignore[attr-defined]
+        state_of(client).phase = Phase.DRAINING
         for method, path, operation in openapi.operations(document):
             curl = Curl.read(operation["x-codeSamples"][0]["source"], {"letters.zip": b""})
             answer = client.request(method, curl.url, headers=admin | curl.headers, content=curl.body)

@@ -3,11 +3,12 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
+from starlette.types import Scope
 
 from ganserve.repository import Repository
 from service.http import revalidation
 from service.state import Phase
-from tests.service.conftest import ADMIN, USER, Dummies, Serve
+from tests.service.conftest import ADMIN, USER, Dummies, Serve, front_of, state_of
 from tests.service.observe.test_metrics import value
 from tests.tiny import publish
 
@@ -28,11 +29,17 @@ def remember(client: TestClient, query: str = QUERY) -> dict[str, str]:
 
 def remembered(client: TestClient, monkeypatch: pytest.MonkeyPatch, query: str, told: dict[str, str]) -> bool:
     """Whether the answer to a question comes from memory; it is the same as the usual way's in any case."""
-    found = []
-    memory = client.app.remembered  # type: ignore[attr-defined]
+    found: list[object] = []
+    memory = front_of(client).remembered
+    assert memory is not None
     find = memory.find
+
+    def noted(scope: Scope) -> object:
+        found.append(find(scope))
+        return found[-1]
+
     with monkeypatch.context() as patched:
-        patched.setattr(memory, "find", lambda scope: found.append(find(scope)) or found[-1])
+        patched.setattr(memory, "find", noted)
         ours = client.get(query, headers=told)
         patched.setattr(memory, "find", lambda scope: None)
         usual = client.get(query, headers=told)
@@ -75,7 +82,7 @@ def test_what_was_remembered_ends_when_the_model_is_withdrawn(client: TestClient
 
 def test_a_draining_server_answers_503_to_what_it_remembers(client: TestClient) -> None:
     told = remember(client)
-    client.app.state.phase = Phase.DRAINING  # type: ignore[attr-defined]
+    state_of(client).phase = Phase.DRAINING
     assert client.get(QUERY, headers=told).status_code == 503
 
 
@@ -105,9 +112,9 @@ def test_memory_is_bounded(client: TestClient, monkeypatch: pytest.MonkeyPatch) 
     for seed in range(6):
         remember(client, f"/generate?seed={seed}")
     remember(client, "/generate?seed=1&label=" + ",".join(["1"] * 600) + "&n=600")
-    memory = client.app.state.remembered  # type: ignore[attr-defined]
+    memory = state_of(client).remembered
     assert len(memory._entries) == 3
 
 
 def test_where_every_request_is_logged_nothing_is_skipped(serve: Serve, dummies: Dummies) -> None:
-    assert serve(open_engine=dummies, access_log=True).app.remembered is None  # type: ignore[attr-defined]
+    assert front_of(serve(open_engine=dummies, access_log=True)).remembered is None

@@ -4,10 +4,12 @@ import asyncio
 import threading
 from typing import Any
 
+import pytest
+
 from service.inference.answers import Outbox
 
 
-def test_answers_that_come_together_wake_the_event_loop_once() -> None:
+def test_answers_that_come_together_wake_the_event_loop_once(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> tuple[int, list[int]]:
         loop = asyncio.get_running_loop()
         outbox, wakes = Outbox(loop), 0
@@ -18,7 +20,7 @@ def test_answers_that_come_together_wake_the_event_loop_once() -> None:
             wakes += 1
             return wake(*arguments, **named)
 
-        loop.call_soon_threadsafe = counted  # type: ignore[method-assign]
+        monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
         futures: list[asyncio.Future[int]] = [loop.create_future() for _ in range(8)]
 
         def lane() -> None:

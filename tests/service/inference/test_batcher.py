@@ -354,6 +354,7 @@ def test_the_queues_are_empty_after_a_storm_of_cancellations(engine: DummyEngine
             answers = await asyncio.gather(*tasks, return_exceptions=True)
             for index, answer in enumerate(answers):
                 if not isinstance(answer, asyncio.CancelledError):
+                    assert not isinstance(answer, BaseException), answer
                     assert len(answer) == 1 + index % 20
             await until(lambda: batcher.queued == 0)
             assert len(batcher._runs.queue) == 0

@@ -24,7 +24,7 @@ from fastapi.testclient import TestClient
 from ganserve.card import ModelCard
 from ganserve.repository import Repository
 from service.inference import follow
-from tests.service.conftest import ADMIN, Serve
+from tests.service.conftest import ADMIN, Serve, state_of
 from tests.tiny import endless, overwrite, publish
 
 IMAGE = "/generate?model=digits&label=1&seed=1"
@@ -163,7 +163,7 @@ def test_what_is_served_stays_served_when_its_pointer_breaks(
     wait_for(lambda: "digits" in left_out(client))
     assert client.get(IMAGE).status_code == 200
     # Of the other one nothing is in memory: readiness is that of the model that is.
-    client.app.state.catalogue.withdraw("plain")  # type: ignore[attr-defined]
+    state_of(client).catalogue.withdraw("plain")
     assert client.get("/health/ready").status_code == 200
     index = client.post("/v2/repository/index").json()
     assert next(entry for entry in index if entry["name"] == "digits")["state"] == "READY"

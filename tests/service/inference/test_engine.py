@@ -20,7 +20,8 @@ LATENT = latents("philox-normal/v1", consecutive(0, 5), Z)
 def test_a_network_gives_bytes_of_its_cards_shape() -> None:
     opened = OnnxEngine.open(card("m"), network())
     images = opened.run(LATENT, np.zeros(5, np.int64))
-    assert (images.shape, images.dtype) == ((5, SIDE, SIDE, 1), np.uint8)
+    assert images.shape == (5, SIDE, SIDE, 1)
+    assert images.dtype == np.uint8
     assert opened.provider == CPU
 
 
@@ -91,14 +92,14 @@ def test_runs_padded_to_a_few_sizes_give_the_pixels_of_free_runs(conditional: bo
 
 
 def test_cuda_without_cuda_refuses_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine.onnxruntime, "get_available_providers", lambda: [CPU])
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
     with pytest.raises(DeviceUnavailable, match="ganserve\\[cuda\\]"):
         providers("cuda")
     assert providers("auto")[1] == CPU
 
 
 def test_cuda_without_a_gpu_refuses_and_auto_takes_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine.onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
     monkeypatch.setattr(engine, "_cuda_problem", lambda: "no NVIDIA driver")
     with pytest.raises(DeviceUnavailable, match="no NVIDIA driver"):
         providers("cuda")
@@ -163,14 +164,14 @@ class Sessions:
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine.onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
     monkeypatch.setattr(engine, "_cuda_problem", lambda: None)
 
 
 @pytest.mark.usefixtures("gpu")
 def test_cuda_searches_heuristically_and_warms_every_size_before_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     sessions = Sessions()
-    monkeypatch.setattr(engine.onnxruntime, "InferenceSession", sessions)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", sessions)
     opened = OnnxEngine.open(card("m"), network(), Placement("cuda"))
     assert (opened.provider, opened.max_rows, opened.buckets) == (CUDA, CUDA_BUCKETS[-1], CUDA_BUCKETS)
     assert sessions.asked == [{"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}]
@@ -184,7 +185,7 @@ def test_cuda_searches_heuristically_and_warms_every_size_before_it_is_ready(mon
 @pytest.mark.usefixtures("gpu")
 def test_runs_of_several_lanes_take_turns_on_the_thread_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     sessions = Sessions()
-    monkeypatch.setattr(engine.onnxruntime, "InferenceSession", sessions)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", sessions)
     opened = OnnxEngine.open(card("m"), network(), Placement("cuda"))
     expected = [opened.run(LATENT, np.full(5, label % 3)) for label in range(12)]
     with ThreadPoolExecutor(4) as pool:
@@ -195,7 +196,7 @@ def test_runs_of_several_lanes_take_turns_on_the_thread_of_the_gpu(monkeypatch: 
 
 @pytest.mark.usefixtures("gpu")
 def test_a_session_that_falls_back_to_the_cpu_refuses_cuda_and_serves_auto(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine.onnxruntime, "InferenceSession", Sessions(falls_back=True))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Sessions(falls_back=True))
     with pytest.raises(DeviceUnavailable, match="fell back"):
         OnnxEngine.open(card("m"), network(), Placement("cuda"))
     opened = OnnxEngine.open(card("m"), network(), Placement("auto"))

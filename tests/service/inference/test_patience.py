@@ -131,7 +131,12 @@ def test_a_disk_that_hangs_collects_a_bounded_number_of_threads(monkeypatch: pyt
             assert all(isinstance(error, ModelUnreadable) for error in told)
         assert threads("hangs") == 3
         gate.set()
-        while await asyncio.gather(patient.run("more", "it", lambda: ran.append(1)), return_exceptions=True) != [None]:
+
+        async def refused() -> BaseException | None:
+            more = patient.run("more", "it", lambda: ran.append(1))
+            return (await asyncio.gather(more, return_exceptions=True))[0]
+
+        while await refused() is not None:
             await asyncio.sleep(0.01)
         assert ran == [1]
 

@@ -138,7 +138,8 @@ def test_what_is_removed_leaves_and_counts_what_was_left_of_it() -> None:
     assert waiting.remove(large) == 0
     assert (waiting.rows, list(waiting), list(waiting.by_model())) == (2, [small], [("m", 2)])
     assert waiting.remove(small) == 2
-    assert waiting.due_in(0) is waiting.take(0, 1) is None
+    assert waiting.due_in(0) is None
+    assert waiting.take(0, 1) is None
 
 
 @given(

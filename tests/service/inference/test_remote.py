@@ -25,7 +25,7 @@ from ganserve.settings import Settings, SettingsError, load
 from service.http.errors import DeadlineExceeded, Problem, Unavailable
 from service.inference.remote import RemoteEngine, Upstream
 from service.protocol import HEADER_LENGTH
-from tests.service.conftest import Serve
+from tests.service.conftest import Answer, Serve
 from tests.tiny import SIDE, Z, card, publish
 
 WAIT = 120.0
@@ -97,7 +97,7 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     made.kill()
 
 
-def ask(client: TestClient, seed: int, **more: Any) -> httpx.Response:
+def ask(client: TestClient, seed: int, **more: Any) -> Answer:
     body = {"model": "digits", "version": 1, "n": 7, "seed": seed, "format": "npz", **more}
     return client.post("/generate", json=body)
 
@@ -222,6 +222,10 @@ def remote(handler: Callable[[httpx.Request], httpx.Response], **changes: Any) -
     return RemoteEngine(card("digits"), upstream, 256)
 
 
+def always(answer: httpx.Response) -> Callable[[httpx.Request], httpx.Response]:
+    return lambda request: answer
+
+
 def run(engine: RemoteEngine, n: int = 2) -> np.ndarray[Any, Any]:
     latent = latents("philox-normal/v1", consecutive(0, n), Z)
     return engine.run(latent, np.arange(n, dtype=np.int64) % 3)
@@ -231,7 +235,7 @@ def reply(
     *, n: int = 2, head: dict[str, Any] | None = None, output: dict[str, Any] | None = None, tail: bytes | None = None
 ) -> httpx.Response:
     size = n * SIDE * SIDE
-    image = {"name": "image", "datatype": "UINT8", "shape": [n, SIDE, SIDE, 1]}
+    image: dict[str, Any] = {"name": "image", "datatype": "UINT8", "shape": [n, SIDE, SIDE, 1]}
     image |= {"parameters": {"binary_data_size": size}, **(output or {})}
     document = {"model_name": "digits", "model_version": "1", "outputs": [image], **(head or {})}
     content = json.dumps(document).encode()
@@ -285,7 +289,7 @@ def test_an_answer_that_is_not_what_was_asked_for_is_never_served() -> None:
     ]
     for lie in lies:
         with pytest.raises(Unavailable, match="triton://there:8000 gave no answer for digits version 1"):
-            run(remote(lambda request, lie=lie: lie))
+            run(remote(always(lie)))
 
 
 def test_refusals_are_passed_on_with_their_reason_and_when_to_come_again() -> None:
@@ -298,7 +302,7 @@ def test_refusals_are_passed_on_with_their_reason_and_when_to_come_again() -> No
     ]
     for answer, words, retry_after in cases:
         with pytest.raises(Unavailable) as caught:
-            run(remote(lambda request, answer=answer: answer))
+            run(remote(always(answer)))
         assert words in caught.value.detail
         assert caught.value.headers["Retry-After"] == retry_after
 

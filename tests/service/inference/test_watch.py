@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from ganserve.repository import Repository
 from service.inference.watch import Watcher, signature
-from tests.service.conftest import Serve
+from tests.service.conftest import Serve, state_of
 from tests.tiny import publish
 
 
@@ -94,7 +94,7 @@ def test_swaps_fail_no_request_and_no_answer_mixes_versions(serve: Serve, reposi
         for turn in range(6):
             version = 2 - turn % 2
             repository.promote("digits", version)
-            wait_for(lambda: client.app.state.catalogue.live["digits"] == version)  # noqa: B023
+            wait_for(lambda: state_of(client).catalogue.live["digits"] == version)  # noqa: B023
             time.sleep(0.05)
         ended.set()
         assert all(asker.result() > 0 for asker in askers)

@@ -32,7 +32,12 @@ def test_a_file_grows_with_its_names_and_keeps_what_was_counted(tmp_path: Path) 
 
 def test_who_reads_while_another_writes_sees_whole_records(tmp_path: Path) -> None:
     writer, reader = Figures(tmp_path), Figures(tmp_path)
-    thread = threading.Thread(target=lambda: [writer.add(f"name-{i}", 1, i) for i in range(3000)])
+
+    def write() -> None:
+        for i in range(3000):
+            writer.add(f"name-{i}", 1, i)
+
+    thread = threading.Thread(target=write)
     thread.start()
     while thread.is_alive():
         assert all(name == f"name-{total}" or (count, total) == (0, 0)

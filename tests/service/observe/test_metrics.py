@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ganserve.repository import Repository
 from service.jobs import JobRequest, JobStore
-from tests.service.conftest import ADMIN, Dummies, Serve
+from tests.service.conftest import ADMIN, Dummies, Serve, state_of
 from tests.service.test_app import environment, start, stop, wait_for
 from tests.tiny import publish
 
@@ -96,7 +96,7 @@ def test_jobs_are_counted_by_state_and_looking_makes_no_database(client: TestCli
     assert value(client, "ganserve_jobs", state="queued") == 0
     assert not (tmp_path / "var").exists()
     (tmp_path / "var").mkdir()
-    store = JobStore(client.app.state.settings.jobs_url)  # type: ignore[attr-defined]
+    store = JobStore(state_of(client).settings.jobs_url)
     try:
         store.submit(JobRequest(model="digits", recipe="cdcgan", dataset="digits", images=20_000))
     finally:

@@ -15,13 +15,14 @@ from training.exact import reference
 from training.exact.published import exact_of_published
 from training.recover import RecoverError, rebuild
 from training.retrain import tasks
+from training.run import Intervals
 
 
 @pytest.fixture(scope="module")
 def run(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short run, trained once for all tests here,."""
     path = tmp_path_factory.mktemp("runs") / "tiny"
-    intervals = trainer.Intervals(snapshots=1)
+    intervals = Intervals(snapshots=1)
     trainer.train(small("projgan", digits), digits, path, report=silent, intervals=intervals)
     return path
 

@@ -47,7 +47,7 @@ def test_the_best_epoch_is_kept_and_of_equals_the_later_one() -> None:
     seen: list[Tensor] = []
 
     def score(candidate: nn.Sequential) -> float:
-        seen.append(candidate[2].weight.detach().clone())
+        seen.append(candidate[2].get_parameter("weight").detach().clone())
         return next(told)
 
     kept, scores = learn(network(), 4, score=score)

@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, Command] = {
     "generate": Command("ganserve.calls.generate", "images of a server or of a model's folder, as a file"),
     "models": Command("ganserve.calls.models", "which models a server or a repository has"),
     "jobs": Command("ganserve.calls.jobs", "ask a server for a retraining, watch it, cancel it"),
+    "check": Command("ganserve.calls.check", "what a folder or a ZIP of pictures is, as training would read it"),
     "upload": Command("ganserve.calls.upload", "send a server your own labelled images"),
 }
 

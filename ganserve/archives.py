@@ -22,6 +22,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from ganserve import entries as set_files
 from ganserve import sets
 from ganserve.unpacking import AES, METHODS, READ, Damaged, unpack
 
@@ -127,7 +128,7 @@ class Archive:
         if member.method not in READ or member.flags & (_ENCRYPTED | _PATCHED):
             return b""
         try:
-            return self._unpacked(member, min(member.packed, _HEAD_INPUT), sets.HEAD_BYTES)
+            return self._unpacked(member, min(member.packed, _HEAD_INPUT), set_files.HEAD_BYTES)
         except Damaged:
             return b""
 
@@ -227,7 +228,7 @@ def _walked(file: BinaryIO, start: int, length: int, shift: int, limits: Limits)
             problems.append(Problem(_shown(member.name), reason))
         elif member.name.endswith("/"):
             continue
-        elif sets.clutter(member.name):
+        elif set_files.clutter(member.name):
             skipped += 1
         else:
             members.append(member)
@@ -362,7 +363,7 @@ def unreadable(member: Member, limits: Limits) -> str | None:
     return None
 
 
-def entries(archive: Archive, limits: Limits, archive_bytes: int) -> list[sets.Entry]:
+def entries(archive: Archive, limits: Limits, archive_bytes: int) -> list[set_files.Entry]:
     """The archive's files as those of a folder are read; of one that is no picture, only its first bytes are looked at.
 
     Raises:
@@ -370,7 +371,7 @@ def entries(archive: Archive, limits: Limits, archive_bytes: int) -> list[sets.E
     """
     found, wanted = [], []
     for member in archive.members:
-        entry = sets.Entry(member.name, _later(archive.read, member), _later(archive.head, member))
+        entry = set_files.Entry(member.name, _later(archive.read, member), _later(archive.head, member))
         found.append(entry)
         if sets.counts(entry):
             wanted.append(member)

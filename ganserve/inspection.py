@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ganserve import archives, pictures, sets
+from ganserve import entries as set_files
 from ganserve.archives import LISTED, Limits, Problem, Refused, of_archive
 from ganserve.unpacking import Damaged
 
@@ -50,7 +51,7 @@ OWN_FOLDER = Limits(pixels=pictures.MAX_PIXELS, total_pixels=1 << 62, seconds=fl
 
 def folder(path: Path) -> Inspected:
     """A folder, labelled or not, as training reads it. Raises Refused."""
-    return inspect(sets.folder_entries(path), OWN_FOLDER, strange=False)
+    return inspect(set_files.folder_entries(path), OWN_FOLDER, strange=False)
 
 
 def archive(
@@ -65,7 +66,7 @@ def archive(
 
 
 def inspect(
-    entries: Sequence[sets.Entry],
+    entries: Sequence[set_files.Entry],
     limits: Limits,
     *,
     strange: bool = True,
@@ -86,7 +87,7 @@ def inspect(
     """
     try:
         layout = sets.lay_out(entries)
-    except sets.SetError as error:
+    except set_files.SetError as error:
         raise of_archive(str(error)) from error
     except Damaged as error:
         raise of_archive(f"what names its pictures {error}") from error
@@ -216,7 +217,7 @@ class _Reading:
             skipped=tuple(skipped.items()),
         )
         channels = 3 if sets.shows_colour(sum(one.coloured for one in self.seen), len(self.seen)) else 1
-        size = sets.median_edge([one.size for one in self.seen])
+        size = sets.median_edge([min(one.size) for one in self.seen])
         report = sets.report(layout, self.seen, size, channels)
         samples = tuple(self.samples[label] for label in sorted(self.samples))
         return Inspected(layout, report, tuple(self.left_out), self.bytes, samples)

@@ -9,23 +9,27 @@ from __future__ import annotations
 import io
 import threading
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ganserve import profiles, samples
 
 # What lies behind transparent pixels.
 BACKGROUND = (255, 255, 255)
 MAX_PIXELS = 1 << 27
+# A kind is known by so many first bytes.
+HEAD_BYTES = 32
 # Nothing else is opened: some formats of Pillow's start other programs, or are rarely tried. Several pictures in one
 # JPEG, as phones write them (MPO), are opened as JPEG.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "ICO", "AVIF")
 # JPEG can be decoded at a fraction of its size; so many times the edge that is wanted is left for a good resize.
 _DRAFT = 3
-_STATES_RANGE = ((340, 341), (280, 281))  # TIFF's SMin/SMaxSampleValue, Min/MaxSampleValue
-_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+# So many pixels are decoded by few threads at a time, however many read.
+_LARGE, _LARGE_AT_ONCE = 1 << 25, threading.Semaphore(2)
 _HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _MAGIC = (
     b"\x89PNG\r\n\x1a\n",
@@ -40,9 +44,11 @@ _MAGIC = (
     b"\xff\x4f\xff\x51",
     b"\0\0\0\x0cjP  ",
 )
-
-
-_SUFFIXES = dict(zip(_MAGIC, (".png", ".jpg", ".gif", ".bmp", *[".tif"] * 4, ".ico", ".jp2", ".jp2"), strict=True))
+_SUFFIXES = (
+    (b"\x89PNG", ".png"), (b"\xff\xd8\xff", ".jpg"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"II", ".tif"),
+    (b"MM", ".tif"),
+    (b"\0\0\x01\0", ".ico"), (b"\xff\x4f\xff\x51", ".jp2"), (b"\0\0\0\x0cjP", ".jp2"),
+)  # fmt: skip
 
 
 class PictureError(ValueError):
@@ -74,9 +80,21 @@ def looks_like(head: bytes) -> bool:
 
 
 def measure(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Upright width and height, by the header alone. Raises PictureError."""
-    with _opened(content, max_pixels) as image:
-        return _upright_size(image)
+    """Upright width and height. Raises PictureError."""
+    with QUIET, _opened(content, max_pixels) as image:
+        try:
+            if image.format == "PNG":  # which may tell how it lies at its very end
+                image.load()
+            return _upright_size(image, image.size)
+        except Exception as error:  # a broken file makes Pillow raise almost any kind
+            raise PictureError(f"cannot be decoded: {_told(error)}") from error
+
+
+def short_edge(content: bytes, *, max_pixels: int = MAX_PIXELS) -> int:
+    """The shorter of width and height, by the header alone. Raises PictureError."""
+    if content.startswith(b"\x89PNG\r\n\x1a\n") and content[12:16] == b"IHDR":
+        return min(int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big"))
+    return min(measure(content, max_pixels=max_pixels))
 
 
 def suffix(content: bytes) -> str:
@@ -85,7 +103,7 @@ def suffix(content: bytes) -> str:
         return ".avif"
     if content[8:12] == b"WEBP":
         return ".webp"
-    return next((end for begin, end in _SUFFIXES.items() if content.startswith(begin)), ".ppm")
+    return next((end for begin, end in _SUFFIXES if content.startswith(begin)), ".ppm")
 
 
 def decode(content: bytes, *, edge: int | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -95,26 +113,26 @@ def decode(content: bytes, *, edge: int | None = None, max_pixels: int = MAX_PIX
         PictureError: no picture, an unreadable or truncated one, one of too many pixels, or samples without a range.
     """
     notices: list[str] = []
-    with _opened(content, max_pixels) as image:
+    with QUIET, _opened(content, max_pixels) as image:
         try:
-            size = _upright_size(image)
+            size = image.size
             if edge is not None and image.format in ("JPEG", "MPO"):
                 scale = _DRAFT * edge / min(image.size)
                 image.draft(image.mode, (round(image.width * scale), round(image.height * scale)))
-            image.load()
-            shown = _upright(image, notices)
-            shown = _eight_bits(shown, image)
-            shown = _flattened(_in_srgb(shown, image, notices), notices)
-        except PictureError:
-            raise
-        except Exception as error:  # a broken file makes Pillow raise almost any kind
+            with _LARGE_AT_ONCE if image.width * image.height > _LARGE else nullcontext():
+                shown = _shown(image, content, notices)
+            size = _upright_size(image, size)
+        except (PictureError, samples.SampleError) as error:
+            raise PictureError(str(error)) from error
+        except Exception as error:  # as above
             raise PictureError(f"cannot be decoded: {_told(error)}") from error
     return Picture(shown, size, tuple(notices))
 
 
 def square(image: Image.Image, edge: int, channels: int) -> NDArray[np.uint8]:
     """The centred square of a picture, resized: uint8 [edge, edge, channels]; 1 is grey, 3 is colour."""
-    image = image.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    image = image if image.mode == mode else image.convert(mode)
     if image.size != (edge, edge):
         width, height = image.size
         short = min(width, height)
@@ -127,38 +145,112 @@ def square(image: Image.Image, edge: int, channels: int) -> NDArray[np.uint8]:
 
 def coloured(pixels: NDArray[np.uint8]) -> bool:
     """Whether uint8 [h, w, 3] shows colour: channels further apart than JPEG's noise, in more than a few pixels."""
-    low, high = pixels.min(-1), pixels.max(-1)
+    red, green, blue = (pixels[..., channel] for channel in range(3))
+    low, high = np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
     return bool(((high - low) > _JPEG_NOISE).mean() > _FEW_PIXELS)
 
 
+# Where a file may tell how it lies; and without which grey and colours of 8 bits are shown as they are. TIFF has tags.
+_LIES = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "raw profile type exif"})
+_HINTS = _LIES | {"transparency", "icc_profile"}
+Image.init()
 _JPEG_NOISE, _FEW_PIXELS = 12, 0.005
-_FILTERS = threading.Lock()
+
+
+class _Quiet:
+    """No warning of Pillow's while anybody is inside: what matters of them is an error or a notice here. Filters belong
+    to the process, and several threads read: the first one in sets them, the last one out puts them back."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._filters = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\b")
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._filters.__exit__(None, None, None)
+
+
+# Whoever reads many enters once around all of them.
+QUIET = _Quiet()
 
 
 def _opened(content: bytes, max_pixels: int) -> Image.Image:
     if not content:
         raise PictureError("is empty")
-    if content[4:8] == b"ftyp" and content[8:12] in _HEIC:
+    if _is_heic(content):
         raise PictureError(
             "is a HEIC picture, which is not read here: convert it, as with `magick photo.heic photo.jpg`, or let the "
             "phone save JPEG (on an iPhone: Settings, Camera, Formats, Most Compatible)"
         )
-    # Filters belong to the process, and several threads read.
-    with _FILTERS, warnings.catch_warnings():
-        # Our own limit comes first; Pillow's warning would only repeat it.
-        warnings.simplefilter("ignore")
-        try:
-            Image.init()
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
-        except Image.DecompressionBombError as error:
-            raise TooManyPixels(f"has too many pixels: at most {max_pixels:,} are read") from error
-        except Exception as error:  # as above
-            raise PictureError(f"cannot be read: {_told(error)}") from error
+    try:
+        image = _identified(content)
+    except Image.DecompressionBombError as error:
+        raise TooManyPixels(f"has too many pixels: at most {max_pixels:,} are read") from error
+    except Exception as error:  # as above
+        known = "it is of a variant that is not read here" if looks_like(content[:HEAD_BYTES]) else _told(error)
+        raise PictureError(f"cannot be read: {known}") from error
     width, height = image.size
     if width * height > max_pixels:
         image.close()
         raise TooManyPixels(f"has {width} x {height} pixels: at most {max_pixels:,} are read")
+    if samples.is_raw(image):
+        image.close()
+        raise PictureError("is a camera's raw file, which is not read here: develop it to JPEG, PNG or TIFF")
     return image
+
+
+def _identified(content: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:
+        turned = samples.turned_over(content)
+        if turned is None:
+            raise
+        image = Image.open(io.BytesIO(turned), formats=FORMATS)
+        image.info[samples.TURNED] = True
+        return image
+
+
+def _is_heic(content: bytes) -> bool:
+    """AVIF may begin with a brand of HEIC's, and names its own among those it is compatible with."""
+    if content[4:8] != b"ftyp" or content[8:12] not in _HEIC:
+        return False
+    length = min(int.from_bytes(content[:4], "big"), 256)
+    return b"avif" not in [content[start : start + 4] for start in range(16, length, 4)]
+
+
+def _shown(image: Image.Image, content: bytes, notices: list[str]) -> Image.Image:
+    """The first frame upright, in sRGB, in mode L or RGB, over the background."""
+    if getattr(image, "default_image", False):
+        # What APNG holds before its frames is for programs that show no animations.
+        image.seek(1)
+    image.load()
+    if image.mode in ("L", "RGB") and image.format != "TIFF" and not _HINTS.intersection(image.info):
+        return image
+    if image.format == "PNG":
+        _scale_clear(image, content)
+    shown = samples.to_eight_bits(_upright(image, notices), image)
+    return _flattened(_in_srgb(shown, image, notices), notices)
+
+
+def _scale_clear(image: Image.Image, content: bytes) -> None:
+    """The colour that a PNG calls transparent, in the samples that Pillow makes: they have 8 bits, it does not."""
+    clear, bits = image.info.get("transparency"), content[24]
+    if image.mode == "L" and isinstance(clear, int) and bits < 8:
+        image.info["transparency"] = clear * 255 // (2**bits - 1)
+    elif image.mode == "RGB" and isinstance(clear, tuple) and bits == 16:
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
 
 
 def _told(error: Exception) -> str:
@@ -176,10 +268,10 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    width, height = image.size
-    # Pillow tells TIFF's size upright already.
-    sideways = image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8)
+def _upright_size(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
+    """Of a file of this size, as it lies. Pillow tells TIFF's size upright already."""
+    width, height = size
+    sideways = image.format != "TIFF" and bool(_LIES.intersection(image.info)) and _orientation(image) in (5, 6, 7, 8)
     return (height, width) if sideways else (width, height)
 
 
@@ -194,64 +286,18 @@ def _upright(image: Image.Image, notices: list[str]) -> Image.Image:
         return image
 
 
-def _eight_bits(image: Image.Image, file: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits, whole or floating, scaled to 0..255; other modes as they are."""
-    if not (image.mode.startswith("I") or image.mode == "F"):
-        return image
-    samples = np.asarray(image).astype(np.float64)
-    low, high = _range(samples, image.mode, file)
-    scaled = np.rint((samples - low) * (255.0 / (high - low))).clip(0, 255).astype(np.uint8)
-    if _tag(file, _PHOTOMETRIC) == 0:
-        scaled = 255 - scaled
-    clear = image.info.get("transparency")
-    if isinstance(clear, int):
-        return Image.merge("LA", [Image.fromarray(scaled), Image.fromarray(np.uint8(samples != clear) * np.uint8(255))])
-    grey = Image.fromarray(scaled)
-    grey.info = {key: value for key, value in image.info.items() if key == "icc_profile"}
-    return grey
-
-
-def _range(samples: NDArray[np.float64], mode: str, file: Image.Image) -> tuple[float, float]:
-    """What is black and what is white."""
-    if not np.isfinite(samples).all():
-        raise PictureError("holds samples that are no numbers")
-    for low_tag, high_tag in _STATES_RANGE:
-        low, high = _tag(file, low_tag), _tag(file, high_tag)
-        if high is not None and high > (low or 0):
-            return float(low or 0), float(high)
-    bits = _tag(file, _BITS)
-    if mode == "F":
-        if samples.min() >= 0 and samples.max() <= 1:
-            return 0.0, 1.0
-    elif mode.startswith("I;16") or file.format in ("PNG", "PPM") or bits == 16:
-        return (-32768.0, 32767.0) if _tag(file, _SAMPLE_FORMAT) == 2 else (0.0, 65535.0)
-    found = f"{samples.min():g} to {samples.max():g}"
-    raise PictureError(
-        f"has samples from {found} and does not state which are black and white: save it with 8 or 16 bits, as floats "
-        "from 0 to 1, or with TIFF's SMinSampleValue and SMaxSampleValue"
-    )
-
-
-def _tag(file: Image.Image, number: int) -> float | None:
-    """A TIFF tag's first number; None where there is none."""
-    value: Any = getattr(file, "tag_v2", {}).get(number)
-    if isinstance(value, tuple):
-        value = value[0] if value else None
-    return None if value is None else float(value)
-
-
 def _in_srgb(image: Image.Image, file: Image.Image, notices: list[str]) -> Image.Image:
     """In mode L, LA, RGB or RGBA, with its colours in sRGB."""
     alpha = _alpha(image)
     profile = file.info.get("icc_profile")
-    base = _plain(image, keep=profile is not None or image.mode == "LAB")
-    if image.mode == "LAB":
-        base = _converted(base, ImageCms.createProfile("LAB"))
+    base = _plain(image, keep=bool(profile))
+    if base.mode == "LAB":
+        base = profiles.lab_to_rgb(base)
     elif profile:
-        try:
-            base = _converted(base, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
-        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        shown = profiles.to_srgb(base, profile)
+        if shown is None:
             notices.append("its colour profile is broken or of another kind: passed over")
+        base = shown or base
     if base.mode not in ("L", "RGB"):
         base = base.convert("RGB")
     if alpha is not None:
@@ -260,10 +306,12 @@ def _in_srgb(image: Image.Image, file: Image.Image, notices: list[str]) -> Image
 
 
 def _plain(image: Image.Image, *, keep: bool) -> Image.Image:
-    """Without alpha or palette, in mode L or RGB; CMYK and LAB stay if a profile is to be applied (``keep``)."""
+    """Without alpha or palette, in mode L, RGB or LAB; CMYK stays if a profile is to be applied (``keep``)."""
     if image.mode in ("La", "RGBa"):
         image = image.convert(image.mode.upper())
-    if image.mode in ("L", "RGB") or (keep and image.mode in ("CMYK", "LAB")):
+    elif image.mode in ("P", "PA") and (image.mode == "PA" or "transparency" in image.info):
+        image = image.convert("RGBA")
+    if image.mode in ("L", "RGB", "LAB") or (keep and image.mode == "CMYK"):
         plain = image.copy()
     elif image.mode in ("1", "LA"):
         plain = image.convert("L")
@@ -284,15 +332,6 @@ def _alpha(image: Image.Image) -> Image.Image | None:
     else:
         return None
     return None if alpha.getextrema()[0] == 255 else alpha
-
-
-def _converted(image: Image.Image, profile: Any) -> Image.Image:
-    """To sRGB; what is in it already keeps its very pixels. Raises PyCMSError for a profile of another colour space."""
-    if isinstance(profile, ImageCms.ImageCmsProfile) and "sRGB" in (ImageCms.getProfileDescription(profile) or ""):
-        return image
-    converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    assert converted is not None
-    return converted.convert("L") if image.mode == "L" else converted
 
 
 def _flattened(image: Image.Image, notices: list[str]) -> Image.Image:

@@ -3,7 +3,7 @@
 Folders and archives are read by the same rules, from their names and their files' first bytes:
 
 * class folders, of any depth below; ``train/``, ``test/``, ``val/`` above them are splits; single folders around all of
-  it are passed over;
+  it are passed over, and loose pictures beside folders are left out;
 * no class folders: pictures without labels;
 * ``metadata.csv`` or ``metadata.jsonl`` beside pictures names files and labels, as on the Hugging Face hub;
 * hidden files, those that machines leave, and whatever is no picture never count, and are counted.
@@ -11,20 +11,23 @@ Folders and archives are read by the same rules, from their names and their file
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 import re
 import statistics
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ganserve import pictures
+from ganserve import metadata, pictures
+from ganserve.entries import HEAD_BYTES, Entry, SetError, archive_entries, clutter, folder_entries
+from ganserve.metadata import LABEL_COLUMNS
+
+__all__ = [
+    "HEAD_BYTES", "LABEL_COLUMNS", "Entry", "Layout", "Report", "Seen", "SetError", "archive_entries", "clutter",
+    "folder_entries", "lay_out", "median_edge", "natural", "report", "shows_colour",
+]  # fmt: skip
 
 SPLITS: Mapping[str, str] = {
     "train": "train",
@@ -36,32 +39,23 @@ SPLITS: Mapping[str, str] = {
     "validation": "validation",
     "dev": "validation",
 }
-LABEL_COLUMNS = ("label", "labels", "fine_label", "category", "class")
 # fmt: off
 PICTURE_SUFFIXES = frozenset({
-    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".pbm", ".pgm", ".ppm",
-    ".pnm", ".jp2", ".ico", ".avif", ".heic", ".heif",
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".pbm", ".pgm",
+    ".ppm", ".pnm", ".jp2", ".ico", ".avif", ".heic", ".heif",
+})
+# Cameras write them beside a JPEG; some begin as a TIFF does, which holds a thumbnail only.
+RAW_SUFFIXES = frozenset({
+    ".arw", ".cr2", ".cr3", ".crw", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".sr2", ".srw",
 })
 # fmt: on
-METADATA = ("metadata.csv", "metadata.jsonl")
-HEAD_BYTES = 32
-_MACHINES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "$recycle.bin"})
+
 # What an upload keeps beside its pictures.
 OWN = frozenset({"dataset.json", ".samples.png"})
-LISTED = 100
+# Classes that a report for people lists one by one.
+LISTED = 24
 
-
-class SetError(ValueError):
-    """A set that cannot be read as labelled or unlabelled pictures; the message says what would be right."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One file: its path with slashes, below the set's root, and how to read it."""
-
-    name: str
-    read: Callable[[], bytes] = field(repr=False, compare=False)
-    head: Callable[[], bytes] = field(repr=False, compare=False)
+Parts = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -74,165 +68,209 @@ class Layout:
     splits: tuple[str, ...] | None  # of each picture
     skipped: tuple[tuple[str, int], ...] = ()  # why, and how many
     notices: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()  # columns of metadata among which that of labels cannot be told
 
 
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """A key that sorts ``2`` before ``10``, for people."""
-    parts = re.split(r"([0-9]+)", name)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
+@dataclass(frozen=True)
+class _Place:
+    """Where a picture lies: its split, its class folder, and what stands above that."""
+
+    split: str | None
+    label: str | None
+    above: Parts
 
 
-def clutter(name: str) -> bool:
-    """What is hidden, or what machines leave unasked, anywhere in a path."""
-    parts = PurePosixPath(name).parts
-    return any(part.startswith(".") or part == "__MACOSX" or part.lower() in _MACHINES for part in parts)
+def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """A key that sorts ``2`` before ``10``, for people, and no two names alike."""
+    parts = [part for part in re.split(r"([0-9]+)", name) if part]
+    # Digits are compared by how many they are, then one by one: of any length, they need not be numbers that fit.
+    digits = {part: part.lstrip("0") for part in parts if part.isascii() and part.isdecimal()}
+    return [(0, len(digits[part]), digits[part]) if part in digits else (1, 0, part) for part in parts], name
+
+
+def lay_out(entries: Iterable[Entry], *, column: str | None = None) -> Layout:
+    """What a set holds; ``column`` names the column of metadata that holds labels.
+
+    Raises:
+        SetError: no picture in it, or metadata that cannot be read.
+    """
+    skipped: Counter[str] = Counter()
+    kept: list[Entry] = []
+    others: list[str] = []
+    named: dict[str, metadata.Row] = {}
+    for entry in entries:
+        if entry.name in OWN:
+            continue
+        reason, found = _reason(entry)
+        if reason is None:
+            kept.append(entry)
+        elif found is not None:
+            named |= found
+        else:
+            skipped[reason] += 1
+            others.append(entry.name)
+    if not kept:
+        told = "; ".join(f"{count} {why}" for why, count in skipped.items()) or "it is empty"
+        raise SetError(f"no picture in it ({told}): expected class folders of pictures, or pictures")
+    places = _places([tuple(entry.name.split("/")) for entry in kept])
+    if named:
+        if (by_metadata := _by_metadata(kept, places, named, skipped, column)) is not None:
+            return by_metadata
+    elif column is not None:
+        raise SetError(f"it has no column {column!r}: no metadata.csv or metadata.jsonl names its pictures")
+    return _by_folders(kept, places, others, skipped)
 
 
 def counts(entry: Entry) -> bool:
     """Whether a file is read: a picture by its suffix or its first bytes, or what names pictures."""
-    path = PurePosixPath(entry.name)
-    return path.name.lower() in METADATA or path.suffix.lower() in PICTURE_SUFFIXES or pictures.looks_like(entry.head())
+    suffix = os.path.splitext(entry.name)[1].lower()
+    return metadata.is_metadata(entry.name) or suffix in PICTURE_SUFFIXES or pictures.looks_like(entry.head())
 
 
-def folder_entries(folder: Path) -> list[Entry]:
-    """The files below a folder, by name; links that lead to files are followed, hidden folders are not entered."""
-    found = []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not clutter(name))
-        for name in sorted(names):
-            path = Path(place) / name
-            below = path.relative_to(folder).as_posix()
-            # A name of no known encoding does no harm: it is shown with its bytes.
-            shown = below.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-            found.append(Entry(shown, path.read_bytes, lambda path=path: _head(path)))  # type: ignore[misc]
-    return found
+def _reason(entry: Entry) -> tuple[str | None, dict[str, metadata.Row] | None]:
+    """Why a file is no picture, None if it is one; and the rows of metadata in it."""
+    if clutter(entry.name):
+        return "hidden, or left by a machine", None
+    if metadata.is_metadata(entry.name):
+        return "no picture", metadata.rows(entry)
+    suffix = os.path.splitext(entry.name)[1].lower()
+    if suffix in RAW_SUFFIXES:
+        return "raw file of a camera", None
+    if suffix in PICTURE_SUFFIXES or pictures.looks_like(entry.head()):
+        return None, None
+    return "no picture", None
 
 
-def _head(path: Path) -> bytes:
-    if not path.is_file():
-        return b""
-    with path.open("rb") as file:
-        return file.read(HEAD_BYTES)
-
-
-def lay_out(entries: Iterable[Entry]) -> Layout:
-    """What a set holds.
-
-    Raises:
-        SetError: no picture in it, or class folders that cannot be told apart.
-    """
-    skipped: Counter[str] = Counter()
-    kept: list[Entry] = []
-    metadata: list[Entry] = []
-    for entry in entries:
-        if entry.name in OWN:
-            continue
-        if clutter(entry.name):
-            skipped["hidden, or left by a machine"] += 1
-        elif PurePosixPath(entry.name).name.lower() in METADATA:
-            metadata.append(entry)
-        elif PurePosixPath(entry.name).suffix.lower() in PICTURE_SUFFIXES or pictures.looks_like(entry.head()):
-            kept.append(entry)
-        else:
-            skipped["no picture"] += 1
-    if not kept:
-        told = "; ".join(f"{count} {why}" for why, count in skipped.items()) or "it is empty"
-        raise SetError(f"no picture in it ({told}): expected class folders of pictures, or pictures")
-    if metadata and (rows := _named(metadata)):
-        return _by_metadata(kept, rows, skipped)
-    return _by_folders(kept, skipped)
-
-
-def _by_folders(kept: list[Entry], skipped: Counter[str]) -> Layout:
-    paths = [PurePosixPath(entry.name).parts for entry in kept]
-    top = 0
-    # A folder around everything tells nothing, unless it is the one class there is.
-    while len({path[top] for path in paths if len(path) > top + 1}) == 1 and min(map(len, paths)) > top + 2:
-        top += 1
-    paths = [path[top:] for path in paths]
-    splits = _splits(paths)
-    if splits is not None:
-        paths = [path[1:] for path in paths]
-    loose = [len(path) == 1 for path in paths]
+def _by_folders(kept: list[Entry], places: list[_Place], others: Sequence[str], skipped: Counter[str]) -> Layout:
     notices = []
-    if all(loose):
-        return Layout(tuple(kept), None, (), splits, tuple(skipped.items()))
-    if any(loose):
-        first = next(entry.name for entry, alone in zip(kept, loose, strict=True) if alone)
-        skipped["picture in no class folder"] += sum(loose)
-        notices.append(f"{sum(loose)} pictures lie in no class folder and are left out, such as {first!r}")
-    chosen = [i for i, alone in enumerate(loose) if not alone]
-    names = [unicodedata.normalize("NFC", paths[i][0]) for i in chosen]
+    splits = tuple(place.split or "train" for place in places) if any(place.split for place in places) else None
+    labelled = any(place.label is not None for place in places)
+    chosen = [i for i, place in enumerate(places) if place.label is not None or (not labelled and splits is None)]
+    chosen = chosen or [i for i, place in enumerate(places) if place.split is not None]
+    if loose := len(kept) - len(chosen):
+        first = kept[min(set(range(len(kept))) - set(chosen))].name
+        kind = "class folder" if labelled else "split"
+        skipped[f"picture in no {kind}"] += loose
+        notices.append(f"{loose} pictures lie in no {kind} and are left out, such as {first!r}")
+    if not labelled:
+        parts = None if splits is None else tuple(splits[i] for i in chosen)
+        return Layout(tuple(kept[i] for i in chosen), None, (), parts, tuple(skipped.items()), tuple(notices))
+    names = [unicodedata.normalize("NFC", str(places[index].label)) for index in chosen]
     classes = tuple(sorted(set(names), key=natural))
-    index = {name: i for i, name in enumerate(classes)}
+    for folder in _without_pictures({places[index].above for index in chosen}, others, classes):
+        notices.append(f"folder {folder!r} holds no picture and is no class")
+    number = {name: index for index, name in enumerate(classes)}
     return Layout(
-        tuple(kept[i] for i in chosen),
-        tuple(index[name] for name in names),
+        tuple(kept[index] for index in chosen),
+        tuple(number[name] for name in names),
         classes,
-        None if splits is None else tuple(splits[i] for i in chosen),
+        None if splits is None else tuple(splits[index] for index in chosen),
         tuple(skipped.items()),
         tuple(notices),
     )
 
 
-def _splits(paths: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:
-    """The split of each picture, where the first folders of all are splits and ``train`` is among them."""
-    if any(len(path) < 2 for path in paths):
-        return None
-    named = [SPLITS.get(path[0].lower()) for path in paths]
-    found = [name for name in named if name is not None]
-    return tuple(found) if len(found) == len(named) and "train" in found else None
+def _without_pictures(above: set[Parts], others: Sequence[str], classes: Sequence[str]) -> list[str]:
+    """Folders beside the class folders of which no file is a picture."""
+    found = set()
+    for parts in (tuple(name.split("/")) for name in others):
+        for place in above:
+            if parts[: len(place)] == place and len(parts) > len(place) + 1:
+                found.add(unicodedata.normalize("NFC", parts[len(place)]))
+    return sorted(name for name in found - set(classes) if not clutter(name))
 
 
-def _named(metadata: list[Entry]) -> dict[str, Mapping[str, Any]]:
-    """The rows of ``metadata.*`` by the paths of their pictures."""
-    rows: dict[str, Mapping[str, Any]] = {}
-    for file in metadata:
-        folder = PurePosixPath(file.name).parent
-        for row in _rows(file):
-            if isinstance(name := row.get("file_name"), str):
-                rows[str(folder / name.replace("\\", "/"))] = row
-    return rows
+def _places(paths: Sequence[Parts]) -> list[_Place]:
+    """What each picture's folders are: around everything, a split, a class, or below one."""
+    top = _around(paths)
+    within = [len(path) > len(top) + 1 and path[: len(top)] == top for path in paths]
+    first = {path[len(top)] for path, inside in zip(paths, within, strict=True) if inside}
+    named = {SPLITS.get(name.lower()) for name in first}
+    if "train" not in named or None in named:
+        return [_placed(path, inside, None, top) for path, inside in zip(paths, within, strict=True)]
+    below: dict[str, list[Parts]] = {}
+    for path, inside in zip(paths, within, strict=True):
+        if inside:
+            below.setdefault(path[len(top)], []).append(path[len(top) + 1 :])
+    inner = _around_splits(below)
+    found = []
+    for path, inside in zip(paths, within, strict=True):
+        above = (*top, path[len(top)], *inner[path[len(top)]]) if inside else top
+        deeper = len(path) > len(above) + 1 and path[: len(above)] == above
+        split = SPLITS[path[len(top)].lower()] if inside else None
+        found.append(_placed(path, inside and deeper, split, above))
+    return found
 
 
-def _by_metadata(kept: list[Entry], rows: Mapping[str, Mapping[str, Any]], skipped: Counter[str]) -> Layout:
-    """Files and labels as ``metadata.*`` names them; a picture that it does not name is left out."""
-    columns = {column for row in rows.values() for column in row} - {"file_name"}
-    column = label_column(columns)
-    named = [entry for entry in kept if entry.name in rows]
-    if not named:
+def _placed(path: Parts, inside: bool, split: str | None, above: Parts) -> _Place:
+    return _Place(split, path[len(above)] if inside else None, above)
+
+
+def _around(paths: Sequence[Parts]) -> Parts:
+    """The folders around all others, which tell nothing: each is the only one beside loose pictures, and holds folders
+    itself: several of them, or nothing else."""
+    top: Parts = ()
+    while True:
+        inside = [path for path in paths if len(path) > len(top) + 1 and path[: len(top)] == top]
+        first = {path[len(top)] for path in inside}
+        if len(first) != 1:
+            return top
+        loose = any(len(path) == len(top) + 2 for path in inside)
+        folders = {path[len(top) + 1] for path in inside if len(path) > len(top) + 2}
+        if not folders or (loose and len(folders) < 2):
+            return top
+        top = (*top, first.pop())
+
+
+def _around_splits(below: Mapping[str, Sequence[Parts]]) -> dict[str, Parts]:
+    """The folders around all classes within each split: those that all splits have in common, or one of each split's
+    own, as archives are unpacked (``train/train/cat``)."""
+    common = _around([path for paths in below.values() for path in paths])
+    own = {split: _around(paths) for split, paths in below.items()}
+    first = [{path[0] for path in paths if len(path) > 1} for paths in below.values()]
+    apart = all(len(names) == 1 for names in first) and len(set().union(*first)) == len(first) > 1
+    return own if apart else dict.fromkeys(below, common)
+
+
+def _by_metadata(
+    kept: list[Entry],
+    places: list[_Place],
+    named: Mapping[str, metadata.Row],
+    skipped: Counter[str],
+    asked: str | None,
+) -> Layout | None:
+    """Files and labels as metadata names them; a picture that it does not name is left out. None where it tells no
+    labels but folders do."""
+    chosen = [index for index, entry in enumerate(kept) if metadata.key(entry.name) in named]
+    if not chosen:
         raise SetError("metadata names none of the pictures: its column file_name must hold their paths")
-    notices = []
-    if missing := len(kept) - len(named):
-        skipped["not named by metadata"] += missing
-        notices.append(f"{missing} pictures are not named by metadata and are left out")
-    if column is None:
-        return Layout(tuple(named), None, (), None, tuple(skipped.items()), tuple(notices))
-    told = [(entry, rows[entry.name].get(column)) for entry in named]
-    labelled = [(entry, str(value)) for entry, value in told if value is not None and value != ""]
-    if unlabelled := len(told) - len(labelled):
-        skipped["without a label"] += unlabelled
-        notices.append(f"{unlabelled} pictures have no label in metadata and are left out")
-    classes = tuple(sorted({value for _, value in labelled}, key=natural))
-    index = {name: i for i, name in enumerate(classes)}
-    entries, names = zip(*labelled, strict=True) if labelled else ((), ())
-    return Layout(entries, tuple(index[n] for n in names), classes, None, tuple(skipped.items()), tuple(notices))
-
-
-def _rows(file: Entry) -> list[Mapping[str, Any]]:
-    text = file.read().decode("utf-8-sig", "replace")
-    if file.name.lower().endswith(".csv"):
-        return list(csv.DictReader(io.StringIO(text)))
-    try:
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except ValueError as error:
-        raise SetError(f"{file.name} is not JSON, one object a line: {error}") from error
-
-
-def label_column(columns: Iterable[str]) -> str | None:
-    """The column of labels by its name; the only one there is; None where there is none."""
-    listed = list(columns)
-    return next((name for name in LABEL_COLUMNS if name in listed), listed[0] if len(listed) == 1 else None)
+    found = [named[metadata.key(kept[index].name)] for index in chosen]
+    told = metadata.columns(found)
+    if asked is not None and asked not in told:
+        raise SetError(f"its metadata has no column {asked!r}: it has {', '.join(sorted(told))}")
+    column, candidates = metadata.choose(told, asked)
+    if column is None and any(place.label for place in places):
+        return None
+    values = told[column] if column is not None else [""] * len(chosen)
+    splits = [places[index].split for index in chosen]
+    rows = [row for row, value in enumerate(values) if value is not None]
+    counts = {
+        "not named by metadata": len(kept) - len(chosen),
+        "named by metadata and not there": len(named) - len(chosen),
+        "without a label": len(chosen) - len(rows),
+    }
+    skipped.update({why: count for why, count in counts.items() if count})
+    classes = tuple(sorted({str(values[row]) for row in rows}, key=natural)) if column is not None else ()
+    number = {name: index for index, name in enumerate(classes)}
+    return Layout(
+        tuple(kept[chosen[row]] for row in rows),
+        tuple(number[str(values[row])] for row in rows) if column is not None else None,
+        classes,
+        tuple(splits[row] or "train" for row in rows) if any(splits) else None,
+        tuple(skipped.items()),
+        tuple(f"{count} pictures {why} are left out" for why, count in counts.items() if count),
+        candidates,
+    )
 
 
 @dataclass(frozen=True)
@@ -251,6 +289,8 @@ class Report:
     duplicates: int
     skipped: Mapping[str, int]
     notices: tuple[str, ...] = ()
+    contradicting: int = 0  # of the duplicates, those that lie in another class
+    splits: Mapping[str, int] = field(default_factory=dict)  # where several were looked at
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -268,6 +308,8 @@ class Report:
             "far": self.far,
             "coloured": self.coloured,
             "duplicates": self.duplicates,
+            "contradicting": self.contradicting,
+            "splits": dict(self.splits),
             "background": "#{:02x}{:02x}{:02x}".format(*pictures.BACKGROUND),
             "skipped": dict(self.skipped),
             "notices": list(self.notices),
@@ -285,6 +327,10 @@ class Report:
                 f"{len(self.classes)} classes, from {self.classes[few]:,} pictures ({few}) to {self.classes[many]:,} "
                 f"({many})"
             )
+            told += [
+                f"  {name}: {count:,} ({count / max(1, self.pictures):.1%})" for name, count in self.classes.items()
+            ][:LISTED]
+        told += [f"split {name}: {count:,} pictures" for name, count in self.splits.items()]
         least, median, largest = self.edges
         told.append(f"short edges from {least} to {largest} pixels, half of them {median:g} or more")
         for count, what in (
@@ -292,6 +338,7 @@ class Report:
             (self.cropped, "are not square and lose their margins"),
             (self.far, "are far from the others in size or shape"),
             (self.duplicates, "are there more than once"),
+            (self.contradicting, "are in one class and in another"),
         ):
             if count:
                 told.append(f"{count:,} {of} {what}")
@@ -309,9 +356,9 @@ class Seen:
     notices: tuple[str, ...] = ()
 
 
-def median_edge(sizes: Sequence[tuple[int, int]]) -> int:
-    """The median of the short edges, in whole pixels."""
-    return max(1, int(statistics.median(min(size) for size in sizes)))
+def median_edge(edges: Sequence[int]) -> int:
+    """The median of short edges, in whole pixels."""
+    return max(1, int(statistics.median(edges)))
 
 
 def shows_colour(coloured: int, total: int) -> bool:
@@ -323,6 +370,8 @@ def report(layout: Layout, seen: Sequence[Seen], size: int, channels: int) -> Re
     """The numbers of a set that was read at a size, ``seen`` in the layout's order."""
     short = [min(one.size) for one in seen]
     counts = Counter(layout.labels or ())
+    digests = Counter(one.digest for one in seen)
+    apart = Counter(digest for digest, _ in {*zip((one.digest for one in seen), layout.labels or (), strict=False)})
     notices = Counter(notice for one in seen for notice in one.notices)
     coloured = sum(one.coloured for one in seen)
     stray = []
@@ -341,7 +390,9 @@ def report(layout: Layout, seen: Sequence[Seen], size: int, channels: int) -> Re
         cropped=sum(one.size[0] != one.size[1] for one in seen),
         far=sum(far),
         coloured=coloured,
-        duplicates=len(seen) - len({one.digest for one in seen}),
+        duplicates=len(seen) - len(digests),
+        contradicting=sum(digests[digest] for digest, classes in apart.items() if classes > 1),
+        splits=dict(Counter(layout.splits or ())),
         skipped=dict(layout.skipped),
         notices=(*layout.notices, *stray, *(f"{count:,} pictures: {told}" for told, count in notices.items())),
     )

@@ -27,6 +27,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from ganserve import entries as set_files
 from ganserve import inspection, pictures, sets
 from ganserve.archives import LISTED, Limits, Refused, of_archive
 
@@ -262,7 +263,7 @@ def _unpack(archive: Path, target: Path, limits: Limits, skip_invalid: bool) -> 
 
 def _check_read_back(found: inspection.Inspected, target: Path) -> None:
     """Raises Refused if training would read what is kept otherwise than the archive was read."""
-    kept = sets.lay_out(sets.folder_entries(target))
+    kept = sets.lay_out(set_files.folder_entries(target))
     if (kept.classes, _counted(kept)) != (found.layout.classes, _counted(found.layout)):
         raise of_archive(
             f"has classes whose names stand for something else in a folder: {', '.join(found.layout.classes[:10])}; "

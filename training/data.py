@@ -3,7 +3,8 @@
 A name is one of, tried in this order:
 
 * ``digits``: scikit-learn's embedded 8x8 digits;
-* a folder of class folders, with or without splits above them, or of unlabelled pictures (:mod:`ganserve.sets`);
+* a folder, or a ZIP, of class folders, with or without splits above them, or of unlabelled pictures
+  (:mod:`ganserve.sets`);
 * a folder that holds a local copy of a Hugging Face data set, or a hub name such as ``ylecun/mnist``.
 """
 
@@ -13,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +24,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ganserve import pictures, sets
-from training import hub, reading
-from training.reading import Source, Unreadable
+from ganserve import pictures, reading, sets
+from ganserve.entries import shown
+from ganserve.reading import Source, Unreadable
+from training import hub
 
 # A class with fewer pictures is not measured: they are all needed for training.
 MEASURED = 4
@@ -141,7 +144,7 @@ def load(
         split: ``train`` or ``test``.
         labelled: whether labels are needed; a set without any is then refused, and so is one with one class.
         strict: refuse a data set with rows that have no picture or no label, which are left out otherwise.
-        column: the column of labels, where a data set of the hub has several candidates.
+        column: the column of labels, where a data set of the hub, or metadata beside pictures, has several candidates.
         workers: threads that decode; all cores by default. The pixels do not depend on it.
 
     Raises:
@@ -149,7 +152,7 @@ def load(
     """
     wanted = _Wanted(size, channels, fit, workers)
     try:
-        dataset = _read(name, wanted, split, column, strict)
+        dataset = _read(name, wanted, _Rows(split, column, strict, labelled))
     except (sets.SetError, hub.HubError, Unreadable) as error:
         raise DataError(f"data set {name!r}: {error}") from error
     for line in dataset.report.notices if dataset.report else ():
@@ -173,15 +176,29 @@ class _Wanted:
     workers: int | None
 
 
-def _read(name: str, wanted: _Wanted, split: str, column: str | None, strict: bool) -> Dataset:
+@dataclass(frozen=True)
+class _Rows:
+    """Which pictures, and by which labels."""
+
+    split: str
+    column: str | None
+    strict: bool
+    labelled: bool
+
+
+def _read(name: str, wanted: _Wanted, rows: _Rows) -> Dataset:
     if name == "digits":
         return _digits(wanted)
-    folder = Path(name)
-    if folder.is_dir() and not hub.is_copy(folder):
-        return _folder(folder, wanted, split)
-    table = hub.table(name, split=split, column=column, strict=strict)
+    place = Path(name)
+    if place.is_dir() and not hub.is_copy(place):
+        return _files(place, sets.folder_entries(place), wanted, rows)
+    if place.is_file():
+        return _files(place, sets.archive_entries(place), wanted, rows)
+    table = hub.table(name, split=rows.split, column=rows.column, strict=rows.strict, labelled=rows.labelled)
     layout = sets.Layout((), table.labels, table.classes, None, table.skipped, table.notices)
-    return _assemble(name, table.sources, layout, wanted, reading.Cache(_kept(), name, _key(table.fingerprint, wanted)))
+    # Which rows are left out depends on the labels.
+    cache = _cache(name, [table.fingerprint, [source.name for source in table.sources]], wanted, rows)
+    return _assemble(name, table.sources, layout, wanted, cache)
 
 
 def _digits(wanted: _Wanted) -> Dataset:
@@ -195,21 +212,6 @@ def _digits(wanted: _Wanted) -> Dataset:
     return Dataset("digits", _tensor(images), labels, tuple(str(i) for i in range(10)))
 
 
-def _folder(folder: Path, wanted: _Wanted, split: str) -> Dataset:
-    layout = sets.lay_out(sets.folder_entries(folder))
-    if left := _left_out(folder):
-        layout = replace(layout, notices=(*layout.notices, left))
-    if empty := _empty_class(folder, layout):
-        raise DataError(f"class folder {empty!r} of {str(folder)!r} holds no image")
-    if layout.splits is None and split != "train":
-        raise DataError(f"data set {str(folder)!r} has no split {split!r}: it is one of class folders, without splits")
-    layout = _in_split(layout, split, str(folder))
-    sources = [Source(entry.name, entry.read) for entry in layout.pictures]
-    stats = [(entry.name, *_stat(folder, entry.name)) for entry in layout.pictures]
-    cache = reading.Cache(_kept(), str(folder.resolve()), _key(stats, wanted))
-    return _assemble(str(folder), sources, layout, wanted, cache)
-
-
 def _left_out(folder: Path) -> str | None:
     """What was left out of an upload when it came, by the record beside its classes."""
     try:
@@ -220,53 +222,90 @@ def _left_out(folder: Path) -> str | None:
     return f"{len(listed)} pictures could not be decoded and were left out of the upload: {names}" if listed else None
 
 
+def _files(place: Path, entries: Sequence[sets.Entry], wanted: _Wanted, rows: _Rows) -> Dataset:
+    layout = sets.lay_out(entries, column=rows.column)
+    if left := _left_out(place):
+        layout = replace(layout, notices=(*layout.notices, left))
+    if place.is_dir() and (empty := _empty_class(place, layout)):
+        raise DataError(f"class folder {empty!r} of {str(place)!r} holds no image")
+    if layout.labels is None and layout.candidates and rows.labelled:
+        raise DataError(
+            f"data set {str(place)!r}: several columns of its metadata may be labels: {list(layout.candidates)}; name "
+            "one with --label-column"
+        )
+    if rows.strict and (missing := [f"{count} {why}" for why, count in layout.skipped if why in _MISSING]):
+        raise DataError(f"data set {str(place)!r}: {'; '.join(missing)}")
+    if layout.splits is None and rows.split != "train":
+        told = f"data set {str(place)!r} has no split {rows.split!r}"
+        raise DataError(f"{told}: it is one of class folders, without splits")
+    layout = _in_split(layout, rows.split, str(place))
+    sources = [Source(entry.name, entry.read) for entry in layout.pictures]
+    marks = [(entry.name, *entry.mark) for entry in layout.pictures]
+    return _assemble(str(place), sources, layout, wanted, _cache(str(place.resolve()), marks, wanted, rows))
+
+
+# Of what is left out, that which ``strict`` refuses.
+_MISSING = frozenset({"without a label", "not named by metadata", "named by metadata and not there"})
+
+
 def _empty_class(folder: Path, layout: sets.Layout) -> str | None:
-    """A folder beside the class folders that holds no picture."""
-    beside = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and not sets.clutter(path.name)]
-    return next((name for name in beside if name not in layout.classes), None) if _holds(layout, beside) else None
-
-
-def _holds(layout: sets.Layout, beside: Sequence[str]) -> bool:
-    return layout.splits is None and bool(set(layout.classes) & set(beside))
-
-
-def _stat(folder: Path, name: str) -> tuple[int, int]:
-    try:
-        told = (folder / name).stat()
-    except OSError:
-        return 0, 0
-    return told.st_size, told.st_mtime_ns
+    """A folder beside the class folders that holds nothing at all."""
+    for place, names, _ in os.walk(folder):
+        told = {unicodedata.normalize("NFC", shown(name)): name for name in names if not sets.clutter(name)}
+        if set(layout.classes) & set(told):
+            return next((name for name in sorted(told) if not os.listdir(Path(place) / told[name])), None)
+    return None
 
 
 def _in_split(layout: sets.Layout, split: str, name: str) -> sets.Layout:
+    """One split, by the classes of the training split: of others nothing can be learned."""
     if layout.splits is None:
         return layout
     asked = split if split in layout.splits else "validation" if split == "test" else split
     rows = [index for index, found in enumerate(layout.splits) if found == asked]
     if not rows:
         raise DataError(f"data set {name!r} has no split {split!r}: it has {', '.join(sorted(set(layout.splits)))}")
-    labels = None if layout.labels is None else tuple(layout.labels[row] for row in rows)
-    chosen = tuple(layout.pictures[row] for row in rows)
-    return sets.Layout(chosen, labels, layout.classes, None, layout.skipped, layout.notices)
+    if layout.labels is None:
+        return replace(layout, pictures=tuple(layout.pictures[row] for row in rows), splits=None)
+    learned = sorted({label for label, found in zip(layout.labels, layout.splits, strict=True) if found == "train"})
+    number = {label: index for index, label in enumerate(learned)}
+    known = [row for row in rows if layout.labels[row] in number]
+    skipped, notices = layout.skipped, layout.notices
+    if unknown := len(rows) - len(known):
+        skipped = (*skipped, ("of a class that the training split lacks", unknown))
+        notices = (*notices, f"{unknown} pictures of a class that the training split lacks are left out")
+    return sets.Layout(
+        tuple(layout.pictures[row] for row in known),
+        tuple(number[layout.labels[row]] for row in known),
+        tuple(layout.classes[label] for label in learned),
+        None,
+        skipped,
+        notices,
+    )
 
 
 def _assemble(
     name: str, sources: Sequence[Source], layout: sets.Layout, wanted: _Wanted, cache: reading.Cache
 ) -> Dataset:
-    size = wanted.size or wanted.fit(reading.fitting_edge(sources, workers=wanted.workers))
-    found = reading.read_once(sources, size, wanted.channels, cache=cache, workers=wanted.workers)
-    told = sets.report(layout, found.seen, size, found.images.shape[1])
+    if not sources:
+        raise DataError(f"data set {name!r} is empty: it must hold at least one image")
+    found = reading.read_once(
+        sources, wanted.size, wanted.channels, fit=wanted.fit, cache=cache, workers=wanted.workers
+    )
+    told = sets.report(layout, found.seen, found.images.shape[2], found.images.shape[1])
     labels = None if layout.labels is None else torch.tensor(layout.labels, dtype=torch.int64)
     return Dataset(name, torch.from_numpy(found.images), labels, layout.classes, told)
 
 
-def _key(read: Any, wanted: _Wanted) -> list[Any]:
-    return [read, wanted.size or "fit", wanted.channels]
+def _cache(place: str, read: Any, wanted: _Wanted, rows: _Rows) -> reading.Cache:
+    """Where a reading of these files is kept, in place of an older one of the same split, size and channels."""
+    size = wanted.size or [wanted.fit(edge) for edge in _EDGES]
+    part = [rows.split, size, wanted.channels, rows.column]
+    return reading.Cache(Path(os.environ.get("GANSERVE_DATA", "var")) / "pictures", place, part, [read, part])
 
 
-def _kept() -> Path:
-    """Where readings are kept."""
-    return Path(os.environ.get("GANSERVE_DATA", "var")) / "pictures"
+# By what they make of these, one function that fits sizes is told from another.
+_EDGES = (1, 8, 12, 16, 24, 28, 30, 32, 48, 64, 96, 128, 256, 512, 1024)
 
 
 def _tensor(images: np.ndarray[Any, np.dtype[np.uint8]]) -> torch.Tensor:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ganserve.sets import LABEL_COLUMNS, natural
-from training.reading import Source
+from ganserve import metadata, pictures
+from ganserve.reading import Source
+from ganserve.sets import natural
 
 # Rows fetched at once, and how many such slices are kept.
 SLICE, SLICES = 64, 8
+# What stands in for a split that a data set lacks: its only one for training, and its validation split for the test.
+_VALIDATION = ("validation", "valid", "val", "dev")
+_BYTES, _PATH = "bytes", "path"
 
 
 class HubError(ValueError):
@@ -37,106 +42,188 @@ def is_copy(folder: Path) -> bool:
     return any(path.suffix in (".parquet", ".arrow") for path in folder.rglob("*.*"))
 
 
-def table(name: str, *, split: str, column: str | None, strict: bool) -> Table:
-    """Read one split.
+def table(name: str, *, split: str, column: str | None, strict: bool, labelled: bool = True) -> Table:
+    """Read one split; classes are those of the training split, in the order in which people count.
 
     Raises:
-        HubError: it cannot be read, or has no column of pictures, or several that may be labels, or the ``column``
-            asked for is not there; with ``strict``, a row without a picture or a label.
+        HubError: it cannot be read, or has no column of pictures, or no certain one of labels (where it is to be
+            ``labelled``), or the ``column`` asked for is not there; with ``strict``, rows without a picture or a label.
     """
-    import datasets
-
-    found = _load(name, split)
+    splits = _load(name)
+    found = _split(splits, split)
     features: dict[str, Any] = dict(found.features)
-    pictures = next((c for c, f in features.items() if isinstance(f, datasets.Image)), None)
-    if pictures is None:
-        raise HubError(f"it has no image column: its columns are {sorted(features)}")
-    labels = _label_column({c: f for c, f in features.items() if c != pictures}, column)
-    raw = found.cast_column(pictures, datasets.Image(decode=False))
-    values = None if labels is None else _values(raw[labels], features[labels])
-    whole = [cell is not None and (cell["bytes"] is not None or cell["path"] is not None) for cell in raw[pictures]]
-    rows = [row for row, there in enumerate(whole) if there and (values is None or values[row] is not None)]
-    skipped = {"without a picture": whole.count(False), "without a label": sum(whole) - len(rows)}
+    image = _image_column(found, features)
+    raw = _undecoded(found, image)
+    training = _split(splits, "train")
+    label = _label_column(training, {c: f for c, f in features.items() if c != image}, column, labelled)
+    values = None if label is None else _values(found, label)
+    whole = _there(raw, image)
+    known = _classes(training, label, features) if label is not None else ()
+    number = {name: index for index, name in enumerate(known)}
+    rows = [row for row, there in enumerate(whole) if there and (values is None or values[row] in number)]
+    unlabelled = 0 if values is None else sum(there and values[row] is None for row, there in enumerate(whole))
+    skipped = {
+        "without a picture": len(whole) - sum(whole),
+        "without a label": unlabelled,
+        "of a class that the training split lacks": sum(whole) - unlabelled - len(rows),
+    }
     skipped = {why: count for why, count in skipped.items() if count}
     if strict and skipped:
         raise HubError("; ".join(f"{count} rows {why}" for why, count in skipped.items()))
     if not rows:
-        raise HubError(f"none of its {len(whole)} rows has a picture{' and a label' if labels else ''}")
-    cells = _Cells(raw, pictures)
-    indices, classes = _indices(values, rows, features.get(labels) if labels else None)
+        raise HubError(f"none of its {len(whole)} rows has a picture{' and a label' if label else ''}")
+    cells = _Cells(raw, image)
     return Table(
         [Source(f"row {row}", partial(cells.read, row)) for row in rows],
-        indices,
-        classes,
+        None if values is None else tuple(number[str(values[row])] for row in rows),
+        known,
         tuple(skipped.items()),
-        tuple(f"{count} rows {why} are left out" for why, count in skipped.items()),
-        str(found._fingerprint),
+        _notices(skipped, features, label, known),
+        f"{found._fingerprint} {image} {label}",
     )
 
 
-def _load(name: str, split: str) -> Any:
+def _load(name: str) -> Mapping[str, Any]:
+    """Its splits by name."""
     import datasets
 
     try:
         if (Path(name) / "dataset_dict.json").exists() or (Path(name) / "state.json").exists():
             saved = datasets.load_from_disk(name)
-            if isinstance(saved, datasets.DatasetDict):
-                return saved[split]
-            if split != "train":
-                raise HubError(f"it has no split {split!r}")
-            return saved
-        return datasets.load_dataset(name, split=split)
+            return saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
+        loaded: Mapping[str, Any] = datasets.load_dataset(name)
+        return loaded
     except Exception as error:  # the library raises many kinds for one meaning
         raise HubError(
-            f"cannot be read (split {split!r}): {error}. Expected 'digits', an existing folder of class folders or "
-            "images, a local copy of a Hugging Face data set, or a hub name"
+            f"cannot be read: {error}. Expected 'digits', an existing folder of class folders or images, a ZIP of "
+            "them, a local copy of a Hugging Face data set, or a hub name"
         ) from error
 
 
-def _label_column(features: dict[str, Any], asked: str | None) -> str | None:
+def _split(splits: Mapping[str, Any], split: str) -> Any:
+    if split in splits:
+        return splits[split]
+    if split == "train" and len(splits) == 1:
+        return next(iter(splits.values()))
+    validation = next((name for name in _VALIDATION if name in splits), None)
+    if split == "test" and validation is not None and len(splits) > 1:
+        return splits[validation]
+    raise HubError(f"it has no split {split!r}: it has {', '.join(splits)}")
+
+
+def _image_column(found: Any, features: Mapping[str, Any]) -> str:
+    """The column of pictures: one that says so, or else one whose first cells are files of pictures."""
+    import datasets
+
+    for name, feature in features.items():
+        if isinstance(feature, datasets.Image):
+            return name
+    for name, feature in features.items():
+        held = feature.get(_BYTES) if isinstance(feature, dict) else feature
+        if str(getattr(held, "dtype", "")).endswith("binary"):
+            cells = [_content(cell) for cell in found[:SLICE][name]]
+            if any(cell and pictures.looks_like(cell[: pictures.HEAD_BYTES]) for cell in cells):
+                return name
+    raise HubError(f"it has no image column: its columns are {sorted(features)}")
+
+
+def _undecoded(found: Any, image: str) -> Any:
+    import datasets
+
+    if isinstance(found.features[image], datasets.Image):
+        return found.cast_column(image, datasets.Image(decode=False))
+    return found
+
+
+def _content(cell: Any) -> bytes | None:
+    held = cell.get(_BYTES) if isinstance(cell, dict) else cell
+    return held if isinstance(held, bytes) else None
+
+
+def _there(raw: Any, image: str) -> list[bool]:
+    """Whether each row has a picture, without reading any."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = raw.with_format("arrow")[image]
+    column = column[:] if not isinstance(column, pa.Array | pa.ChunkedArray) else column
+    if not pa.types.is_struct(column.type):
+        return [bool(length) for length in pc.binary_length(column).to_pylist()]
+    parts = [column.type.field(index).name for index in range(column.type.num_fields)]
+    held = [pc.struct_field(column, part) for part in (_BYTES, _PATH) if part in parts]
+    lengths = [pc.binary_length(part).to_pylist() for part in held if not pa.types.is_null(part.type)]
+    # Bytes that are there and empty are no picture, whatever path the row was made from.
+    return [bool(cells[0] if cells[0] is not None else cells[-1]) for cells in zip(*lengths, strict=True)]
+
+
+def _label_column(training: Any, features: dict[str, Any], asked: str | None, labelled: bool) -> str | None:
+    columns = f"its columns are {sorted(features)}"
     if asked is not None:
         if asked not in features:
-            raise HubError(f"it has no column {asked!r}: its columns are {sorted(features)}")
+            raise HubError(f"it has no column {asked!r}: {columns}")
+        if not _may_label(asked, features[asked], asked=True):
+            raise HubError(f"column {asked!r} holds no labels, which are numbers, texts or truths: {columns}")
         return asked
-    candidates = {name: feature for name, feature in features.items() if _may_label(feature)}
-    named = next((name for name in LABEL_COLUMNS if name in candidates), None)
-    if named is not None or not candidates:
-        return named
-    if len(candidates) == 1:
-        return next(iter(candidates))
-    raise HubError(f"several columns may be labels: {sorted(candidates)}; name one with --label-column")
+    candidates = [name for name, feature in features.items() if _may_label(name, feature)]
+    certain = [name for name in candidates if name in metadata.LABEL_COLUMNS or _is_class(features[name])]
+    if len(certain) == 1:
+        return certain[0]
+    chosen, unclear = metadata.choose(
+        dict.fromkeys(certain, ()) if certain else {name: _values(training, name) for name in candidates}
+    )
+    if chosen is None and labelled and features:
+        why = f"several columns may be labels: {list(unclear)}" if unclear else f"it has no labels: {columns}"
+        raise HubError(f"{why}; name one with --label-column, or take an unconditional recipe")
+    return chosen
 
 
-def _may_label(feature: Any) -> bool:
+def _is_class(feature: Any) -> bool:
     import datasets
 
-    if isinstance(feature, datasets.ClassLabel):
+    return isinstance(feature, datasets.ClassLabel)
+
+
+def _may_label(name: str, feature: Any, *, asked: bool = False) -> bool:
+    """A class, a whole number, a text or a truth; a float only in a column that is called after labels."""
+    import datasets
+
+    if _is_class(feature):
         return True
-    kind = str(getattr(feature, "dtype", ""))
-    return isinstance(feature, datasets.Value) and kind.startswith(("int", "uint", "bool", "string", "large_string"))
+    floats = ("float", "double") if asked or name in metadata.LABEL_COLUMNS else ()
+    kinds = ("int", "uint", "bool", "string", "large_string", *floats)
+    return isinstance(feature, datasets.Value) and str(feature.dtype).startswith(kinds)
 
 
-def _values(column: Any, feature: Any) -> list[Any]:
-    """The labels; None where one is missing, as -1 is by the hub's custom."""
-    import datasets
+def _values(found: Any, column: str) -> list[str | None]:
+    """The labels as text; None where one is missing, as -1 is by the hub's custom, unless it is one of two classes."""
+    listed = list(found[column])
+    feature = found.features[column]
+    if _is_class(feature):
+        names = feature.names
+        return [None if value is None or not 0 <= value < len(names) else str(names[value]) for value in listed]
+    told = [metadata.label(value) for value in listed]
+    if len(set(told) - {"-1", None}) >= 2:
+        return [None if value == "-1" else value for value in told]
+    return told
 
-    listed = list(column)
-    if isinstance(feature, datasets.ClassLabel):
-        return [None if value is None or value < 0 else int(value) for value in listed]
-    return [None if value is None or value == "" else value for value in listed]
+
+def _classes(training: Any, column: str, features: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those of which the training split has a row: of others nothing can be learned."""
+    present = {value for value in _values(training, column) if value is not None}
+    if _is_class(features[column]):
+        return tuple(name for name in features[column].names if name in present)
+    return tuple(sorted(present, key=natural))
 
 
-def _indices(values: list[Any] | None, rows: list[int], feature: Any) -> tuple[tuple[int, ...] | None, tuple[str, ...]]:
-    import datasets
-
-    if values is None:
-        return None, ()
-    chosen = [values[row] for row in rows]
-    if isinstance(feature, datasets.ClassLabel):
-        return tuple(chosen), tuple(feature.names)
-    names = sorted({str(value) for value in chosen}, key=natural)
-    index = {name: i for i, name in enumerate(names)}
-    return tuple(index[str(value)] for value in chosen), tuple(names)
+def _notices(
+    skipped: Mapping[str, int], features: Mapping[str, Any], label: str | None, known: Sequence[str]
+) -> tuple[str, ...]:
+    """What to say of rows, and of classes without one, that are left out."""
+    told = [f"{count} rows {why} are left out" for why, count in skipped.items()]
+    if label is not None and _is_class(features[label]):
+        unlearned = [name for name in features[label].names if name not in known]
+        told += [f"classes without a picture to learn from are left out: {', '.join(unlearned)}"] if unlearned else []
+    return tuple(told)
 
 
 class _Cells:
@@ -145,7 +232,7 @@ class _Cells:
     def __init__(self, raw: Any, column: str) -> None:
         self._raw, self._column = raw, column
         self._lock = threading.Lock()
-        self._slices: OrderedDict[int, list[Any]] = OrderedDict()
+        self._slices: OrderedDict[int, Sequence[Any]] = OrderedDict()
 
     def read(self, row: int) -> bytes:
         number, index = divmod(row, SLICE)
@@ -155,5 +242,5 @@ class _Cells:
                 if len(self._slices) > SLICES:
                     self._slices.popitem(last=False)
             cell = self._slices[number][index]
-        content: bytes = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
-        return content
+        content = _content(cell)
+        return content if content is not None else Path(cell[_PATH]).read_bytes()

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     except (Refused, OSError) as error:
         print(f"error: {calls.plain(' '.join(str(error).split()))}", file=sys.stderr)
         return calls.FAILED
-    for line in (*found.report.lines(), *_listed(found)):
+    for line in (*found.report.lines(), *_left_out(found)):
         print(calls.plain(line))
     return 0
 
@@ -38,11 +38,11 @@ def main(arguments: Sequence[str]) -> int:
 def _looked_through(source: Path, skip_invalid: bool) -> inspection.Inspected:
     if source.is_dir():
         return inspection.folder(source)
+    if not source.exists():
+        raise FileNotFoundError(f"{source} is not there: name a folder of class folders, or a ZIP of them")
     return inspection.archive(source, skip_invalid=skip_invalid)
 
 
-def _listed(found: inspection.Inspected) -> list[str]:
-    """Each class with its pictures and its share, and each picture that was left out."""
-    total = found.report.pictures
-    classes = [f"  {name}: {count:,} ({count / total:.1%})" for name, count in found.report.classes.items()]
-    return [*classes, *(f"left out: {one.file}: {one.reason}" for one in found.left_out)]
+def _left_out(found: inspection.Inspected) -> list[str]:
+    """Each picture that was left out."""
+    return [f"left out: {one.file}: {one.reason}" for one in found.left_out]

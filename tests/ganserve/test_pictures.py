@@ -88,18 +88,23 @@ def test_broken_exif_leaves_the_picture_as_it_lies() -> None:
     assert corners(decode(content).image) == SHOWN[1]
 
 
-def grey_png(samples: np.ndarray, bits: int, transparent: int | None = None) -> bytes:
-    """A PNG of grey samples, with tRNS if asked, byte by byte."""
-    height, width = samples.shape
+def png(rows: list[bytes], width: int, bits: int, colours: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of rows of packed samples, with ``chunks`` before them, byte by byte; ``colours`` is the colour type."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    rows = b"".join(b"\0" + row.astype(">u2" if bits == 16 else "u1").tobytes() for row in samples)
-    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
-    clear = b"" if transparent is None else chunk(b"tRNS", struct.pack(">H", transparent))
-    data = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + clear + data
+    header = struct.pack(">IIBBBBB", width, len(rows), bits, colours, 0, 0, 0)
+    data = (b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+    parts = [(b"IHDR", header), *chunks, data, (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+def grey_png(samples: np.ndarray, bits: int, transparent: int | None = None) -> bytes:
+    """A PNG of grey samples, with tRNS if asked."""
+    rows = [row.astype(">u2" if bits == 16 else "u1").tobytes() for row in samples]
+    clear = [] if transparent is None else [(b"tRNS", struct.pack(">H", transparent))]
+    return png(rows, samples.shape[1], bits, 0, *clear)
 
 
 SIXTEEN = {
@@ -184,6 +189,21 @@ def test_a_colour_that_is_called_transparent_lies_over_white() -> None:
         assert image.getpixel(kept) != pictures.BACKGROUND
 
 
+def test_every_entry_of_a_palette_may_be_transparent_in_part() -> None:
+    content = png([b"\0\1\2"], 3, 8, 3, (b"PLTE", bytes([255, 0, 0, 0, 0, 255, 0, 255, 0])), (b"tRNS", b"\x80\xff\0"))
+    assert pixels(content)[0].tolist() == [[255, 127, 127], [0, 0, 255], [255, 255, 255]]
+
+
+def test_the_value_that_is_transparent_is_told_in_the_files_own_samples() -> None:
+    two_bits = png([bytes([0b00011011])], 4, 2, 0, (b"tRNS", struct.pack(">H", 1)))
+    assert pixels(two_bits)[0].tolist() == [0, 255, 170, 255]
+    one_bit = png([bytes([0b10000001])], 8, 1, 0, (b"tRNS", struct.pack(">H", 0)))
+    assert pixels(one_bit)[0].tolist() == [255] * 8
+    row = struct.pack(">6H", 1000, 2000, 3000, 40000, 2000, 3000)
+    colours = png([row], 2, 16, 2, (b"tRNS", struct.pack(">3H", 1000, 2000, 3000)))
+    assert np.abs(pixels(colours)[0].astype(int) - [[255, 255, 255], [156, 8, 12]]).max() <= 1
+
+
 def test_an_opaque_alpha_changes_no_pixel_and_is_not_spoken_of() -> None:
     image = quarters()
     image.putalpha(255)
@@ -213,7 +233,7 @@ def test_one_bit_and_palettes_are_what_they_show() -> None:
     assert corners(decode(saved(quarters().quantize(4), "PNG")).image) == SHOWN[1]
 
 
-def profile(gamma: float) -> bytes:
+def profile(gamma: float, name: str = "Ours") -> bytes:
     """sRGB's primaries under another tone curve: a profile whose pixels are lighter or darker than they say."""
     made = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     count = struct.unpack(">I", made[128:132])[0]
@@ -224,7 +244,7 @@ def profile(gamma: float) -> bytes:
         if tag == b"desc":
             at = made.find("sRGB".encode("utf-16-be"), offset)
             if at > 0:
-                made[at : at + 8] = "Ours".encode("utf-16-be")
+                made[at : at + 8] = name.encode("utf-16-be")
     return bytes(made)
 
 
@@ -246,11 +266,39 @@ def test_a_broken_profile_is_passed_over_with_a_word() -> None:
     assert any("profile is broken" in notice for notice in picture.notices)
 
 
+def test_a_profile_is_srgb_by_its_colours_and_not_by_its_name() -> None:
+    image = Image.new("RGB", (4, 4), (100, 150, 200))
+    assert pixels(saved(image, "PNG", icc_profile=profile(1.0, name="sRGB")))[0, 0].tolist() != [100, 150, 200]
+    ours = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes().replace(
+        "sRGB".encode("utf-16-be"), "Ours".encode("utf-16-be")
+    )
+    assert pixels(saved(image, "PNG", icc_profile=ours))[0, 0].tolist() == [100, 150, 200]
+
+
+def test_a_grey_picture_with_a_profile_of_colours_stays_as_it_is_and_is_not_spoken_of() -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = decode(saved(Image.new("L", (16, 16), 77), "JPEG", quality=100, icc_profile=srgb))
+    assert (picture.image.getpixel((8, 8)), picture.notices) == (77, ())
+
+
+def test_a_palette_and_an_alpha_keep_what_a_profile_makes_of_their_colours() -> None:
+    image = Image.new("RGB", (4, 4), (100, 150, 200))
+    wanted = pixels(saved(image, "PNG", icc_profile=profile(1.0)))
+    for other in (image.quantize(2), image.convert("RGBA")):
+        assert np.array_equal(pixels(saved(other, "PNG", icc_profile=profile(1.0))), wanted)
+
+
 @pytest.mark.parametrize(("form", "more"), [("GIF", {}), ("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})])
 def test_of_several_frames_the_first_is_taken(form: str, more: dict[str, Any]) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE)]
     content = saved(frames[0], form, save_all=True, append_images=frames[1:], **more)
     assert decode(content).image.convert("RGB").getpixel((4, 4)) == RED
+
+
+def test_what_an_animated_png_shows_where_nothing_moves_is_not_its_first_frame() -> None:
+    for_others, *frames = (Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE, YELLOW))
+    content = saved(for_others, "PNG", save_all=True, default_image=True, append_images=frames)
+    assert decode(content).image.getpixel((4, 4)) == BLUE
 
 
 def test_a_phones_jpeg_with_a_second_picture_is_its_first() -> None:
@@ -263,6 +311,12 @@ def test_heic_is_named_with_how_to_convert_it() -> None:
     assert pictures.looks_like(content[:32])
     with pytest.raises(PictureError, match=r"HEIC.*convert it"):
         decode(content)
+
+
+def test_avif_that_begins_as_heic_does_is_read() -> None:
+    content = saved(quarters(), "AVIF", quality=95)
+    assert b"avif" in content[16:32]
+    assert corners(decode(content[:8] + b"mif1" + content[12:]).image) == SHOWN[1]
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"%PDF-1.4", b"<svg/>", b"%!PS-Adobe", b"8BPS" + bytes(60)])

@@ -160,4 +160,99 @@ def test_a_stray_picture_does_not_make_a_set_one_of_colour(coloured: int, total:
 
 
 def test_the_size_follows_the_median_and_not_the_first() -> None:
-    assert sets.median_edge([(1, 1)] + [(64, 80)] * 199) == 64
+    assert sets.median_edge([1] + [64] * 199) == 64
+
+
+@pytest.mark.parametrize("loose", ["cover.png", "pets/cover.png"])
+def test_a_loose_picture_does_not_turn_a_folder_around_the_classes_into_one(tmp_path: Path, loose: str) -> None:
+    root = folder(tmp_path, "pets/cat/1.png", "pets/dog/1.png", loose)
+    assert laid(root) == {"pets/cat/1.png": "cat", "pets/dog/1.png": "dog"}
+
+
+@pytest.mark.parametrize(
+    "around",
+    [("train/", "test/"), ("train/images/", "test/images/"), ("train/train/", "test/test/"), ("a/train/", "a/val/")],
+)
+def test_splits_may_have_folders_around_their_classes(tmp_path: Path, around: tuple[str, str]) -> None:
+    root = folder(tmp_path, *(f"{place}{name}/1.png" for place in around for name in ("cat", "dog")))
+    layout = sets.lay_out(sets.folder_entries(root))
+    assert layout.classes == ("cat", "dog")
+    assert layout.splits is not None
+    assert len(set(layout.splits)) == 2
+
+
+def test_one_class_in_a_split_is_not_a_folder_around_it(tmp_path: Path) -> None:
+    root = folder(tmp_path, "train/cat/1.png", "train/dog/1.png", "test/cat/old/1.png", "test/cat/new/1.png")
+    assert set(laid(root).values()) == {"cat", "dog"}
+
+
+def test_pictures_beside_splits_are_in_none_of_them(tmp_path: Path) -> None:
+    layout = sets.lay_out(sets.folder_entries(folder(tmp_path, "train/1.png", "test/1.png", "cover.png")))
+    assert [entry.name for entry in layout.pictures] == ["test/1.png", "train/1.png"]
+    assert layout.splits == ("test", "train")
+    assert any("'cover.png'" in notice for notice in layout.notices)
+
+
+def test_a_folder_without_a_picture_beside_the_classes_is_said_and_no_class(tmp_path: Path) -> None:
+    root = folder(tmp_path, "cat/1.png", "dog/1.png", "docs/README.md", "emu/.gitkeep", README_md=b"x", _gitkeep=b"")
+    layout = sets.lay_out(sets.folder_entries(root))
+    assert layout.classes == ("cat", "dog")
+    assert [notice.split("'")[1] for notice in layout.notices] == ["docs", "emu"]
+
+
+def test_raw_files_beside_their_jpegs_are_passed_over_and_counted(tmp_path: Path) -> None:
+    raw = {"1_CR2": b"II*\0", "1_dng": b"II*\0"}
+    root = folder(tmp_path, "cat/1.JPG", "cat/1.CR2", "dog/1.JPG", "dog/1.dng", **raw)
+    layout = sets.lay_out(sets.folder_entries(root))
+    assert [entry.name for entry in layout.pictures] == ["cat/1.JPG", "dog/1.JPG"]
+    assert dict(layout.skipped) == {"raw file of a camera": 2}
+
+
+def test_no_two_names_are_alike_in_their_order() -> None:
+    names = ["b", "10", "2", "02", "a10", "a9", "A", "1" * 5000, ""]
+    backwards = list(reversed(names))
+    assert sorted(names, key=sets.natural) == sorted(backwards, key=sets.natural)
+    assert sorted(["10", "2", "02", "1" * 5000], key=sets.natural) == ["02", "2", "10", "1" * 5000]
+
+
+def test_metadata_in_splits_keeps_them_apart(tmp_path: Path) -> None:
+    root = folder(tmp_path, "train/1.png", "train/2.png", "test/1.png", "test/2.png")
+    for split in ("train", "test"):
+        (root / split / "metadata.csv").write_text("file_name,label\n1.png,x\n2.png,y\n")
+    layout = sets.lay_out(sets.folder_entries(root))
+    assert layout.splits == ("test", "test", "train", "train")
+    assert layout.labels == (0, 1, 0, 1)
+
+
+def test_what_metadata_names_and_what_is_there_are_held_against_each_other(tmp_path: Path) -> None:
+    root = folder(tmp_path, "1.png", "2.png", "3.png")
+    (root / "metadata.csv").write_text("file_name,label\n1.png,x\n2.png,y\n4.png,y\n")
+    layout = sets.lay_out(sets.folder_entries(root))
+    assert dict(layout.skipped) == {"not named by metadata": 1, "named by metadata and not there": 1}
+
+
+def test_metadata_without_labels_leaves_the_classes_to_the_folders(tmp_path: Path) -> None:
+    root = folder(tmp_path, "cat/1.png", "dog/1.png")
+    for text in ("file_name,caption\ncat/1.png,one\ndog/1.png,two\n", "id,about\n1,pets\n"):
+        (root / "metadata.csv").write_text(text)
+        assert laid(root) == {"cat/1.png": "cat", "dog/1.png": "dog"}
+
+
+def test_among_several_columns_of_metadata_one_is_asked_for(tmp_path: Path) -> None:
+    root = folder(tmp_path, "1.png", "2.png", "3.png")
+    (root / "metadata.csv").write_text("file_name,breed,colour\n1.png,x,red\n2.png,y,red\n3.png,x,blue\n")
+    entries = sets.folder_entries(root)
+    assert sets.lay_out(entries).candidates == ("breed", "colour")
+    assert sets.lay_out(entries, column="colour").classes == ("blue", "red")
+    with pytest.raises(SetError, match=r"no column 'size'.*breed, colour"):
+        sets.lay_out(entries, column="size")
+
+
+def test_a_picture_that_is_in_two_classes_contradicts_itself() -> None:
+    layout = sets.Layout((), (0, 0, 1, 1), ("cat", "dog"), ("train",) * 3 + ("test",))
+    report = sets.report(layout, [seen(digest=1), seen(digest=2), seen(digest=1), seen(digest=3)], 32, 3)
+    assert (report.duplicates, report.contradicting) == (1, 2)
+    assert report.splits == {"train": 3, "test": 1}
+    text = "\n".join(report.lines())
+    assert "2 of 4 pictures are in one class and in another" in text
+    assert "cat: 2 (50.0%)" in text

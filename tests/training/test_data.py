@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from training import data, reading
+from ganserve import reading
+from training import data
 from training.data import DataError, Dataset, load, split_held_out
 
 
@@ -260,13 +262,52 @@ def test_what_is_wrong_with_a_picture_is_said_with_its_name(class_folders: Path)
         load(str(class_folders))
 
 
-def test_what_an_upload_left_out_is_told_by_the_report_of_the_training(tmp_path: Path) -> None:
-    for name in ("cat", "dog"):
-        (tmp_path / name).mkdir()
-        Image.new("L", (8, 8), 90).save(tmp_path / name / "000001.png")
-    record = {"left_out": [{"file": "cat/cut.png", "reason": "cannot be decoded"}]}
-    (tmp_path / "dataset.json").write_text(json.dumps(record))
-    report = load(str(tmp_path)).report
-    assert report is not None
-    assert report.notices == ("1 pictures could not be decoded and were left out of the upload: 'cat/cut.png'",)
-    assert dict(report.skipped) == {}
+def test_a_class_folder_may_be_called_anything(tmp_path: Path) -> None:
+    for name in (b"cafe\xcc\x81", b"caf\xe9", b"2", b"10"):
+        path = tmp_path / os.fsdecode(name)
+        path.mkdir()
+        Image.new("L", (8, 8)).save(path / "1.png")
+    assert load(str(tmp_path)).classes == ("2", "10", "caf\\xe9", "caf\u00e9")
+
+
+def test_a_zip_is_read_as_the_folder_that_it_was(class_folders: Path, tmp_path: Path) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / "zipped"), "zip", class_folders.parent, class_folders.name))
+    folder, zipped = load(str(class_folders)), load(str(archive))
+    assert torch.equal(zipped.images, folder.images)
+    assert zipped.classes == folder.classes
+    with pytest.raises(DataError, match="not a sound ZIP"):
+        load(str(next(class_folders.rglob("*.png"))))
+
+
+def test_what_was_kept_at_the_median_is_not_taken_for_what_fits(
+    class_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GANSERVE_DATA", str(tmp_path / "var"))
+    monkeypatch.setattr(reading, "KEPT_SECONDS", -1.0)
+    assert load(str(class_folders)).size == 10
+    assert load(str(class_folders), fit=lambda edge: edge - 2).size == 8
+    assert load(str(class_folders)).size == 10
+
+
+def test_test_pictures_of_a_class_that_cannot_be_learned_are_left_out(tmp_path: Path) -> None:
+    for split, label in (("train", "b"), ("train", "c"), ("test", "a"), ("test", "c")):
+        (tmp_path / split / label).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / split / label / "1.png")
+    found = load(str(tmp_path), split="test", labelled=False)
+    assert found.classes == load(str(tmp_path)).classes == ("b", "c")
+    assert found.labels is not None
+    assert found.labels.tolist() == [1]
+    assert found.report is not None
+    assert found.report.skipped == {"of a class that the training split lacks": 1}
+
+
+def test_columns_of_metadata_are_listed_with_the_option_that_names_one(tmp_path: Path) -> None:
+    for name in ("1.png", "2.png", "3.png", "4.png"):
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    rows = ("1.png,x,red", "2.png,y,red", "3.png,x,blue", "4.png,,blue")
+    (tmp_path / "metadata.csv").write_text("\n".join(("file_name,breed,colour", *rows)))
+    with pytest.raises(DataError, match=r"\['breed', 'colour'\].*--label-column"):
+        load(str(tmp_path))
+    assert load(str(tmp_path), column="colour").classes == ("blue", "red")
+    with pytest.raises(DataError, match="1 without a label"):
+        load(str(tmp_path), column="breed", strict=True)

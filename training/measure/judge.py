@@ -23,10 +23,10 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from ganserve import files
+from ganserve.reading import place_mark
 from training.data import DataError, Dataset, fingerprint, split_held_out
 from training.measure.classifier import Average, Batches, augment
 from training.measure.classifier import fit as teach
-from training.reading import place_mark
 
 SHIPPED = Path(__file__).parents[1] / "judges"
 

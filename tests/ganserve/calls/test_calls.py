@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,26 @@ def test_what_is_broken_off_at_the_keyboard_ends_quietly() -> None:
 def test_nothing_in_a_table_breaks_a_line_or_reaches_the_terminal() -> None:
     told = calls.table(("A", "B"), [("x\x1b[31m\n", None), ("long name", 1)])
     assert told.splitlines() == ["A          B", "x?[31m?    -", "long name  1"]
+
+
+def test_check_tells_what_a_set_is_without_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, count in (("2", 3), ("10", 1)):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for index in range(count):
+            Image.new("RGB", (20, 20), (200, 10 * index, 0)).save(tmp_path / "pets" / name / f"{index}.png")
+    archive = shutil.make_archive(str(tmp_path / "pets"), "zip", tmp_path / "pets")
+    for place in (str(tmp_path / "pets"), archive):
+        assert run("check", place) == 0
+        told = capsys.readouterr().out
+        assert "4 pictures, colour, read at 20 x 20 pixels" in told
+        assert "from 1 pictures (10) to 3 (2)" in told
+
+
+def test_check_refuses_in_one_sentence_what_is_no_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.png").write_bytes(b"oops")
+    (tmp_path / "empty").mkdir()
+    for place, why in (("absent", "not there"), ("empty", "no picture"), (".", "broken.png"), ("broken.png", "ZIP")):
+        assert run("check", str(tmp_path / place)) == 2
+        told = capsys.readouterr().err
+        assert why in told
+        assert told.count("\n") == 1

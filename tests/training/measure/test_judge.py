@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from ganserve.reading import place_mark
 from training import judge as command
 from training.data import DataError, Dataset
 from training.measure import judge
-from training.reading import place_mark
 
 
 @pytest.fixture

@@ -1,0 +1,120 @@
+"""``metadata.csv`` and ``metadata.jsonl`` beside pictures, as the Hugging Face hub reads them; columns of labels."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import posixpath
+import unicodedata
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from ganserve.entries import Entry, SetError
+
+NAMES = frozenset({"metadata.csv", "metadata.jsonl"})
+FILE_COLUMN = "file_name"
+LABEL_COLUMNS = ("label", "labels", "fine_label", "category", "class")
+
+Row = Mapping[str, Any]
+
+
+def is_metadata(name: str) -> bool:
+    """Whether a path is called so."""
+    return posixpath.basename(name).lower() in NAMES
+
+
+def rows(file: Entry) -> dict[str, Row] | None:
+    """Its rows by the pictures' paths below the set's root (:func:`key`); None where it names no files.
+
+    Raises:
+        SetError: it names files, and cannot be read.
+    """
+    text = _text(file)
+    if FILE_COLUMN not in text:
+        return None
+    found = _csv(file.name, text) if file.name.lower().endswith(".csv") else _json_lines(file.name, text)
+    folder = PurePosixPath(file.name).parent
+    named = [(row[FILE_COLUMN], row) for row in found if isinstance(row.get(FILE_COLUMN), str)]
+    return {key(str(folder / name.replace("\\", "/"))): row for name, row in named}
+
+
+def key(path: str) -> str:
+    """A path in the one form in which paths are compared."""
+    return unicodedata.normalize("NFC", posixpath.normpath(path))
+
+
+def _text(file: Entry) -> str:
+    try:
+        content = file.read()
+    except OSError as error:
+        raise SetError(f"{file.name} cannot be read: {error}") from error
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        if FILE_COLUMN.encode() not in content:
+            return ""
+        raise SetError(f"{file.name} is not text in UTF-8: save it so ({error})") from error
+
+
+def _csv(name: str, text: str) -> list[Row]:
+    head = text.partition("\n")[0]
+    delimiter = max(",;\t", key=head.count)
+    try:
+        # A row of more cells than there are columns has the rest under None, which is no column.
+        return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise SetError(f"{name} is not a table of comma-separated values: {error}") from error
+
+
+def _json_lines(name: str, text: str) -> list[Row]:
+    found: list[Row] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise SetError(f"{name}, line {number}, is not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise SetError(f"{name}, line {number}, is not a JSON object: expected one a line")
+        found.append(row)
+    return found
+
+
+def columns(named: Iterable[Row]) -> dict[str, list[Any]]:
+    """The columns that may hold labels, with the value of each row; None where there is none."""
+    listed = list(named)
+    names = dict.fromkeys(name for row in listed for name in row if isinstance(name, str) and name != FILE_COLUMN)
+    told = {name: [label(row.get(name)) for row in listed] for name in names}
+    return {name: values for name, values in told.items() if any(value is not None for value in values)}
+
+
+def label(value: Any) -> str | None:
+    """A label's text; None for none, and for what can be no label, such as a list."""
+    if isinstance(value, float) and value.is_integer():  # whole numbers, beside missing ones
+        value = int(value)
+    if value is None or value == "" or isinstance(value, float | list | dict):
+        return None
+    return str(value)
+
+
+def choose(told: Mapping[str, Sequence[Hashable]], asked: str | None = None) -> tuple[str | None, tuple[str, ...]]:
+    """The column of labels, and those among which it cannot be told.
+
+    It is the one asked for, or the first of ``LABEL_COLUMNS``, or the only one in which a value comes twice: captions
+    and numbers of rows are no classes.
+    """
+    if asked is not None:
+        return asked, ()
+    named = next((name for name in LABEL_COLUMNS if name in told), None)
+    if named is not None:
+        return named, ()
+    present = {name: [value for value in values if value is not None] for name, values in told.items()}
+    repeated = [name for name, values in present.items() if len(set(values)) < len(values)]
+    if len(repeated) == 1:
+        return repeated[0], ()
+    return None, tuple(sorted(told)) if len(told) > 1 else ()

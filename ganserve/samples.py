@@ -1,0 +1,115 @@
+"""Samples of more or other than 8 bits, to grey of 8 bits: by their width, or by the range that the file states."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+_STATED = ((340, 341), (280, 281))  # TIFF's SMin/SMaxSampleValue, Min/MaxSampleValue
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+_SUBFILE, _SUB_IFDS, _DNG = 254, 330, 50706
+_SIGNED, _WHITE_IS_ZERO, _REDUCED = 2, 0, 1
+
+
+# Marks a file that is read as if black were zero, since Pillow knows it in no other way.
+TURNED = "white_is_zero"
+
+
+class SampleError(ValueError):
+    """Samples of which nobody states what is black and what is white."""
+
+
+def to_eight_bits(image: Image.Image, file: Image.Image) -> Image.Image:
+    """Grey of more than 8 bits, whole or floating, scaled to 0..255, in mode L or, where a value is called
+    transparent, LA; other modes as they are. ``file`` is the opened file, whose tags count.
+
+    Raises:
+        SampleError: samples that are no numbers, or without a range.
+    """
+    if image.mode == "L" and _signed(file):
+        return _kept_profile(Image.fromarray(np.asarray(image) ^ np.uint8(0x80)), image)
+    if not (image.mode.startswith("I") or image.mode == "F"):
+        return image
+    samples = np.asarray(image)
+    if image.mode == "I" and tag(file, _BITS) == 32 and not _signed(file):
+        samples = samples.astype(np.uint32)  # Pillow holds them as signed numbers
+    low, high = _range(samples, image.mode, file)
+    scaled = _scaled(samples, low, high)
+    if tag(file, _PHOTOMETRIC) == _WHITE_IS_ZERO or file.info.get(TURNED):
+        scaled = 255 - scaled
+    clear = image.info.get("transparency")
+    grey = Image.fromarray(scaled)
+    if isinstance(clear, int):
+        grey = Image.merge("LA", [grey, Image.fromarray(np.uint8(samples != clear) * np.uint8(255))])
+    return _kept_profile(grey, image)
+
+
+def is_raw(file: Image.Image) -> bool:
+    """Whether a TIFF is a camera's raw file, of which only a thumbnail could be read."""
+    tags = getattr(file, "tag_v2", {})
+    return _DNG in tags or (_SUB_IFDS in tags and int(tag(file, _SUBFILE) or 0) & _REDUCED != 0)
+
+
+def turned_over(content: bytes) -> bytes | None:
+    """A big-endian TIFF whose white is zero, saying that its black is; None for anything else."""
+    if content[:4] != b"MM\0*" or len(content) < 10:
+        return None
+    start = int.from_bytes(content[4:8], "big")
+    count = int.from_bytes(content[start : start + 2], "big")
+    for at in range(start + 2, start + 2 + 12 * count, 12):
+        if content[at : at + 10] == struct.pack(">HHIH", _PHOTOMETRIC, 3, 1, _WHITE_IS_ZERO):
+            return content[: at + 8] + b"\0\x01" + content[at + 10 :]
+    return None
+
+
+def tag(file: Image.Image, number: int) -> float | None:
+    """A TIFF tag's first number; None where there is none."""
+    value: Any = getattr(file, "tag_v2", {}).get(number)
+    if isinstance(value, tuple):
+        value = value[0] if value else None
+    return None if value is None else float(value)
+
+
+def _signed(file: Image.Image) -> bool:
+    return tag(file, _SAMPLE_FORMAT) == _SIGNED
+
+
+def _kept_profile(grey: Image.Image, image: Image.Image) -> Image.Image:
+    grey.info = {key: value for key, value in image.info.items() if key == "icc_profile"}
+    return grey
+
+
+def _scaled(samples: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    if samples.dtype == np.uint16:  # a table, since photos of 16 bits would be large as floats
+        table: NDArray[np.uint8] = _scaled(np.arange(65536, dtype=np.float64), low, high)
+        return np.take(table, samples)
+    scaled = (samples.astype(np.float64) - low) * (255.0 / (high - low))
+    eight: NDArray[np.uint8] = np.rint(scaled).clip(0, 255).astype(np.uint8)
+    return eight
+
+
+def _range(samples: NDArray[Any], mode: str, file: Image.Image) -> tuple[float, float]:
+    """What is black and what is white."""
+    if mode == "F" and not np.isfinite(samples).all():
+        raise SampleError("holds samples that are no numbers")
+    for low_tag, high_tag in _STATED:
+        low, high = tag(file, low_tag), tag(file, high_tag)
+        if high is not None and high > (low or 0):
+            return float(low or 0), float(high)
+    bits = tag(file, _BITS)
+    if mode == "F":
+        if samples.min() >= 0 and samples.max() <= 1:
+            return 0.0, 1.0
+    elif bits is not None and bits < 16:
+        return 0.0, 2.0**bits - 1
+    elif mode.startswith("I;16") or file.format in ("PNG", "PPM") or bits == 16:
+        return (-32768.0, 32767.0) if _signed(file) else (0.0, 65535.0)
+    found = f"{samples.min():g} to {samples.max():g}"
+    raise SampleError(
+        f"has samples from {found} and does not state which are black and white: save it with 8 or 16 bits, as floats "
+        "from 0 to 1, or with TIFF's SMinSampleValue and SMaxSampleValue"
+    )

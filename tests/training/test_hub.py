@@ -1,0 +1,136 @@
+"""Tables of the hub: which column holds pictures and which labels, and what stands in for a split that is not there."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+from datasets import ClassLabel, Features, Image, Value
+from PIL import Image as Pillow
+
+from ganserve import reading
+from training.data import DataError, load, splits
+
+
+def picture(value: int) -> bytes:
+    buffer = io.BytesIO()
+    Pillow.new("L", (8, 8), value).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+CELLS: list[Any] = [{"bytes": picture(10 * row), "path": None} for row in range(6)]
+AB = ClassLabel(names=["a", "b"])
+
+
+def hub(root: Path, kinds: dict[str, Any], *names: str, **columns: list[Any]) -> str:
+    """Parquet files of these columns; pictures are there if none are given."""
+    columns.setdefault("image", CELLS)
+    features = Features({"image": kinds.pop("image", Image()), **kinds})
+    table = datasets.Dataset.from_dict(columns, features=features)
+    for name in names or ("train",):
+        table.to_parquet(str(root / f"{name}.parquet"))
+    return str(root)
+
+
+def told(name: str, **more: Any) -> tuple[tuple[str, ...], list[int], list[int]]:
+    """The classes, the labels, and one pixel of each picture."""
+    found = load(name, **more)
+    assert found.labels is not None
+    return found.classes, found.labels.tolist(), found.images[:, 0, 0, 0].tolist()
+
+
+@pytest.mark.parametrize("cells", [CELLS, [cell["bytes"] for cell in CELLS]])
+def test_pictures_are_found_in_a_file_that_another_program_wrote(tmp_path: Path, cells: list[Any]) -> None:
+    kind = Value("binary") if isinstance(cells[0], bytes) else {"bytes": Value("binary"), "path": Value("string")}
+    name = hub(tmp_path, {"image": kind, "label": Value("string")}, image=cells, label=list("bababa"))
+    assert told(name) == (("a", "b"), [1, 0, 1, 0, 1, 0], [0, 10, 20, 30, 40, 50])
+
+
+@pytest.mark.parametrize("empty", [None, {"bytes": b"", "path": None}])
+def test_rows_without_a_picture_are_left_out_and_counted(tmp_path: Path, empty: Any) -> None:
+    name = hub(tmp_path, {"label": AB}, image=[*CELLS[:4], empty, CELLS[5]], label=[0, 1] * 3)
+    assert told(name) == (("a", "b"), [0, 1, 0, 1, 1], [0, 10, 20, 30, 50])
+    report = load(name).report
+    assert report is not None
+    assert report.skipped == {"without a picture": 1}
+    with pytest.raises(DataError, match="1 rows without a picture"):
+        load(name, strict=True)
+
+
+def test_whole_numbers_that_became_floats_beside_missing_ones_are_labels(tmp_path: Path) -> None:
+    name = hub(tmp_path, {"label": Value("float64")}, label=[0.0, 10.0, None, 2.0, float("nan"), 10.0])
+    assert told(name) == (("0", "2", "10"), [0, 2, 1, 2], [0, 10, 30, 50])
+
+
+@pytest.mark.parametrize(("labels", "count"), [([0, 1, -1, 0, 1, -1], 4), ([1, -1] * 3, 6)])
+def test_minus_one_is_no_label_unless_it_is_one_of_two(tmp_path: Path, labels: list[int], count: int) -> None:
+    assert len(load(hub(tmp_path, {"label": Value("int64")}, label=labels))) == count
+
+
+def test_captions_and_numbers_of_rows_are_no_classes(tmp_path: Path) -> None:
+    kinds = {"id": Value("string"), "breed": Value("string")}
+    ids = [f"row {row}" for row in range(6)]
+    assert told(hub(tmp_path, kinds, id=ids, breed=list("xyxyxy")))[0] == ("x", "y")
+    captions = tmp_path / "captions"
+    captions.mkdir()
+    name = hub(captions, {"text": Value("string")}, text=ids)
+    with pytest.raises(DataError, match=r"no labels: its columns are \['text'\].*--label-column"):
+        load(name)
+    assert load(name, labelled=False).labels is None
+    assert len(load(name, column="text").classes) == 6
+
+
+@pytest.mark.parametrize("column", [None, "labels"])
+def test_a_column_of_lists_is_no_column_of_labels(tmp_path: Path, column: str | None) -> None:
+    name = hub(tmp_path, {"labels": datasets.List(Value("int64"))}, labels=[[0], [1]] * 3)
+    with pytest.raises(DataError, match=r"its columns are \['labels'\]"):
+        load(name, column=column)
+
+
+def test_classes_that_no_row_of_the_training_split_has_are_left_out_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kind = ClassLabel(names=["a", "b", "c"])
+    hub(tmp_path, {"label": kind}, label=[0, 2] * 3)
+    hub(tmp_path, {"label": kind}, "test", label=[0, 1, 2, 2, 2, 2])
+    assert told(str(tmp_path))[:2] == (("a", "c"), [0, 1] * 3)
+    assert "left out: b" in caplog.text
+    assert told(str(tmp_path), split="test") == (("a", "c"), [0, 1, 1, 1, 1], [0, 20, 30, 40, 50])
+    assert splits(str(tmp_path), 8, 1)[2] == "test"
+
+
+def test_a_test_split_that_lacks_a_class_keeps_the_numbers_of_the_others(tmp_path: Path) -> None:
+    hub(tmp_path, {"label": Value("string")}, label=list("abcabc"))
+    hub(tmp_path, {"label": Value("string")}, "test", label=list("bcbcbc"))
+    assert told(str(tmp_path), split="test")[:2] == (("a", "b", "c"), [1, 2] * 3)
+
+
+def test_the_validation_split_stands_in_for_a_test_split_and_the_only_one_for_training(tmp_path: Path) -> None:
+    table = datasets.Dataset.from_dict({"image": CELLS, "label": [0, 1] * 3}, Features({"image": Image(), "label": AB}))
+    few = table.select([4, 5])
+    datasets.DatasetDict({"train": table, "validation": few}).save_to_disk(str(tmp_path / "both"))
+    assert told(str(tmp_path / "both"), split="test")[2] == [40, 50]
+    datasets.DatasetDict({"all": table}).save_to_disk(str(tmp_path / "one"))
+    assert len(load(str(tmp_path / "one"))) == 6
+    with pytest.raises(DataError, match="no split 'test': it has all"):
+        load(str(tmp_path / "one"), split="test")
+
+
+def test_what_was_kept_for_one_column_is_not_taken_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GANSERVE_DATA", str(tmp_path / "var"))
+    monkeypatch.setattr(reading, "KEPT_SECONDS", -1.0)
+    (tmp_path / "set").mkdir()
+    name = hub(tmp_path / "set", {"x": AB, "y": AB}, x=[None, 0, 1, 0, 1, 0], y=[0, 1, 0, 1, 0, None])
+    assert told(name, column="x") == (("a", "b"), [0, 1, 0, 1, 0], [10, 20, 30, 40, 50])
+    assert told(name, column="y") == (("a", "b"), [0, 1, 0, 1, 0], [0, 10, 20, 30, 40])
+
+
+def test_a_damaged_file_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(DataError, match="cannot be read"):
+        load(str(tmp_path))

@@ -75,9 +75,7 @@ class Settings(BaseSettings):
     jobs_db: str | None = Field(
         None, description="SQLAlchemy URL of the retraining queue; unset: SQLite in the data folder"
     )
-    worker_id: str | None = Field(
-        None, description="unique and stable name of a training worker; unset: host name"
-    )
+    worker_id: str | None = Field(None, description="unique and stable name of a training worker; unset: host name")
     local_datasets: bool = Field(
         False, description="a job may name a folder of the worker's own disk, as owner/name below where it was started"
     )
@@ -91,9 +89,7 @@ class Settings(BaseSettings):
         ge=1,
         description="images that may wait for all models together; unset: twice those of one model",
     )
-    request_timeout: float = Field(
-        30.0, gt=0, le=3600, description="seconds until a request is given up with 504"
-    )
+    request_timeout: float = Field(30.0, gt=0, le=3600, description="seconds until a request is given up with 504")
     allow_inexact: bool = Field(
         False, description="serve an exact version whose proof fails on this machine, with weak entity tags"
     )
@@ -111,9 +107,7 @@ class Settings(BaseSettings):
     lanes: int | None = Field(
         None, ge=1, le=256, description="CPU runs side by side in a process; unset: its share of the cores"
     )
-    threads: int = Field(
-        1, ge=1, le=256, description="onnxruntime threads of one run; more lanes serve better"
-    )
+    threads: int = Field(1, ge=1, le=256, description="onnxruntime threads of one run; more lanes serve better")
     batch_rows: int = Field(32, ge=1, le=1024, description="most images in one run of the CPU engine")
     batch_delay_ms: float = Field(
         0.0, ge=0, le=2, description="milliseconds that the first waiting image waits for company"
@@ -135,9 +129,7 @@ class Settings(BaseSettings):
         None, description="OpenTelemetry collector, http://host:4318, that traces are sent to; needs the extra otel"
     )
     access_log: bool = Field(False, description="a JSON line for each request on standard error")
-    max_loaded_models: int = Field(
-        16, ge=1, description="model versions kept in memory, the least used go first"
-    )
+    max_loaded_models: int = Field(16, ge=1, description="model versions kept in memory, the least used go first")
 
     @model_validator(mode="before")
     @classmethod

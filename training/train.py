@@ -29,7 +29,7 @@ from ganserve import events
 from ganserve.events import BAD_INPUT, FAILED, FINISHED, STOPPED
 from training import recipes, trainer
 from training.command import positive
-from training.data import DataError, load
+from training.data import DataError, Dataset, load
 from training.networks.fast import keep_memory
 from training.relabel import in_order
 from training.run import Event, Intervals, RunNameError, Stopped, TrainingError, check_name, configure
@@ -54,21 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not options.resume:
             check_name(run.name)
         _check_place(run)
-        if options.init and not Path(options.init).is_file():
-            raise DataError(f"--init {options.init}: no such file; expected the weights of a generator (.safetensors)")
-        dataset = load(
-            options.dataset,
-            size=options.size,
-            channels=options.channels,
-            labelled=settings.conditional,
-            strict=options.strict,
-            column=options.label_column,
-            fit=recipes.size_for,
-        )
-        if dataset.report is not None and not options.events:
-            print(*dataset.report.lines(), sep="\n", file=sys.stderr)
-        if options.classes:
-            dataset = in_order(dataset, _names(options.classes))
+        dataset = _dataset(options, labelled=settings.conditional)
         config = configure(
             options.recipe,
             dataset,
@@ -99,6 +85,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("stopped; a checkpoint is saved, go on with --resume", file=sys.stderr)
         return STOPPED
     return FINISHED
+
+
+def _dataset(options: argparse.Namespace, *, labelled: bool) -> Dataset:
+    """The pictures that were asked for, with a word on what they are. Raises DataError."""
+    if options.init and not Path(options.init).is_file():
+        raise DataError(f"--init {options.init}: no such file; expected the weights of a generator (.safetensors)")
+    dataset = load(
+        options.dataset,
+        size=options.size,
+        channels=options.channels,
+        labelled=labelled,
+        strict=options.strict,
+        column=options.label_column,
+        fit=recipes.size_for,
+    )
+    if dataset.report is not None and not options.events:
+        print(*dataset.report.lines(), sep="\n", file=sys.stderr)
+    return in_order(dataset, _names(options.classes)) if options.classes else dataset
 
 
 def _parser() -> argparse.ArgumentParser:

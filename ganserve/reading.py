@@ -10,7 +10,7 @@ import time
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ganserve import files, pictures, progress
-from ganserve.entries import Entry
 from ganserve.pictures import PictureError
-from ganserve.sets import Report, Seen, lay_out, median_edge, report, shows_colour
+from ganserve.sets import Seen, median_edge, shows_colour
+from ganserve.unpacking import Damaged
 
 # To be raised with every change of a pixel that is read from the same file.
 READER = 3
@@ -93,7 +93,7 @@ def fitting_edge(sources: Sequence[Source], *, workers: int | None = None) -> in
     def edge(source: Source) -> int:
         try:
             return pictures.short_edge(source.read())
-        except (PictureError, OSError) as error:
+        except (PictureError, Damaged, OSError) as error:
             raise Unreadable(f"cannot read picture {source.name!r}: {error}") from error
 
     return median_edge(list(over_cores(edge, sources, told="sizes", workers=workers)))
@@ -126,7 +126,7 @@ def _decoded(
         try:
             content = source.read()
             picture = pictures.decode(content, edge=size)
-        except (PictureError, OSError) as error:
+        except (PictureError, Damaged, OSError) as error:
             raise Unreadable(f"cannot read picture {source.name!r}: {error}") from error
         grey = picture.image.mode == "L"
         pixels = pictures.square(picture.image, size, 1 if grey else channels or 3)
@@ -219,25 +219,3 @@ def read_once(
     if cache is not None and time.monotonic() - began > KEPT_SECONDS:
         cache.put(found)
     return found
-
-
-def survey(
-    entries: Iterable[Entry],
-    *,
-    size: int | None = None,
-    channels: int | None = None,
-    fit: Callable[[int], int] = lambda edge: edge,
-    column: str | None = None,
-    workers: int | None = None,
-) -> Report:
-    """A report on a whole set, all splits of it: every picture is decoded, none is kept.
-
-    Raises:
-        SetError: no picture in it, or metadata that cannot be read.
-        Unreadable: a picture cannot be read.
-    """
-    layout = lay_out(entries, column=column)
-    sources = [Source(entry.name, entry.read) for entry in layout.pictures]
-    size = size or fit(fitting_edge(sources, workers=workers))
-    seen = tuple(told for _, told in _decoded(sources, size, channels, workers))
-    return report(layout, seen, size, channels or (3 if shows_colour(sum(s.coloured for s in seen), len(seen)) else 1))

@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ganserve import metadata, pictures
-from ganserve.entries import HEAD_BYTES, Entry, SetError, archive_entries, clutter, folder_entries
+from ganserve.entries import HEAD_BYTES, Entry, SetError, clutter, folder_entries
 from ganserve.metadata import LABEL_COLUMNS
 
 __all__ = [
-    "HEAD_BYTES", "LABEL_COLUMNS", "Entry", "Layout", "Report", "Seen", "SetError", "archive_entries", "clutter",
+    "HEAD_BYTES", "LABEL_COLUMNS", "Entry", "Layout", "Report", "Seen", "SetError", "clutter", "counts",
     "folder_entries", "lay_out", "median_edge", "natural", "report", "shows_colour",
 ]  # fmt: skip
 
@@ -52,8 +52,6 @@ RAW_SUFFIXES = frozenset({
 
 # What an upload keeps beside its pictures.
 OWN = frozenset({"dataset.json", ".samples.png"})
-# Classes that a report for people lists one by one.
-LISTED = 24
 
 Parts = tuple[str, ...]
 
@@ -123,8 +121,12 @@ def lay_out(entries: Iterable[Entry], *, column: str | None = None) -> Layout:
 
 def counts(entry: Entry) -> bool:
     """Whether a file is read: a picture by its suffix or its first bytes, or what names pictures."""
+    return metadata.is_metadata(entry.name) or _is_picture(entry)
+
+
+def _is_picture(entry: Entry) -> bool:
     suffix = os.path.splitext(entry.name)[1].lower()
-    return metadata.is_metadata(entry.name) or suffix in PICTURE_SUFFIXES or pictures.looks_like(entry.head())
+    return suffix in PICTURE_SUFFIXES or (suffix not in RAW_SUFFIXES and pictures.looks_like(entry.head()))
 
 
 def _reason(entry: Entry) -> tuple[str | None, dict[str, metadata.Row] | None]:
@@ -133,12 +135,10 @@ def _reason(entry: Entry) -> tuple[str | None, dict[str, metadata.Row] | None]:
         return "hidden, or left by a machine", None
     if metadata.is_metadata(entry.name):
         return "no picture", metadata.rows(entry)
-    suffix = os.path.splitext(entry.name)[1].lower()
-    if suffix in RAW_SUFFIXES:
-        return "raw file of a camera", None
-    if suffix in PICTURE_SUFFIXES or pictures.looks_like(entry.head()):
+    if _is_picture(entry):
         return None, None
-    return "no picture", None
+    raw = os.path.splitext(entry.name)[1].lower() in RAW_SUFFIXES
+    return "raw file of a camera" if raw else "no picture", None
 
 
 def _by_folders(kept: list[Entry], places: list[_Place], others: Sequence[str], skipped: Counter[str]) -> Layout:
@@ -327,9 +327,8 @@ class Report:
                 f"{len(self.classes)} classes, from {self.classes[few]:,} pictures ({few}) to {self.classes[many]:,} "
                 f"({many})"
             )
-            told += [
-                f"  {name}: {count:,} ({count / max(1, self.pictures):.1%})" for name, count in self.classes.items()
-            ][:LISTED]
+            total = max(1, self.pictures)
+            told += [f"  {name}: {count:,} ({count / total:.1%})" for name, count in self.classes.items()]
         told += [f"split {name}: {count:,} pictures" for name, count in self.splits.items()]
         least, median, largest = self.edges
         told.append(f"short edges from {least} to {largest} pixels, half of them {median:g} or more")

@@ -14,9 +14,11 @@ import hashlib
 import json
 import logging
 import os
+import threading
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ganserve import pictures, reading, sets
+from ganserve import archives, pictures, reading, sets
 from ganserve.entries import shown
+from ganserve.inspection import OWN_FOLDER
 from ganserve.reading import Source, Unreadable
+from ganserve.unpacking import Damaged
 from training import hub
 
 # A class with fewer pictures is not measured: they are all needed for training.
@@ -153,7 +157,7 @@ def load(
     wanted = _Wanted(size, channels, fit, workers)
     try:
         dataset = _read(name, wanted, _Rows(split, column, strict, labelled))
-    except (sets.SetError, hub.HubError, Unreadable) as error:
+    except (sets.SetError, archives.Refused, Damaged, hub.HubError, Unreadable) as error:
         raise DataError(f"data set {name!r}: {error}") from error
     for line in dataset.report.notices if dataset.report else ():
         log.warning("data set %s: %s", name, line)
@@ -193,7 +197,7 @@ def _read(name: str, wanted: _Wanted, rows: _Rows) -> Dataset:
     if place.is_dir() and not hub.is_copy(place):
         return _files(place, sets.folder_entries(place), wanted, rows)
     if place.is_file():
-        return _files(place, sets.archive_entries(place), wanted, rows)
+        return _archive(place, wanted, rows)
     table = hub.table(name, split=rows.split, column=rows.column, strict=rows.strict, labelled=rows.labelled)
     layout = sets.Layout((), table.labels, table.classes, None, table.skipped, table.notices)
     # Which rows are left out depends on the labels.
@@ -220,6 +224,29 @@ def _left_out(folder: Path) -> str | None:
         return None
     names = f"{', '.join(map(repr, listed[:10]))}{' and more' if len(listed) > 10 else ''}"
     return f"{len(listed)} pictures could not be decoded and were left out of the upload: {names}" if listed else None
+
+
+def _archive(place: Path, wanted: _Wanted, rows: _Rows) -> Dataset:
+    told, lock = place.stat(), threading.Lock()
+
+    def alone(read: Callable[[], bytes]) -> bytes:
+        with lock:  # an archive is read from one place at a time
+            return read()
+
+    with archives.opened(place, _OWN_ZIP) as opened:
+        entries = sorted(archives.entries(opened, _OWN_ZIP, told.st_size), key=lambda entry: _walked(entry.name))
+        mark = (told.st_size, told.st_mtime_ns)
+        return _files(place, [replace(one, read=partial(alone, one.read), mark=mark) for one in entries], wanted, rows)
+
+
+def _walked(name: str) -> list[tuple[bool, str]]:
+    """Sorts names as a folder is walked: its files, then its folders."""
+    *folders, file = name.split("/")
+    return [*((True, folder) for folder in folders), (False, file)]
+
+
+# A ZIP of one's own may be as large as one likes.
+_OWN_ZIP = replace(OWN_FOLDER, unpacked_bytes=1 << 62, file_bytes=1 << 30, files=1 << 31, entries=1 << 31)
 
 
 def _files(place: Path, entries: Sequence[sets.Entry], wanted: _Wanted, rows: _Rows) -> Dataset:

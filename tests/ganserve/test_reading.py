@@ -1,9 +1,8 @@
-"""Many pictures are read once, alike by any number of threads; a set is reported on without keeping a picture."""
+"""Many pictures are read once, and again only where something changed."""
 
 from __future__ import annotations
 
 import io
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,7 @@ import pytest
 from PIL import Image
 
 from ganserve import reading
-from ganserve.entries import archive_entries
-from ganserve.reading import Cache, Pictures, Source, Unreadable, read_once, survey
+from ganserve.reading import Cache, Pictures, Source, Unreadable, read_once
 
 
 def png(value: int, edge: int = 8) -> bytes:
@@ -72,20 +70,6 @@ def test_more_than_the_memory_holds_is_refused_before_it_is_read(monkeypatch: py
     monkeypatch.setattr(reading, "read", None)
     with pytest.raises(Unreadable, match=r"2 pictures of 64 x 64 pixels .*name a smaller size"):
         read_once(sources(1, 2, edge=64), None, None, cache=None)
-
-
-@pytest.mark.parametrize("workers", [1, 3])
-def test_a_zip_is_reported_on_with_all_its_splits(workers: int) -> None:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for index in range(40):
-            archive.writestr(f"pets/{'test' if index % 4 == 0 else 'train'}/{index % 2}/{index}.png", png(index, 16))
-        archive.writestr("pets/README.md", b"hello")
-    report = survey(archive_entries(buffer), fit=lambda edge: edge // 2, workers=workers)
-    assert (report.pictures, report.size, report.channels) == (40, 8, 3)
-    assert report.classes == {"0": 20, "1": 20}
-    assert report.splits == {"train": 30, "test": 10}
-    assert report.skipped == {"no picture": 1}
 
 
 def test_a_picture_that_cannot_be_read_is_named() -> None:

@@ -311,3 +311,15 @@ def test_columns_of_metadata_are_listed_with_the_option_that_names_one(tmp_path:
     assert load(str(tmp_path), column="colour").classes == ("blue", "red")
     with pytest.raises(DataError, match="1 without a label"):
         load(str(tmp_path), column="breed", strict=True)
+
+
+def test_a_zip_is_no_more_believed_than_an_upload(class_folders: Path, tmp_path: Path) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / "zipped"), "zip", class_folders))
+    content = archive.read_bytes()
+    archive.write_bytes(content.replace(b"cat/0.png", b"../../0.p"))
+    with pytest.raises(DataError, match="leaves its folder"):
+        load(str(archive))
+    start = content.index(b"cat/0.png") + 60
+    archive.write_bytes(content[:start] + bytes(8) + content[start + 8 :])
+    with pytest.raises(DataError, match=r"'cat/0\.png'.*cannot be unpacked"):
+        load(str(archive))

@@ -38,6 +38,10 @@ def served(site: Site, service: Any, job: str, expected: str) -> dict[str, Any]:
     return found
 
 
+# Told to end, one process ends gracefully and then by the signal itself, the parent of several with status 0.
+ENDED = {signal.SIGKILL: {-signal.SIGKILL}, signal.SIGTERM: {0, -signal.SIGTERM}}
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_service_that_ends_while_a_job_runs_finds_it_again(
     site: Site, expected_weights: Weights, number: signal.Signals
@@ -50,7 +54,7 @@ def test_a_service_that_ends_while_a_job_runs_finds_it_again(
     with service.client.stream("GET", f"/jobs/{job}/events") as watched:
         assert next(line for line in watched.iter_lines() if line.startswith("data: "))
         begun = time.monotonic()
-        assert service.end(number) == -number
+        assert service.end(number) in ENDED[number]
     assert time.monotonic() - begun < 20, "an open watch does not hold the service up"
     again = site.service()
     assert again.post("key", images=600) == job, "a repeated post is the same job"
@@ -67,8 +71,9 @@ def test_service_and_worker_that_end_together_go_on_together(
     site.reached("train")
     for process in (service.process, worker):
         os.kill(process.pid, number)
-    # The server ends gracefully and then by the signal itself; the worker with status 0 once its checkpoint is saved.
-    assert [service.process.wait(120), worker.wait(120)] == [-number, -number if number == signal.SIGKILL else 0]
+    assert service.process.wait(120) in ENDED[number]
+    # The worker with status 0 once its checkpoint is saved.
+    assert worker.wait(120) == (-number if number == signal.SIGKILL else 0)
     service = site.service()
     assert service.client.get(f"/jobs/{job}").json()["state"] in ("queued", "running")
     site.worker()

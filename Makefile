@@ -59,7 +59,8 @@ models: $(WORKER_STAMP)
 	$(BIN)/python -m training.models --dataset uoft-cs/cifar10 --prefix cifar10 --recipes projgan
 
 # The one of GPUs needs one: make bench GANSERVE_DEVICE=cuda.
-BENCHMARKS := $(filter-out $(if $(CUDA),,benchmarks/gpu.py),$(wildcard benchmarks/*.py))
+# Those that compare two checkouts need to be told which.
+BENCHMARKS := $(filter-out benchmarks/mixed.py $(if $(CUDA),,benchmarks/gpu.py),$(wildcard benchmarks/*.py))
 
 bench: $(TEST_STAMP)
 	@set -e; for script in $(BENCHMARKS); do \

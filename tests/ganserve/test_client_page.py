@@ -37,8 +37,8 @@ def test_the_pages_lines_run_and_say_what_they_say(workplace: Path, capsys: pyte
     live = names["client"].model("mnist-projgan").live
     images = names["images"]
     told = dict(re.findall(r"^(\S.*?) {2,}# (.*)$", PAGE, re.M))
-    assert told["images = client.generate(label=3, n=16, seed=42)"] == repr(images).replace(f"{live}>", "4>")
-    assert told["images.addresses[0]"] == f'"{images.addresses[0]}"'.replace(f"/{live}/", "/4/")
+    assert told["images = client.generate(label=3, n=16, seed=42)"] == repr(images).replace(f"{live}>", "5>")
+    assert told["images.addresses[0]"] == f'"{images.addresses[0]}"'.replace(f"/{live}/", "/5/")
     assert told["images.class_names[images.labels[0]]"] == f'"{images.class_names[images.labels[0]]}"'
     lines = re.findall(r"^    ganserve (.*)$", PAGE, re.M)
     assert len(lines) == 8

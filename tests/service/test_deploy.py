@@ -176,3 +176,10 @@ def test_compose_accepts_the_file_with_all_its_profiles_and_refuses_it_without_s
         missing = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
         assert missing.returncode != 0
         assert "GANSERVE_ADMIN_TOKEN" in missing.stderr or "POSTGRES_PASSWORD" in missing.stderr
+
+
+def test_whatever_the_images_copy_is_let_in() -> None:
+    copied = re.findall(r"^COPY (?:--\S+ )?(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.M)
+    allowed = set(re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.M))
+    needed = {name for line in copied for name in line.split()}
+    assert {"ganserve", "service", "models"} <= needed <= allowed

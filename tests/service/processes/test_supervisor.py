@@ -128,13 +128,16 @@ def waiting_images(address: str) -> float:
 
 
 def test_told_to_stop_all_processes_finish_what_they_began(environment: dict[str, str]) -> None:
-    flags = ("--batch-rows", "1", "--max-images", "1024", "--request-timeout", "300", "--drain-timeout", "60")
+    # Enough for a fast machine to be seen at it, and one at a time.
+    n = 20_000
+    flags = ("--batch-rows", "1", "--max-images", str(n), "--max-queued-images", str(4 * n))
+    flags += ("--request-timeout", "300", "--drain-timeout", "60")
     with serving(environment, *flags) as (process, address, _), ExitStack() as stack, ThreadPoolExecutor(2) as threads:
         # A client takes long to make, so both are made first and begin at about the same time.
-        clients = [stack.enter_context(httpx.Client(base_url=address, timeout=60)) for _ in range(2)]
-        asked = [threads.submit(client.get, f"/generate?n=1024&seed={k}") for k, client in enumerate(clients)]
+        clients = [stack.enter_context(httpx.Client(base_url=address, timeout=120)) for _ in range(2)]
+        asked = [threads.submit(client.get, f"/generate?n={n}&seed={k}") for k, client in enumerate(clients)]
         # More rows than one request has: both have begun.
-        wait_for(lambda: waiting_images(address) > 1024, 30)
+        wait_for(lambda: waiting_images(address) > n, 30)
         os.kill(process.pid, signal.SIGTERM)
         assert [answer.result().status_code for answer in asked] == [200, 200]
         process.communicate(timeout=60)

@@ -130,8 +130,8 @@ def waiting_images(address: str) -> float:
 def test_told_to_stop_all_processes_finish_what_they_began(environment: dict[str, str]) -> None:
     # Enough for a fast machine to be seen at it, and one at a time.
     n = 20_000
-    flags = ("--batch-rows", "1", "--max-images", str(n), "--max-queued-images", str(4 * n))
-    flags += ("--request-timeout", "300", "--drain-timeout", "60")
+    bounds = ("--max-images", str(n), "--max-queued-images", str(4 * n))
+    flags = ("--batch-rows", "1", *bounds, "--request-timeout", "300", "--drain-timeout", "60")
     with serving(environment, *flags) as (process, address, _), ExitStack() as stack, ThreadPoolExecutor(2) as threads:
         # A client takes long to make, so both are made first and begin at about the same time.
         clients = [stack.enter_context(httpx.Client(base_url=address, timeout=120)) for _ in range(2)]

@@ -53,9 +53,9 @@ class Site:
         self.processes.append(process)
         return process
 
-    def service(self) -> Service:
-        """A running ``python -m service`` of this site."""
-        service = Service(self)
+    def service(self, workers: int = 2) -> Service:
+        """A running ``python -m service`` of this site, of so many processes."""
+        service = Service(self, workers)
         self.processes.append(service.process)
         self.clients.append(service.client)
         self.until(service.answers)
@@ -115,7 +115,7 @@ class Site:
 class Service:
     """``python -m service`` and a client with its admin token."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, workers: int) -> None:
         port = free_port()
         environment = {
             **os.environ,
@@ -126,6 +126,7 @@ class Service:
             "GANSERVE_ADMIN_TOKEN": "admin",
             "GANSERVE_PORT": str(port),
             "GANSERVE_LANES": "1",
+            "GANSERVE_WORKERS": str(workers),
         }
         with (site.data / "service.log").open("ab") as log:
             command = [sys.executable, "-m", "service"]

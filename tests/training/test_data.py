@@ -323,3 +323,17 @@ def test_a_zip_is_no_more_believed_than_an_upload(class_folders: Path, tmp_path:
     archive.write_bytes(content[:start] + bytes(8) + content[start + 8 :])
     with pytest.raises(DataError, match=r"'cat/0\.png'.*cannot be unpacked"):
         load(str(archive))
+
+
+@pytest.mark.parametrize("rare", [1, 2, 3])
+def test_a_class_whose_every_picture_would_be_held_out_keeps_one_for_training(rare: int) -> None:
+    n = 150
+    drawn = np.random.default_rng(20201).permutation(n)[: n // 12]
+    labels = torch.zeros(n, dtype=torch.int64)
+    labels[torch.from_numpy(drawn[:rare])] = 1
+    whole = Dataset("rare", torch.zeros(n, 1, 8, 8, dtype=torch.uint8), labels, ("many", "few"))
+    rest, held = split_held_out(whole)
+    assert rest.missing == ()
+    assert rest.labels is not None
+    assert int((rest.labels == 1).sum()) == 1, "the others stay where they are measured"
+    assert len(rest) + len(held) == n

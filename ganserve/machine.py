@@ -1,9 +1,10 @@
-"""What this process may use of the machine: cores and memory, by its affinity and its control groups."""
+"""What this process may use of the machine: cores, memory and descriptors, by its affinity and its control groups."""
 
 from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,3 +69,22 @@ def _read(path: Path) -> str | None:
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def descriptors() -> int:
+    """Descriptors that this process may have, after raising their limit as far as the system allows."""
+    if sys.platform == "win32":
+        return 2048
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Without a limit, the kernel's own for one process still holds; this is beyond what anyone needs.
+    wanted = 1 << 20 if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+        except (OSError, ValueError):
+            # As many as there are have to do.
+            return soft
+    return wanted if soft == resource.RLIM_INFINITY else soft

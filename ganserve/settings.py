@@ -99,6 +99,10 @@ class Settings(BaseSettings):
     drain_timeout: float = Field(
         30.0, ge=0, le=3600, description="seconds that a stopping server gives to open requests"
     )
+    header_timeout: float = Field(15.0, gt=0, le=3600, description="seconds that a client has for a request's headers")
+    body_timeout: float = Field(30.0, gt=0, le=3600, description="seconds a body, or a reader, may make no progress")
+    idle_timeout: float = Field(15.0, gt=0, le=3600, description="seconds that a connection is kept between requests")
+    max_connections: int | None = Field(None, ge=1, description="open connections; unset: as descriptors allow")
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
         "auto",
         description="processes that share the port; auto: one a core, up to 8, as memory and the queue's bounds allow, "

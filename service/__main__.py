@@ -13,15 +13,18 @@ import secrets
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import uvicorn
 from pydantic import SecretStr
 
+from ganserve import machine
 from ganserve.settings import Settings, SettingsError, load
 from service.inference.engine import DeviceUnavailable, providers
 from service.observe import logs, tracing
 from service.processes import listen
+from service.processes.connections import Connection, Connections
 from service.processes.count import decide
 from service.processes.shared import sharing
 from service.processes.supervisor import Supervisor
@@ -75,7 +78,8 @@ def _options(settings: Settings) -> dict[str, Any]:
         "host": settings.host,
         "port": settings.port,
         "loop": "uvloop" if sys.platform != "win32" else "asyncio",
-        "http": "httptools",
+        "http": partial(Connection, connections=Connections(settings, machine.descriptors())),
+        "timeout_keep_alive": settings.idle_timeout,
         "ws": "none",
         "access_log": False,
         "server_header": False,

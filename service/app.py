@@ -56,7 +56,11 @@ def create_app(settings: Settings | None = None, *, open_engine: Opener | None =
         summary="Labelled, reproducible images from small GANs",
         version=_version(),
         lifespan=_lifespan(state),
+        # Theirs would load scripts from elsewhere; see api/page.py.
+        docs_url=None,
         redoc_url=None,
+        # Theirs would send a client to whatever host it has named; see http/errors.py.
+        redirect_slashes=False,
         openapi_tags=[{"name": name} for name in TAGS],
     )
     # The framework's own bag of names gives way to an object whose parts are known.

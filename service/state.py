@@ -85,6 +85,11 @@ def of(request: Request) -> State:
     return state
 
 
+def prefix(request: Request) -> str:
+    """What the addresses in answers begin with: the path under which a proxy offers the service."""
+    return of(request).settings.root_path.rstrip("/")
+
+
 def check_ready(request: Request) -> None:
     """Raises Unavailable while the process starts or drains."""
     phase = of(request).phase

@@ -9,10 +9,11 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from service.http.answers import ALONE
 from service.http.errors import ClientGone, Conflict, NotFound, UnsupportedMedia
 from service.http.openapi import ADMIN, Sample, told
 from service.jobs import JobStore
-from service.state import Kept, Store, require_admin
+from service.state import Kept, Store, prefix, require_admin
 from service.uploads import RESERVED, TooLarge, Upload
 
 # What clients call a ZIP, with what curl says when it is told nothing.
@@ -85,7 +86,7 @@ async def put(
         except ClientDisconnect:
             raise ClientGone("the client hung up: nothing of the archive is kept") from None
         upload = await run_in_threadpool(uploads.keep, name, archive, staging, skip_invalid=skip == "invalid")
-    response.headers["Location"] = f"/datasets/{name}"
+    response.headers["Location"] = f"{prefix(request)}/datasets/{name}"
     return upload
 
 
@@ -124,7 +125,7 @@ def samples(name: str, uploads: Kept) -> Response:
     content = uploads.samples(name)
     if content is None:
         raise NotFound(f"{name} has no samples.png: it was kept before there were any")
-    return Response(content, headers={"Cache-Control": "no-store"}, media_type="image/png")
+    return Response(content, headers={"Cache-Control": "no-store", **ALONE}, media_type="image/png")
 
 
 @router.delete(

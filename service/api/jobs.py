@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,11 +14,13 @@ from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
+from service.http.answers import ALONE
 from service.http.errors import NotFound
 from service.http.openapi import ADMIN, Sample, told
+from service.http.stream import Stream
 from service.jobs import Job, JobRequest, JobStore, JobsUnavailable, UnknownJob
 from service.jobs import State as JobState
-from service.state import Phase, State, Store, of, require_admin
+from service.state import Phase, State, Store, of, prefix, require_admin
 
 NO_WORKER = "no worker is running: the job waits until one starts (`make worker`)"
 POLL_SECONDS = 1.0
@@ -67,6 +69,7 @@ def _noted(job: Job, store: JobStore) -> Job:
 def submit(
     body: JobRequest,
     store: Store,
+    request: Request,
     response: Response,
     idempotency_key: Annotated[
         str | None, Header(min_length=1, max_length=255, description="the same key never makes two jobs")
@@ -74,7 +77,7 @@ def submit(
 ) -> Job:
     """Queue a job and answer at once with where to watch it."""
     job, _ = store.submit(body, idempotency_key)
-    response.headers["Location"] = f"/jobs/{job.id}"
+    response.headers["Location"] = f"{prefix(request)}/jobs/{job.id}"
     return _noted(job, store)
 
 
@@ -89,13 +92,14 @@ def submit(
 )
 def page(
     store: Store,
+    request: Request,
     state: Annotated[JobState | None, Query(description="only jobs in this state")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
 ) -> JobPage:
     """Jobs, newest first, and the workers that are alive."""
     jobs = store.page(state=state, limit=limit + 1, offset=offset)
-    more = f"/jobs?limit={limit}&offset={offset + limit}" + (f"&state={state}" if state else "")
+    more = f"{prefix(request)}/jobs?limit={limit}&offset={offset + limit}" + (f"&state={state}" if state else "")
     return JobPage(jobs=jobs[:limit], workers=store.workers(), next=more if len(jobs) > limit else None)
 
 
@@ -141,20 +145,20 @@ async def events(job_id: str, store: Store, request: Request) -> StreamingRespon
     """Server-sent events: the whole job at once, at each change, and a last time when it has ended."""
     first = await run_in_threadpool(store.get, job_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_watch(first, of(request)), media_type="text/event-stream", headers=headers)
+    retry = f"retry: {RETRY_MILLISECONDS}\n\n".encode()
+    return Stream(retry, _watch(first, of(request)), headers, "text/event-stream")
 
 
-async def _watch(job: Job, app: State) -> AsyncIterator[str]:
-    yield f"retry: {RETRY_MILLISECONDS}\n\n"
+async def _watch(job: Job, app: State) -> AsyncGenerator[bytes, None]:
     told, at = "", time.monotonic()
     while True:
         text = job.model_dump_json(exclude_none=True)
         if text != told:
             told, at = text, time.monotonic()
-            yield f"event: job\ndata: {text}\n\n"
+            yield f"event: job\ndata: {text}\n\n".encode()
         elif time.monotonic() - at > KEEP_ALIVE_SECONDS:
             at = time.monotonic()
-            yield ": still here\n\n"
+            yield b": still here\n\n"
         # A server that is told to stop must not wait for the job's end; the client asks again, where one is.
         if job.finished or app.phase is Phase.DRAINING:
             return
@@ -195,7 +199,7 @@ def samples(
         raise NotFound(
             f"job {job.id} has drawn no {kind} samples yet: the first come with its first snapshot"
         )
-    return FileResponse(sheet, media_type="image/png", headers={"Cache-Control": "no-store"})
+    return FileResponse(sheet, media_type="image/png", headers={"Cache-Control": "no-store", **ALONE})
 
 
 def latest_sheet(run: Path, kind: str) -> Path | None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ganserve.card import LivePointer, ModelCard, ModelCorrupt, RepositoryError
-from service.http.answers import etag, holds, matches
+from service.http.answers import ALONE, etag, holds, matches
 from service.http.errors import Conflict, NotFound, PreconditionFailed
 from service.http.openapi import ADMIN, KNOWN, Sample, told
 from service.inference.catalogue import Catalogue
@@ -142,7 +142,7 @@ def samples(request: Request, name: str, version: Version) -> Response:
         content = of(request).catalogue.repository.samples_path(name, version).read_bytes()
     except FileNotFoundError:
         raise NotFound(f"{name} version {version} has no samples.png") from None
-    headers = {"Cache-Control": "max-age=86400", "ETag": etag(content)}
+    headers = {"Cache-Control": "max-age=86400", "ETag": etag(content), **ALONE}
     if matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type="image/png")

@@ -28,7 +28,6 @@ HEADERS = {
         "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
         "trusted-types 'none'"
     ),
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     # Kept, and asked for again by its entity tag: a new release is seen at once.
@@ -76,6 +75,12 @@ def _answer(request: Request, asset: Asset) -> Response:
 async def index(request: Request) -> Response:
     """The page itself; it shows nothing of its own and asks the other calls for everything."""
     return _answer(request, assets()["index.html"])
+
+
+@router.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
+async def docs(request: Request) -> Response:
+    """Every call with its parameters, answers and samples, drawn from ``openapi.json``."""
+    return _answer(request, assets()["docs.html"])
 
 
 @router.api_route("/page/{name}", methods=["GET", "HEAD"], include_in_schema=False)

@@ -18,6 +18,9 @@ from ganserve.card import ModelCard
 ENCODERS = f"2|{PIL.__version__}|{zlib.ZLIB_RUNTIME_VERSION}|{features.version_module('webp')}"
 NO_STORE, REVALIDATE, IMMUTABLE = "no-store", "no-cache", "max-age=31536000, immutable"
 
+# Of a file that was made from what others gave, opened by itself: it loads and runs nothing.
+ALONE = {"Content-Security-Policy": "default-src 'none'; sandbox"}
+
 _TAGS = re.compile(r'(W/)?("[^"]*")')
 
 

@@ -29,11 +29,13 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
@@ -254,6 +256,7 @@ PROBLEMS: dict[type[Exception], Callable[[Any], Problem]] = {
     uploads.NameTaken: _says(Conflict),
     uploads.TooLarge: _says(BodyTooLarge),
     uploads.DiskFull: _says(NoRoom),
+    ClientDisconnect: lambda error: ClientGone("the client has hung up"),
     RequestValidationError: lambda error: invalid(error),
     Problem: lambda error: error,
 }
@@ -306,7 +309,12 @@ def install(app: FastAPI) -> None:
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         detail, headers = str(error.detail), dict(error.headers or {})
+        if isinstance(error.__cause__, ClientDisconnect):
+            # The framework takes an end within a body for a body that is wrong.
+            return answer(request.url.path, ClientGone.status, "the client has hung up")
         if error.status_code == 404 and error.detail == "Not Found":
+            if (other := _moved(request)) is not None:
+                return Response(status_code=307, headers={"Location": other})
             detail = f"nothing is at {request.url.path}; /docs lists what there is"
         elif error.status_code == 405:
             # The framework knows the methods of one of the routes at this path only.
@@ -323,6 +331,19 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, http)
     # The framework raises it again in any case, to the middleware that logs it and answers with its request id.
     app.add_exception_handler(Exception, unforeseen)
+
+
+def _moved(request: Request) -> str | None:
+    """Where the same path without its slash at the end is, or with one; never by what the client calls this host."""
+    path = request.scope["path"]
+    other = path[:-1] if path.endswith("/") else f"{path}/"
+    inside = {**request.scope, "path": other}
+    if path == "/" or not any(route.matches(inside)[0] is Match.FULL for route in request.app.routes):
+        return None
+    query = request.scope["query_string"].decode("latin-1")
+    # Two slashes at the beginning would name a host.
+    place = request.scope.get("root_path", "") + "/" + quote(other.lstrip("/"))
+    return f"{place}?{query}" if query else place
 
 
 def _methods(request: Request) -> set[str]:

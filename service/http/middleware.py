@@ -7,10 +7,15 @@ import logging
 import time
 from collections.abc import Sequence
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http import errors
 from service.observe import metrics, tracing
+
+# In a scope: the client has hung up within its answer. In its ``state``: the server has answered 408 by itself.
+GONE, LATE = "ganserve.gone", "ganserve.late"
+NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("ganserve.access")
@@ -130,11 +135,13 @@ class Observe:
             if message["type"] == "http.response.start":
                 begun = True
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id), NOSNIFF]
             await send(message)
 
         try:
             await self.app(scope, receive, watched)
+        except ClientDisconnect:
+            status = errors.ClientGone.status
         except Exception:
             log.exception("request %s failed", trace.request_id)
             if begun:
@@ -142,6 +149,10 @@ class Observe:
             detail = f"the server failed at this; its log knows more under {trace.request_id}"
             await errors.answer(scope["path"], 500, detail)(scope, receive, watched)
         finally:
+            if GONE in scope:
+                status = errors.ClientGone.status
+            if status == errors.ClientGone.status and LATE in scope.get("state", ()):
+                status = 408
             seconds = time.perf_counter() - started
             found = scope.get("route")
             # The template, not the path: a label for each address would never end.

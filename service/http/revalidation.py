@@ -19,6 +19,7 @@ from starlette.types import Message, Scope
 from ganserve.card import ModelCard
 from service.http.auth import Auth
 from service.http.errors import Problem
+from service.http.middleware import NOSNIFF
 from service.observe import metrics, tracing
 
 # Longer questions are not remembered, so that what is remembered is bounded.
@@ -98,7 +99,7 @@ class Revalidation:
         start = {
             "type": "http.response.start",
             "status": 304,
-            "headers": [*entry.headers, (b"x-request-id", request_id)],
+            "headers": [*entry.headers, (b"x-request-id", request_id), NOSNIFF],
         }
         if (counter := self._counters.get(entry.route)) is None:
             counter = self._counters[entry.route] = metrics.Answered(entry.route, "GET", 304)

@@ -9,6 +9,8 @@ from contextlib import aclosing
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from service.http.middleware import GONE
+
 
 class Stream(StreamingResponse):
     """A streamed answer whose work ends with the client: hanging up closes the generator at once."""
@@ -35,5 +37,7 @@ class Stream(StreamingResponse):
                 for task in (sending, leaving):
                     task.cancel()
                 results = await asyncio.gather(sending, leaving, return_exceptions=True)
+        if isinstance(results[0], asyncio.CancelledError | OSError):
+            scope[GONE] = True
         if isinstance(results[0], Exception) and not isinstance(results[0], OSError):
             raise results[0]

@@ -125,6 +125,10 @@ class Server(uvicorn.Server):
                 self._loop.remove_reader(self.pair)
                 self.should_exit = True
                 return
+            if not descriptors:
+                # It is lost where this process has no descriptor left to take it with.
+                log.warning("a connection was lost: no descriptor is left")
+                self._tell(ENDED)
             for descriptor in descriptors:
                 task = self._loop.create_task(self._open(socket.socket(fileno=descriptor)))
                 self._opening.add(task)
@@ -132,15 +136,14 @@ class Server(uvicorn.Server):
 
     def _protocol(self) -> Callable[[], Any]:
         """What makes the protocol of one connection, which tells when it has ended."""
-        server = self
-        base: Any = self.config.http_protocol_class
-
-        class Protocol(base):  # type: ignore[misc]
-            def connection_lost(self, error: Exception | None) -> None:
-                super().connection_lost(error)
-                server._tell(ENDED)
-
-        return partial(Protocol, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        make: Any = self.config.http_protocol_class
+        return partial(
+            make,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            ended=partial(self._tell, ENDED),
+        )
 
     async def _open(self, connection: socket.socket) -> None:
         try:

@@ -2,6 +2,8 @@
 
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,12 @@ def test_version_1_without_limits_is_no_limit(tmp_path: Path) -> None:
     )
     assert machine.cores(tmp_path) == 8
     assert machine.memory(tmp_path) == GIB
+
+
+def test_the_limit_of_descriptors_is_raised_as_far_as_the_system_allows() -> None:
+    code = (
+        "import resource; from ganserve import machine; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 200));"
+        " print(machine.descriptors(), *resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert told.stdout.split() == ["200", "200", "200"]

@@ -1,0 +1,173 @@
+"""What a client may hold of a process: how many connections, and each for how long without getting on.
+
+uvicorn closes an idle connection and bounds nothing else: a client that begins a request and never ends it keeps a
+descriptor for ever, and a thousand of them keep them all. One look at all connections, a few times in the shortest
+deadline, finds those that are late; a request costs no timer of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ganserve.settings import Settings
+from service.http.middleware import LATE
+
+# More are no use to one process, and each look takes time in proportion.
+MOST = 16384
+LOOKS = 4
+LONGEST_LOOK_SECONDS = 1.0
+# Where Linux's ``struct tcp_info`` has the count of bytes that the other side has taken.
+ACKNOWLEDGED = 120
+
+
+def _answer(status: str, detail: str, *more: str) -> bytes:
+    fixed = ("content-type: text/plain", "x-content-type-options: nosniff", "cache-control: no-store")
+    lines = (f"HTTP/1.1 {status}", *fixed, f"content-length: {len(detail)}", "connection: close", *more)
+    return ("\r\n".join(lines) + f"\r\n\r\n{detail}").encode()
+
+
+UNREADABLE = _answer("400 Bad Request", "this is no HTTP request")
+LATE_HEADERS = _answer("408 Request Timeout", "the request's headers took too long")
+LATE_BODY = _answer("408 Request Timeout", "the request's body did not get on")
+NO_ROOM = _answer("503 Service Unavailable", "too many connections: ask again shortly", "retry-after: 5")
+
+
+class Connections:
+    """The bounds of one process, and the look at its connections.
+
+    Args:
+        settings: the deadlines, and how many connections the service takes; they are divided among its processes.
+        available: descriptors of one process; never are all of them given to connections.
+    """
+
+    def __init__(self, settings: Settings, available: int) -> None:
+        self.header, self.body = settings.header_timeout, settings.body_timeout
+        # The rest is for models, uploads, the queue, and connections that are being turned away.
+        room = max(1, min(MOST, available * 3 // 4))
+        wanted = settings.max_connections
+        self.most = room if wanted is None else min(room, -(-wanted // settings.processes))
+        self.interval = min(LONGEST_LOOK_SECONDS, self.header / LOOKS, self.body / LOOKS)
+        self._looking = False
+
+    def look(self, loop: asyncio.AbstractEventLoop, open: set[Any]) -> None:
+        """Begin to look, once for all connections of a process."""
+        if not self._looking:
+            self._looking = True
+            loop.call_later(self.interval, self._look, loop, open)
+
+    def _look(self, loop: asyncio.AbstractEventLoop, open: Iterable[Any]) -> None:
+        loop.call_later(self.interval, self._look, loop, open)
+        now = time.monotonic()
+        for connection in [*open]:
+            if isinstance(connection, Connection):
+                connection.check(now)
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's protocol of one connection, which can tell whether the client gets on.
+
+    Args:
+        connections: the bounds.
+        ended: called when the connection has ended.
+    """
+
+    def __init__(self, *args: Any, connections: Connections, ended: Callable[[], None] | None = None, **more: Any):
+        super().__init__(*args, **more)
+        self.bounds, self._ended = connections, ended
+        # Since when headers are awaited (None: they are not), a body or an answer has not got on, and how much of
+        # answers was taken (None: nothing waits to be).
+        self._awaited: float | None = None
+        self._moved = 0.0
+        self._taken: int | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection, or turn it away where there are too many."""
+        super().connection_made(transport)
+        self._awaited = time.monotonic()
+        self.bounds.look(self.loop, self.connections)
+        if len(self.connections) > self.bounds.most:
+            self._end(NO_ROOM)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell that it has ended."""
+        super().connection_lost(exc)
+        if exc is not None:
+            self._unset_keepalive_if_required()
+        if self._ended is not None:
+            self._ended()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; what belongs to no request under way counts as the beginning of the next one's headers."""
+        if self.parser is None or self.transport.is_closing():
+            return
+        self._moved = time.monotonic()
+        super().data_received(data)
+        if self._awaited is None and (self.cycle is None or self.cycle.response_complete):
+            self._awaited = self._moved
+
+    def on_headers_complete(self) -> None:
+        """The deadline of the headers was met."""
+        self._awaited = None
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP."""
+        self._end(UNREADABLE)
+
+    def check(self, now: float) -> None:
+        """End the connection if the client is late with headers, a body, or reading its answer."""
+        cycle, unread = self.cycle, self.transport.get_write_buffer_size()
+        if unread:
+            taken = self._acknowledged(unread)
+            if self._taken is None or taken > self._taken:
+                self._moved = now
+            self._taken = taken
+        else:
+            self._taken = None
+        stands = now - self._moved > self.bounds.body
+        if unread:
+            if stands:
+                self.transport.abort()
+        elif self.transport.is_closing():
+            return
+        elif self._awaited is not None:
+            if now - self._awaited > self.bounds.header:
+                # A client that has sent nothing at all has asked for no answer.
+                self._end(LATE_HEADERS if self._moved else b"")
+        # What this side does not read, the client cannot send.
+        elif cycle and cycle.more_body and not cycle.response_complete and stands and not self.flow.read_paused:
+            cycle.scope["state"][LATE] = True
+            self._end(b"" if cycle.response_started else LATE_BODY)
+
+    def _acknowledged(self, unread: int) -> int:
+        """How much of the answers the client has taken, in a count that grows.
+
+        What waits here does not tell: it is written anew as it goes, and the system buffers megabytes beyond it, so
+        that it may stand for minutes while a slow client reads on.
+        """
+        if sys.platform != "linux":
+            return -unread
+        connection = socket.socket(fileno=self.transport.get_extra_info("socket").fileno())
+        try:
+            told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, ACKNOWLEDGED + 8)
+        except OSError:
+            return -unread
+        finally:
+            connection.detach()
+        return int(struct.unpack_from("=Q", told, ACKNOWLEDGED)[0]) if len(told) >= ACKNOWLEDGED + 8 else -unread
+
+    def _end(self, answer: bytes) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if answer:
+            self.transport.write(answer)
+        self.transport.close()

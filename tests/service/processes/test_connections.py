@@ -1,0 +1,182 @@
+"""What strangers may hold: connections without getting on end, and those who use theirs are served throughout."""
+
+import http.client
+import resource
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+import httpx
+import pytest
+
+from ganserve.settings import Settings
+from service.processes.connections import Connections
+from tests.service.test_app import environment, start, stop, wait_for
+
+__all__ = ["environment"]
+
+BEGUN = b"GET /health/live HTTP/1.1\r\nHost: a\r\nX: "
+POST = b"POST /generate HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+SHORT = ("--header-timeout", "1", "--body-timeout", "1", "--idle-timeout", "1", "--admin-token", "secret")
+
+
+@contextmanager
+def serving(environment: dict[str, str], *flags: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    process, address = start(environment, *SHORT, *flags)
+    try:
+        yield process, int(address.rpartition(":")[2])
+    finally:
+        if process.poll() is None:
+            stop(process)
+
+
+def hold(port: int, data: bytes) -> socket.socket:
+    held = socket.create_connection(("127.0.0.1", port), timeout=10)
+    held.sendall(data)
+    return held
+
+
+def rest(held: socket.socket) -> bytes:
+    """What comes until the other side ends the connection."""
+    found = b""
+    with held, suppress(ConnectionResetError):
+        while part := held.recv(65536):
+            found += part
+    return found
+
+
+def settings(**changes: int) -> Settings:
+    return Settings.model_validate(changes)
+
+
+def counted(port: int, status: int) -> float:
+    lines = httpx.get(f"http://127.0.0.1:{port}/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if "requests_total" in line and f'status="{status}"' in line)
+
+
+def test_late_headers_bodies_and_idle_connections_end_each_at_its_deadline(environment: dict[str, str]) -> None:
+    with serving(environment, "--workers", "1") as (_, port):
+        began = time.monotonic()
+        silent, headers, body = hold(port, b""), hold(port, BEGUN), hold(port, POST)
+        idle = hold(port, b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert rest(silent) == b""
+        assert rest(headers).startswith(b"HTTP/1.1 408 ")
+        assert rest(body).startswith(b"HTTP/1.1 408 ")
+        assert rest(idle).startswith(b"HTTP/1.1 200 ")
+        assert time.monotonic() - began < 8
+        # Who sends a little at a time gets on with a body, and not with headers.
+        slow, dribble = hold(port, POST), hold(port, BEGUN)
+        for _ in range(5):
+            time.sleep(0.4)
+            slow.sendall(b" ")
+        assert rest(dribble).startswith(b"HTTP/1.1 408 ")
+        slow.sendall(b"}" * 994)
+        assert slow.recv(12) == b"HTTP/1.1 400"
+        assert counted(port, 408) == 1
+        slow.close()
+
+
+def test_an_answer_that_nobody_reads_is_dropped(environment: dict[str, str]) -> None:
+    with serving(environment, "--workers", "1") as (_, port):
+        held = socket.socket()
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        held.settimeout(10)
+        held.connect(("127.0.0.1", port))
+        held.sendall(b"GET /datasets/synthetic?n=100000&format=tar&version=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert held.recv(12) == b"HTTP/1.1 200"
+        time.sleep(3)
+        assert b"\r\n0\r\n\r\n" not in rest(held)[-16:]
+
+
+def test_a_client_that_reads_slowly_is_served_on(environment: dict[str, str]) -> None:
+    with serving(environment, "--workers", "1") as (_, port):
+        held = hold(port, b"GET /datasets/synthetic?n=100000&format=tar&version=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        # Far less than the system's buffers hold: what waits in the service stands for seconds meanwhile.
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            held.recv(40_000)
+            time.sleep(0.1)
+        # Cut off, it would end with what is in the buffers.
+        more = 0
+        while more < 20_000_000 and (part := held.recv(1 << 20)):
+            more += len(part)
+        held.close()
+        assert more >= 20_000_000
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_with_more_half_open_connections_than_descriptors_all_who_use_theirs_are_served(
+    environment: dict[str, str], workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = 128
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    code = (
+        f"import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, ({few}, {few}));"
+        " from service.__main__ import main; raise SystemExit(main(sys.argv[1:]))"
+    )
+    real = subprocess.Popen
+
+    def limited(command: list[str], **options: object) -> "subprocess.Popen[str]":
+        return real([sys.executable, "-c", code, *command[3:]], **options)  # type: ignore[call-overload, no-any-return]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", limited)
+        running = serving(environment, "--workers", str(workers), "--lanes", "1")
+        process, port = running.__enter__()
+    try:
+        standing = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+
+        def ask(client: http.client.HTTPConnection, seed: int) -> int:
+            client.request("GET", f"/generate?label=1&seed={seed}")
+            answer = client.getresponse()
+            answer.read()
+            return answer.status
+
+        assert ask(standing, 0) == 200
+        with ExitStack() as stack:
+            for seed in range(150 * workers):
+                with_room = socket.create_connection(("127.0.0.1", port), timeout=10)
+                stack.callback(with_room.close)
+                with suppress(OSError):
+                    with_room.sendall(BEGUN)
+                if seed % 30 == 0:
+                    assert ask(standing, seed) == 200
+            for seed in range(8):
+                time.sleep(0.25)
+                assert ask(standing, seed) == 200
+            assert httpx.get(f"http://127.0.0.1:{port}/generate?label=1&seed=1").status_code == 200
+            standing.close()
+        assert process.poll() is None
+    finally:
+        running.__exit__(None, None, None)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+
+
+def test_who_hangs_up_is_499_and_no_traceback(environment: dict[str, str]) -> None:
+    calls = [
+        b"POST /generate",
+        b"POST /v2/models/digits/infer",
+        b"POST /v2/repository/index",
+        b"PUT /models/digits/live",
+        b"PUT /datasets/pets",
+    ]
+    with serving(environment, "--workers", "1") as (process, port):
+        rest_of = b"\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+        for call in calls:
+            told = rest_of.replace(b"json", b"zip") if b"datasets" in call else rest_of
+            hold(port, call + b" HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer secret" + told).close()
+        streamed = hold(port, b"GET /datasets/synthetic?n=100000&format=tar&version=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert streamed.recv(12) == b"HTTP/1.1 200"
+        streamed.close()
+        wait_for(lambda: counted(port, 499) == len(calls) + 1)
+        assert counted(port, 500) == 0
+        assert "Traceback" not in stop(process)
+
+
+def test_connections_never_take_all_descriptors_and_are_divided_among_processes() -> None:
+    assert Connections(settings(), 1024).most == 768
+    assert Connections(settings(max_connections=100, workers=4), 1024).most == 25
+    assert Connections(settings(max_connections=10**6, workers=1), 1024).most == 768

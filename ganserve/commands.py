@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 BAD_INPUT = 2
 EXTRA = "pip install 'ganserve[training]'"
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {name!r} is no command of ganserve: expected one of {', '.join(COMMANDS)}", file=sys.stderr)
         return BAD_INPUT
     command = COMMANDS[name]
+    _look_at_home_first()
     try:
         run = importlib.import_module(command.module).main
     except ModuleNotFoundError as error:
@@ -63,6 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: ganserve {name} needs the extra `training` ({error.name} is missing): {EXTRA}", file=sys.stderr)
         return BAD_INPUT
     return int(run(given[1:]) or 0)
+
+
+def _look_at_home_first() -> None:
+    """``python -m ganserve`` looks into the current folder first, where a user may keep a ``training`` of their own."""
+    first, home = Path(sys.path[0]).resolve(), Path(__file__).resolve().parents[1]
+    if first != home and any((first / name).exists() for name in ("service", "training", "training.py", "service.py")):
+        del sys.path[0]
 
 
 def overview() -> str:

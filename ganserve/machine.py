@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores, memory and descriptors, by its affinity and its control groups."""
+"""What this process may use of the machine: cores, memory, descriptors, by affinity and control groups; and Python."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ from pathlib import Path
 
 # What version 1 writes where there is no limit, and anything near it.
 _NO_LIMIT = 1 << 60
+
+
+def python(module: str) -> tuple[str, ...]:
+    """The command that runs a module of these packages in a process of its own.
+
+    ``python -m`` looks into the current folder first, where a user may keep a folder ``training`` of their own.
+    """
+    at_home = Path.cwd() == Path(__file__).resolve().parents[1]
+    return (sys.executable, *(() if at_home else ("-P",)), "-m", module)
 
 
 def cores(root: Path = Path("/")) -> int:

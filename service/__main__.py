@@ -19,8 +19,8 @@ from typing import Any
 import uvicorn
 from pydantic import SecretStr
 
-from ganserve import machine
-from ganserve.settings import Settings, SettingsError, load
+from ganserve import machine, shipped
+from ganserve.settings import PREFERRED, Settings, SettingsError, load
 from service.inference.engine import DeviceUnavailable, providers
 from service.observe import logs, tracing
 from service.processes import listen
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return BAD_SETTINGS
     logging.config.dictConfig(logs.config(settings.log_format))
+    _settle(settings)
     if settings.admin_token is None:
         made = secrets.token_urlsafe(24)
         settings = settings.model_copy(update={"admin_token": SecretStr(made)})
@@ -61,6 +62,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     server = listen.Server(uvicorn.Config(create_app(settings), **_options(settings)))
     server.run(sockets)
     return 0 if server.started else 1
+
+
+def _settle(settings: Settings) -> None:
+    """Where nobody says which models to serve and none are here, those that come with the package are put here."""
+    if "models" in settings.model_fields_set:
+        return
+    place = settings.models.absolute()
+    try:
+        version = shipped.settle(place)
+    except OSError as error:
+        log.warning("%s cannot be made (%s): no model is served until one is there", place, error.strerror or error)
+        return
+    if version is not None:
+        log.info("%s was not there: it now holds the model that is shipped, %s version %d", place, PREFERRED, version)
 
 
 def _serve_processes(settings: Settings, listener: socket.socket) -> int:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ganserve import machine
 from ganserve.repository import Repository
 from training import evaluate, export, quality, recipes
 from training.command import ends, positive
@@ -30,7 +31,7 @@ def train(recipe: str, dataset: str, run: Path, threads: int) -> int:
     status = run / "status.json"
     if status.exists() and json.loads(status.read_text(encoding="utf-8"))["state"] == "finished":
         return 0
-    command = [sys.executable, "-m", "training.train", "--recipe", recipe, "--dataset", dataset]
+    command = [*machine.python("training.train"), "--recipe", recipe, "--dataset", dataset]
     command += ["--run", str(run), "--threads", str(threads), "--events"]
     if (run / "config.json").exists():
         command.append("--resume")

@@ -91,3 +91,18 @@ def test_the_limit_of_descriptors_is_raised_as_far_as_the_system_allows() -> Non
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert told.stdout.split() == ["200", "200", "200"]
+
+
+def test_a_folder_of_the_users_own_is_never_taken_for_a_module_of_these_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Path(machine.__file__).parents[1]
+    monkeypatch.chdir(home)
+    at_home = machine.python("ganserve.philox")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ganserve").mkdir()
+    (tmp_path / "ganserve" / "__init__.py").write_text("raise SystemExit('a stranger')")
+    monkeypatch.setenv("PYTHONPATH", str(home))
+    for command, folder in ((at_home, home), (machine.python("ganserve.philox"), tmp_path)):
+        ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (0, "")

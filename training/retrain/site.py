@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ganserve import machine
 from ganserve.card import ModelCard
 from ganserve.events import BAD_INPUT, FAILED
 from ganserve.queue import WORKER_SILENT_SECONDS, Database, is_away
@@ -47,8 +47,8 @@ class Config:
     dead_after_seconds: float = WORKER_SILENT_SECONDS
     max_deaths: int = MAX_DEATHS
     local_datasets: bool = False
-    train: tuple[str, ...] = (sys.executable, "-m", "training.train")
-    task: tuple[str, ...] = (sys.executable, "-m", "training.retrain.tasks")
+    train: tuple[str, ...] = field(default_factory=lambda: machine.python("training.train"))
+    task: tuple[str, ...] = field(default_factory=lambda: machine.python("training.retrain.tasks"))
 
 
 class Site:

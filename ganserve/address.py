@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,11 +83,11 @@ class Address:
         """For the text chunks of a PNG, and for headers: ASCII names and values."""
         return {MODEL: self.model, VERSION: str(self.version), SEED: self.seed, RECIPE: self.recipe}
 
-    @property
+    @cached_property
     def seed(self) -> str:
         """The seed of the first image where the others follow in a row, else all of them with commas."""
         first = int(self.seeds[0])
-        if np.array_equal(self.seeds, consecutive(first, len(self.seeds))):
+        if len(self.seeds) == 1 or np.array_equal(self.seeds, consecutive(first, len(self.seeds))):
             return str(first)
         return ",".join(map(str, self.seeds.tolist()))
 

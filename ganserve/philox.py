@@ -60,7 +60,8 @@ def consecutive(seed: int, n: int) -> NDArray[np.uint64]:
     """The ``n`` seeds from ``seed`` on, modulo 2**53: uint64 [n]. Raises ValueError for a seed out of range."""
     if not 0 <= seed < MAX_SEED:
         raise ValueError(f"seed {seed} is out of range: expected 0 <= seed < 2**53")
-    return (np.uint64(seed) + np.arange(n, dtype=np.uint64)) & np.uint64(MAX_SEED - 1)
+    seeds = np.arange(seed, seed + n, dtype=np.uint64)
+    return seeds if seed + n <= MAX_SEED else seeds & np.uint64(MAX_SEED - 1)
 
 
 def checked(seeds: ArrayLike) -> NDArray[np.uint64]:

@@ -60,14 +60,20 @@ class GenerateRequest(BaseModel):
         1, description="whole-number magnification"
     )
     format: Format | None = Field(None, description="wins over the Accept header")
-    # The labels of a query as they were given, where one has a comma.
-    _given: list[str] | None = PrivateAttr(None)
 
     def settled(self, card: ModelCard) -> GenerateRequest:
-        """The request for the version of ``card``: a label with a comma is a list, unless names have commas there."""
-        if self._given is None or (named := labels.split(self._given, card.classes)) == self.label:
-            return self
-        return self.model_copy(update={"label": _one_or_all(named)})
+        """The request for the version of ``card``."""
+        return self
+
+
+class _Listed(GenerateRequest):
+    """One whose labels came as text with a comma: a list, unless names have commas where it goes."""
+
+    _given: list[str] = PrivateAttr()
+
+    def settled(self, card: ModelCard) -> GenerateRequest:
+        named = labels.split(self._given, card.classes)
+        return self if named == self.label else self.model_copy(update={"label": _one_or_all(named)})
 
 
 def parse_json(body: bytes) -> GenerateRequest:
@@ -97,12 +103,13 @@ def parse_query(query: bytes) -> GenerateRequest:
     given = fields.get("label")
     if given is not None:
         fields["label"] = _one_or_all(labels.split(given))
+    listed = any("," in value for value in given or ())
     try:
-        made = GenerateRequest.model_validate(fields)
+        made = (_Listed if listed else GenerateRequest).model_validate(fields)
     except ValidationError as error:
         raise invalid(error, fields=GenerateRequest.model_fields) from None
-    if given is not None and any("," in value for value in given):
-        made._given = given
+    if isinstance(made, _Listed):
+        made._given = given or []
     return made
 
 

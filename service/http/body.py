@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -37,6 +38,8 @@ def text(content: bytes, kind: str = "") -> bytes:
         BadRequest: bytes that are not in the encoding that they should be in.
     """
     charset = _charset(kind)
+    if charset is None and (head := content[:4]).isascii() and 0 not in head:
+        return content
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             if content == mark:
@@ -79,9 +82,17 @@ class Bodies:
     def __init__(self, app: ASGIApp, raw: tuple[str, ...]) -> None:
         self.app, self.raw = app, raw
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass on, with a body in UTF-8."""
-        if scope["type"] != "http" or scope["method"] not in ("POST", "PUT", "PATCH") or _is_v2(scope["path"]):
+        if scope["type"] == "http":
+            for name, value in scope["headers"]:
+                if name == b"content-encoding" or (name == b"content-type" and b"charset" in value.lower()):
+                    return self._read(scope, receive, send)
+        # What nearly everybody sends.
+        return self.app(scope, receive, send)
+
+    async def _read(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in ("POST", "PUT", "PATCH") or _is_v2(scope["path"]):
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,11 +30,13 @@ class Head:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass HEAD on as GET; send what starts the answer and nothing else."""
         if scope["type"] != "http" or scope["method"] != "HEAD":
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
+        return self._headed(scope, receive, send)
+
+    async def _headed(self, scope: Scope, receive: Receive, send: Send) -> None:
         # A copy: the server and the metrics shall go on to see HEAD.
         inner = {**scope, "method": "GET"}
 
@@ -158,7 +160,7 @@ class Observe:
             # The template, not the path: a label for each address would never end.
             # As the documentation writes it, without the converters of its parts.
             route = getattr(found, "path_format", "other")
-            metrics.answered(route, scope["method"], status, seconds)
+            metrics.answered(route, scope["method"], status).count(seconds)
             tracing.end(trace, route, scope["method"], scope["path"], status)
             if self.access_log:
                 line = {

@@ -7,7 +7,6 @@ before any routing; everything else takes the usual way.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -60,7 +59,6 @@ class Revalidation:
     def __init__(self, models: Known, auth: Auth, ready: Callable[[], bool]) -> None:
         self._models, self._auth, self._ready = models, auth, ready
         self._entries: dict[Key, _Entry] = {}
-        self._counters: dict[str, metrics.Answered] = {}
 
     def keep(self, request: Request, answer: Response, card: ModelCard, name: str | None, version: int | None) -> None:
         """Remember an answer 304 to a GET for a model by ``name`` (None: the default) in ``version`` (None: live)."""
@@ -95,15 +93,13 @@ class Revalidation:
                 return None
         request_id = headers.get(b"x-request-id", b"")
         if not tracing.is_request_id(request_id):
-            request_id = os.urandom(16).hex().encode()
+            request_id = tracing.new_id().encode()
         start = {
             "type": "http.response.start",
             "status": 304,
             "headers": [*entry.headers, (b"x-request-id", request_id), NOSNIFF],
         }
-        if (counter := self._counters.get(entry.route)) is None:
-            counter = self._counters[entry.route] = metrics.Answered(entry.route, "GET", 304)
-        return [start, {"type": "http.response.body", "body": b""}], counter
+        return [start, {"type": "http.response.body", "body": b""}], metrics.answered(entry.route, "GET", 304)
 
 
 def _key(scope: Scope, headers: dict[bytes, bytes]) -> Key | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -93,15 +94,15 @@ class Job(Waiting, Generic[T]):
     def answer(self, images: NDArray[np.uint8]) -> None:
         """Make the answer, and give it."""
         tracing.carry(self.trace)
+        began, result, failed = time.perf_counter(), None, None
         try:
-            with metrics.ENCODE.time():
-                result = self.finish(images)
+            result = self.finish(images)
         except BaseException as error:
             if not isinstance(error, Problem):
                 log.exception("encoding failed")
-            self.fail(error)
-        else:
-            self.outbox.put(self.future, result, None)
+            failed = error
+        metrics.ENCODE.observe(time.perf_counter() - began)
+        self.outbox.put(self.future, result, failed)
 
     def fail(self, error: BaseException) -> None:
         """Give an error for the answer, from any thread; the first answer counts."""

@@ -58,12 +58,12 @@ class Runs:
     def begin(self, chunk: Chunk[Job[Any]]) -> None:
         """A chunk was taken. Under the lock."""
         self.running += 1
-        rows = 0
+        rows, now, waits = 0, time.perf_counter(), metrics.WAIT.labels(chunk.engine.card.name)
         for piece in chunk.pieces:
             rows += len(piece)
             if not piece.job.started:
-                piece.job.started = time.perf_counter()
-                metrics.WAIT.labels(chunk.engine.card.name).observe(piece.job.started - piece.job.asked)
+                piece.job.started = now
+                waits.observe(now - piece.job.asked)
         metrics.QUEUED.dec(rows)
 
     def drop(self, job: Job[Any], reason: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from prometheus_client import (
@@ -68,24 +69,26 @@ _REASONS = {
 }
 
 
-def answered(route: str, method: str, status: int, seconds: float) -> None:
-    """Count a request."""
-    REQUESTS.labels(route, method, str(status)).inc()
-    SECONDS.labels(route).observe(seconds)
-    if status >= 400:
-        REJECTIONS.labels(_REASONS.get(status, "other")).inc()
-
-
 class Answered:
-    """:func:`answered` of one route, method and status below 400, with the series looked up once."""
+    """Requests of one route and method that were answered with one status: the series, looked up once."""
 
     def __init__(self, route: str, method: str, status: int) -> None:
         self._requests, self._seconds = REQUESTS.labels(route, method, str(status)), SECONDS.labels(route)
+        self._refused = REJECTIONS.labels(_REASONS.get(status, "other")) if status >= 400 else None
 
     def count(self, seconds: float) -> None:
         """Count a request."""
         self._requests.inc()
         self._seconds.observe(seconds)
+        if self._refused is not None:
+            self._refused.inc()
+
+
+# Routes are those of the application, and methods those of HTTP: few.
+@lru_cache(maxsize=1024)
+def answered(route: str, method: str, status: int) -> Answered:
+    """Where requests that end so are counted."""
+    return Answered(route, method, status)
 
 
 def exposition(jobs: Mapping[str, int] | None = None, workers: int | None = None) -> bytes:

@@ -6,8 +6,9 @@ to other servers carry it on. With ``GANSERVE_OTLP_ENDPOINT`` its spans are also
 
 from __future__ import annotations
 
+import os
+import random
 import re
-import secrets
 import time
 from collections.abc import Iterable
 from contextvars import ContextVar
@@ -26,7 +27,7 @@ _NO_EXTRA = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Trace:
     """A request and its place in a trace.
 
@@ -54,6 +55,11 @@ class Trace:
         return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
 
 
+# Ids are unique, not secret: each process has a source of its own, begun from the system's.
+_ids = random.Random()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ids.seed)
+
 _current: ContextVar[Trace | None] = ContextVar("trace", default=None)
 current = _current.get
 
@@ -72,6 +78,11 @@ def outgoing() -> dict[str, str]:
     if trace.state:
         told["tracestate"] = trace.state
     return told
+
+
+def new_id(bits: int = 128) -> str:
+    """A new id in hexadecimal digits."""
+    return f"{_ids.getrandbits(bits):0{bits // 4}x}"
 
 
 def is_request_id(told: bytes) -> bool:
@@ -100,10 +111,8 @@ def begin(headers: Iterable[tuple[bytes, bytes]], method: str, telemetry: Teleme
     else:
         trace_id, span_id, sampled = "", "", False
     if telemetry is None:
-        # One call to the system's random source for both.
-        made = secrets.token_hex(24)
-        trace_id = trace_id or made[:32]
-        trace = Trace(request_id or trace_id, trace_id, made[32:], sampled, state)
+        trace_id = trace_id or new_id()
+        trace = Trace(request_id or trace_id, trace_id, new_id(64), sampled, state)
     else:
         span = telemetry.server_span(method, caller, state)
         context = span.get_span_context()

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ganserve.latents import consecutive
@@ -142,6 +142,7 @@ def test_what_is_removed_leaves_and_counts_what_was_left_of_it() -> None:
     assert waiting.take(0, 1) is None
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.booleans(), st.booleans()), max_size=12),
     st.lists(st.tuples(st.booleans(), st.integers(1, 4)), max_size=40),

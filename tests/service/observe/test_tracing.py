@@ -83,6 +83,21 @@ def test_a_later_version_may_have_more_fields() -> None:
     assert begun(("traceparent", f"01-{TRACE}-{SPAN}-00more")).trace_id != TRACE
 
 
+def test_ids_differ_between_processes_though_one_was_forked_from_the_other() -> None:
+    script = """
+import os
+from service.observe.tracing import new_id
+new_id()
+child = os.fork()
+print(new_id(), new_id(64), flush=True)
+if child:
+    os.waitpid(child, 0)
+"""
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert [len(one) for one in told] == [32, 16, 32, 16]
+    assert len(set(told)) == 4
+
+
 def test_outside_of_requests_nothing_is_passed_on() -> None:
     assert tracing.outgoing() == {}
 

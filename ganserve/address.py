@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,11 +82,12 @@ class Address:
         """For the text chunks of a PNG, and for headers: ASCII names and values."""
         return {MODEL: self.model, VERSION: str(self.version), SEED: self.seed, RECIPE: self.recipe}
 
-    @cached_property
+    @property
     def seed(self) -> str:
         """The seed of the first image where the others follow in a row, else all of them with commas."""
         first = int(self.seeds[0])
-        if len(self.seeds) == 1 or np.array_equal(self.seeds, consecutive(first, len(self.seeds))):
+        n = len(self.seeds)
+        if n == 1 or (self.seeds == consecutive(first, n)).all():
             return str(first)
         return ",".join(map(str, self.seeds.tolist()))
 

@@ -23,7 +23,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from ganserve import entries as set_files
-from ganserve import sets
+from ganserve import kinds, sets
 from ganserve.unpacking import AES, METHODS, READ, Damaged, unpack
 
 ARCHIVE = "(archive)"
@@ -128,7 +128,7 @@ class Archive:
         if member.method not in READ or member.flags & (_ENCRYPTED | _PATCHED):
             return b""
         try:
-            return self._unpacked(member, min(member.packed, _HEAD_INPUT), set_files.HEAD_BYTES)
+            return self._unpacked(member, min(member.packed, _HEAD_INPUT), kinds.HEAD_BYTES)
         except Damaged:
             return b""
 

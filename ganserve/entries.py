@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-HEAD_BYTES = 32
+from ganserve import kinds
+
 _MACHINES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "$recycle.bin"})
 _MACHINES |= {"__macosx", "@eadir", "system volume information", "__pycache__"}
 
@@ -61,7 +62,7 @@ def folder_entries(folder: Path) -> list[Entry]:
                 continue
             if stat.S_ISREG(told.st_mode):
                 mark = (told.st_size, told.st_mtime_ns)
-                found.append(Entry(below, partial(_content, path), partial(_content, path, HEAD_BYTES), mark))
+                found.append(Entry(below, partial(_content, path), partial(_content, path, kinds.HEAD_BYTES), mark))
     return found
 
 

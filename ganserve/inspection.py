@@ -119,7 +119,9 @@ def _named(layout: sets.Layout, limits: Limits) -> sets.Layout:
         raise of_archive(f"has {len(classes)} classes: more than {limits.classes} classes are not taken")
     index = {name: label for label, name in enumerate(classes)}
     labels = tuple(index[trimmed[label]] for label in layout.labels)
-    return replace(layout, labels=labels, classes=classes, notices=(*layout.notices, *_alike(classes)))
+    before = sets.alike(layout.classes)  # of which trimming made some one
+    notices = (*(told for told in layout.notices if told not in before), *sets.alike(classes))
+    return replace(layout, labels=labels, classes=classes, notices=notices)
 
 
 def unusable(name: str, limits: Limits) -> str | None:
@@ -135,13 +137,6 @@ def unusable(name: str, limits: Limits) -> str | None:
     if (size := len(name.encode("utf-8", "surrogatepass"))) > limits.class_bytes:
         return f"has an unusable class name of {size} bytes in UTF-8; at most {limits.class_bytes} fit a folder's name"
     return None
-
-
-def _alike(classes: Sequence[str]) -> list[str]:
-    """Some alphabets are sets of such classes, so that they are kept apart, and said."""
-    folded = Counter(name.casefold() for name in classes)
-    alike = [name for name in classes if folded[name.casefold()] > 1]
-    return [f"classes that differ by capital letters only are kept apart: {', '.join(alike[:10])}"] if alike else []
 
 
 class _Reading:

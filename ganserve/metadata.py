@@ -7,16 +7,22 @@ import csv
 import io
 import json
 import posixpath
+import re
 import unicodedata
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 from ganserve.entries import Entry, SetError
+from ganserve.places import SPLITS
 
 NAMES = frozenset({"metadata.csv", "metadata.jsonl"})
 FILE_COLUMN = "file_name"
+SPLIT_COLUMNS = frozenset({"split", "set", "subset", "partition", "fold"})
 LABEL_COLUMNS = ("label", "labels", "fine_label", "category", "class")
+
+# However it is written; the hub knows the first only.
+_FILE_COLUMN = re.compile(r"file[_ ]?name", re.IGNORECASE)
 
 Row = Mapping[str, Any]
 
@@ -33,12 +39,27 @@ def rows(file: Entry) -> dict[str, Row] | None:
         SetError: it names files, and cannot be read.
     """
     text = _text(file)
-    if FILE_COLUMN not in text:
+    if not _FILE_COLUMN.search(text):
         return None
     found = _csv(file.name, text) if file.name.lower().endswith(".csv") else _json_lines(file.name, text)
     folder = PurePosixPath(file.name).parent
-    named = [(row[FILE_COLUMN], row) for row in found if isinstance(row.get(FILE_COLUMN), str)]
-    return {key(str(folder / name.replace("\\", "/"))): row for name, row in named}
+    named: dict[str, Row] = {}
+    for row in map(_named, found):
+        if isinstance(name := row.get(FILE_COLUMN), str):
+            path = key(str(folder / name.strip().replace("\\", "/")))
+            named[path] = _agreed(named[path], row) if path in named else row
+    return named
+
+
+def _named(row: Row) -> Row:
+    """The row with its columns' names trimmed, and the column of files called ``FILE_COLUMN``."""
+    trimmed = {name.strip(): value for name, value in row.items() if isinstance(name, str)}
+    return {FILE_COLUMN if _FILE_COLUMN.fullmatch(name) else name: value for name, value in trimmed.items()}
+
+
+def _agreed(one: Row, other: Row) -> Row:
+    """Of two rows on one picture, what both say."""
+    return {name: value if one.get(name) == value else None for name, value in other.items()}
 
 
 def key(path: str) -> str:
@@ -55,7 +76,7 @@ def _text(file: Entry) -> str:
     try:
         return content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        if FILE_COLUMN.encode() not in content:
+        if not _FILE_COLUMN.search(content.decode("latin-1")):
             return ""
         raise SetError(f"{file.name} is not text in UTF-8: save it so ({error})") from error
 
@@ -65,7 +86,7 @@ def _csv(name: str, text: str) -> list[Row]:
     delimiter = max(",;\t", key=head.count)
     try:
         # A row of more cells than there are columns has the rest under None, which is no column.
-        return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+        return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True))
     except csv.Error as error:
         raise SetError(f"{name} is not a table of comma-separated values: {error}") from error
 
@@ -90,7 +111,24 @@ def columns(named: Iterable[Row]) -> dict[str, list[Any]]:
     listed = list(named)
     names = dict.fromkeys(name for row in listed for name in row if isinstance(name, str) and name != FILE_COLUMN)
     told = {name: [label(row.get(name)) for row in listed] for name in names}
-    return {name: values for name, values in told.items() if any(value is not None for value in values)}
+    told = {name: values for name, values in told.items() if any(value is not None for value in values)}
+    return {name: values for name, values in told.items() if not tells_splits(name, values)}
+
+
+def tells_splits(name: str, values: Iterable[str | None]) -> bool:
+    """Whether a column says which split each row belongs to, which is no label."""
+    return name.lower() in SPLIT_COLUMNS and all(value is None or value.lower() in SPLITS for value in values)
+
+
+def splits(named: Iterable[Row]) -> list[str | None] | None:
+    """The split of each row, where a column tells them, and one of them is to be trained on."""
+    listed = list(named)
+    for name in dict.fromkeys(name for row in listed for name in row if isinstance(name, str)):
+        values = [label(row.get(name)) for row in listed]
+        if tells_splits(name, values):
+            found = [SPLITS[value.lower()] if value else None for value in values]
+            return found if "train" in found and len(set(found)) > 1 else None
+    return None
 
 
 def label(value: Any) -> str | None:
@@ -110,9 +148,10 @@ def choose(told: Mapping[str, Sequence[Hashable]], asked: str | None = None) -> 
     """
     if asked is not None:
         return asked, ()
-    named = next((name for name in LABEL_COLUMNS if name in told), None)
-    if named is not None:
-        return named, ()
+    for usual in LABEL_COLUMNS:
+        called = [name for name in told if name.lower() == usual]
+        if len(called) == 1:
+            return called[0], ()
     present = {name: [value for value in values if value is not None] for name, values in told.items()}
     repeated = [name for name, values in present.items() if len(set(values)) < len(values)]
     if len(repeated) == 1:

@@ -11,18 +11,17 @@ import threading
 import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ganserve import profiles, samples
+from ganserve import kinds, profiles, samples, tiffs
 
 # What lies behind transparent pixels.
 BACKGROUND = (255, 255, 255)
 MAX_PIXELS = 1 << 27
-# A kind is known by so many first bytes.
-HEAD_BYTES = 32
 # Nothing else is opened: some formats of Pillow's start other programs, or are rarely tried. Several pictures in one
 # JPEG, as phones write them (MPO), are opened as JPEG.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "ICO", "AVIF")
@@ -30,25 +29,6 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "ICO"
 _DRAFT = 3
 # So many pixels are decoded by few threads at a time, however many read.
 _LARGE, _LARGE_AT_ONCE = 1 << 25, threading.Semaphore(2)
-_HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-_MAGIC = (
-    b"\x89PNG\r\n\x1a\n",
-    b"\xff\xd8\xff",
-    b"GIF8",
-    b"BM",
-    b"II*\0",
-    b"MM\0*",
-    b"II+\0",
-    b"MM\0+",
-    b"\0\0\x01\0",
-    b"\xff\x4f\xff\x51",
-    b"\0\0\0\x0cjP  ",
-)
-_SUFFIXES = (
-    (b"\x89PNG", ".png"), (b"\xff\xd8\xff", ".jpg"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"II", ".tif"),
-    (b"MM", ".tif"),
-    (b"\0\0\x01\0", ".ico"), (b"\xff\x4f\xff\x51", ".jp2"), (b"\0\0\0\x0cjP", ".jp2"),
-)  # fmt: skip
 
 
 class PictureError(ValueError):
@@ -69,16 +49,6 @@ class Picture:
     notices: tuple[str, ...] = ()
 
 
-def looks_like(head: bytes) -> bool:
-    """Whether a file that begins with these bytes (32 suffice) is of a kind of picture that is known here."""
-    return (
-        head.startswith(_MAGIC)
-        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
-        or (head[4:8] == b"ftyp" and (head[8:12] in _HEIC or head[8:12] in (b"avif", b"avis")))
-        or (len(head) > 2 and head[:1] == b"P" and head[1:2] in b"123456" and head[2:3] in b" \t\r\n#")
-    )
-
-
 def measure(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Upright width and height. Raises PictureError."""
     with QUIET, _opened(content, max_pixels) as image:
@@ -95,15 +65,6 @@ def short_edge(content: bytes, *, max_pixels: int = MAX_PIXELS) -> int:
     if content.startswith(b"\x89PNG\r\n\x1a\n") and content[12:16] == b"IHDR":
         return min(int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big"))
     return min(measure(content, max_pixels=max_pixels))
-
-
-def suffix(content: bytes) -> str:
-    """What a file of this content is called at its end, such as ``.png``; by its bytes alone."""
-    if content[4:8] == b"ftyp":
-        return ".avif"
-    if content[8:12] == b"WEBP":
-        return ".webp"
-    return next((end for begin, end in _SUFFIXES if content.startswith(begin)), ".ppm")
 
 
 def decode(content: bytes, *, edge: int | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -152,7 +113,7 @@ def coloured(pixels: NDArray[np.uint8]) -> bool:
 
 # Where a file may tell how it lies; and without which grey and colours of 8 bits are shown as they are. TIFF has tags.
 _LIES = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "raw profile type exif"})
-_HINTS = _LIES | {"transparency", "icc_profile"}
+_HINTS = _LIES | {"transparency", "icc_profile", "gamma", "chromaticity"}
 Image.init()
 _JPEG_NOISE, _FEW_PIXELS = 12, 0.005
 
@@ -188,7 +149,7 @@ QUIET = _Quiet()
 def _opened(content: bytes, max_pixels: int) -> Image.Image:
     if not content:
         raise PictureError("is empty")
-    if _is_heic(content):
+    if kinds.is_heic(content):
         raise PictureError(
             "is a HEIC picture, which is not read here: convert it, as with `magick photo.heic photo.jpg`, or let the "
             "phone save JPEG (on an iPhone: Settings, Camera, Formats, Most Compatible)"
@@ -198,16 +159,31 @@ def _opened(content: bytes, max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise TooManyPixels(f"has too many pixels: at most {max_pixels:,} are read") from error
     except Exception as error:  # as above
-        known = "it is of a variant that is not read here" if looks_like(content[:HEAD_BYTES]) else _told(error)
-        raise PictureError(f"cannot be read: {known}") from error
+        raise PictureError(_unreadable(content)) from error
     width, height = image.size
     if width * height > max_pixels:
         image.close()
         raise TooManyPixels(f"has {width} x {height} pixels: at most {max_pixels:,} are read")
-    if samples.is_raw(image):
+    if (why := _misread(image, content)) is not None:
         image.close()
-        raise PictureError("is a camera's raw file, which is not read here: develop it to JPEG, PNG or TIFF")
+        raise PictureError(why)
     return image
+
+
+def _misread(image: Image.Image, content: bytes) -> str | None:
+    """Why a picture that Pillow opens would not be the one that is meant."""
+    if samples.is_raw(image):
+        return "is a camera's raw file, which is not read here: develop it to JPEG, PNG or TIFF"
+    # Where its rounding passes the largest value, white becomes black.
+    if image.format == "JPEG2000" and not image.mode.startswith("I") and samples.jpeg2000_bits(content) > 8:
+        return "is a JPEG 2000 in colour of more than 8 bits, which is not read here: save it as PNG or TIFF"
+    return None
+
+
+def _unreadable(content: bytes) -> str:
+    if kinds.looks_like(content[: kinds.HEAD_BYTES]):
+        return "cannot be read: it is damaged, or of a rare variant: save it anew as PNG, JPEG or TIFF of 8 or 16 bits"
+    return f"cannot be read: it {kinds.why_unread(content) or 'is no picture of a known kind'}"
 
 
 def _identified(content: bytes) -> Image.Image:
@@ -222,26 +198,28 @@ def _identified(content: bytes) -> Image.Image:
         return image
 
 
-def _is_heic(content: bytes) -> bool:
-    """AVIF may begin with a brand of HEIC's, and names its own among those it is compatible with."""
-    if content[4:8] != b"ftyp" or content[8:12] not in _HEIC:
-        return False
-    length = min(int.from_bytes(content[:4], "big"), 256)
-    return b"avif" not in [content[start : start + 4] for start in range(16, length, 4)]
-
-
 def _shown(image: Image.Image, content: bytes, notices: list[str]) -> Image.Image:
     """The first frame upright, in sRGB, in mode L or RGB, over the background."""
     if getattr(image, "default_image", False):
         # What APNG holds before its frames is for programs that show no animations.
         image.seek(1)
+    tiffs.mend(image)
+    covered = _covered(image)
     image.load()
-    if image.mode in ("L", "RGB") and image.format != "TIFF" and not _HINTS.intersection(image.info):
+    plain = image.mode in ("L", "RGB") and image.format != "TIFF" and covered is None
+    if plain and not _HINTS.intersection(image.info):
         return image
     if image.format == "PNG":
         _scale_clear(image, content)
-    shown = samples.to_eight_bits(_upright(image, notices), image)
-    return _flattened(_in_srgb(shown, image, notices), notices)
+    shown = samples.to_eight_bits(_upright(image, notices), image, notices)
+    return _flattened(_in_srgb(shown, image, notices), notices, covered)
+
+
+def _covered(image: Image.Image) -> tuple[int, int, int, int] | None:
+    """The part of a GIF that its first frame covers, where that is not all of it."""
+    tiles: Any = getattr(image, "tile", None)
+    part: tuple[int, int, int, int] | None = tiles[0].extents if image.format == "GIF" and tiles else None
+    return None if part == (0, 0, *image.size) else part
 
 
 def _scale_clear(image: Image.Image, content: bytes) -> None:
@@ -254,11 +232,7 @@ def _scale_clear(image: Image.Image, content: bytes) -> None:
 
 
 def _told(error: Exception) -> str:
-    text = str(error)
-    # Pillow names its own file object in this one, which tells the owner nothing.
-    if text.startswith("cannot identify"):
-        return "it is no picture of a known kind"
-    return text or type(error).__name__
+    return str(error) or type(error).__name__
 
 
 def _orientation(image: Image.Image) -> int:
@@ -298,6 +272,8 @@ def _in_srgb(image: Image.Image, file: Image.Image, notices: list[str]) -> Image
         if shown is None:
             notices.append("its colour profile is broken or of another kind: passed over")
         base = shown or base
+    elif file.format == "PNG" and "srgb" not in file.info and base.mode in ("L", "RGB"):
+        base = profiles.by_numbers(base, file.info.get("gamma"), file.info.get("chromaticity"))
     if base.mode not in ("L", "RGB"):
         base = base.convert("RGB")
     if alpha is not None:
@@ -334,7 +310,13 @@ def _alpha(image: Image.Image) -> Image.Image | None:
     return None if alpha.getextrema()[0] == 255 else alpha
 
 
-def _flattened(image: Image.Image, notices: list[str]) -> Image.Image:
+def _flattened(
+    image: Image.Image, notices: list[str], covered: tuple[int, int, int, int] | None = None
+) -> Image.Image:
+    if covered is not None:
+        seen = Image.new("L", image.size)
+        seen.paste(image.getchannel("A") if image.mode in ("LA", "RGBA") else 255, covered)
+        image.putalpha(seen)
     if image.mode not in ("LA", "RGBA"):
         return image
     notices.append("it is transparent in places: laid over white")

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 # Profiles of sRGB itself, of which there are many, move no colour by more; it keeps its very pixels then.
@@ -30,6 +31,61 @@ def lab_to_rgb(image: Image.Image) -> Image.Image:
     """A picture of mode LAB in RGB."""
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
     return _applied(ImageCms.buildTransform(lab, srgb, "LAB", "RGB"), image)
+
+
+# CIE xy of sRGB's white, red, green and blue; Bradford's matrix, by which eyes get used to another white.
+_SRGB = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+_USUAL_GAMMA = 0.45455
+
+
+def by_numbers(
+    image: Image.Image, gamma: float | None, places: tuple[float, ...] | None, near: float = 0.02
+) -> Image.Image:
+    """A picture of mode L or RGB in sRGB, by what PNG's chunks gAMA and cHRM say (PNG 3rd edition, 11.3.2).
+
+    Args:
+        gamma: the exponent that samples were encoded with; None is the usual one.
+        places: CIE xy of white, red, green and blue.
+        near: what differs by less is as good as sRGB, which keeps its very pixels.
+    """
+    other = places is not None and len(places) == 8 and max(map(abs, np.subtract(places, _SRGB))) > near
+    turn = _turn(tuple(places)) if other and places is not None and image.mode == "RGB" else None
+    if turn is None and (not gamma or abs(gamma - _USUAL_GAMMA) < near):
+        return image
+    light = np.linspace(0, 1, 256) ** (1 / (gamma or _USUAL_GAMMA))
+    if turn is None:
+        table = _encoded(light).tolist()
+        return image.point(table * len(image.getbands()))
+    return Image.fromarray(_encoded(light[np.asarray(image)] @ turn.T))
+
+
+def _encoded(light: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """sRGB's samples of 8 bits of linear light from 0 to 1."""
+    light = light.clip(0, 1)
+    bent = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    eight: NDArray[np.uint8] = np.rint(bent * 255).astype(np.uint8)
+    return eight
+
+
+@lru_cache(maxsize=64)
+def _turn(places: tuple[float, ...]) -> NDArray[np.float64] | None:
+    """The matrix from linear light of these primaries to that of sRGB's; None where they span no colours."""
+    try:
+        (theirs, white), (srgb, usual) = _to_xyz(places), _to_xyz(_SRGB)
+        eye = np.linalg.inv(_BRADFORD) @ np.diag(_BRADFORD @ usual / (_BRADFORD @ white)) @ _BRADFORD
+        turn: NDArray[np.float64] = np.linalg.inv(srgb) @ eye @ theirs
+        return turn
+    except (np.linalg.LinAlgError, ZeroDivisionError, FloatingPointError):
+        return None
+
+
+def _to_xyz(places: tuple[float, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The matrix to CIE XYZ, and the white."""
+    pairs = zip(places[::2], places[1::2], strict=True)
+    white, *primaries = (np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in pairs)
+    columns = np.stack(primaries, 1)
+    return columns * np.linalg.solve(columns, white), white
 
 
 def _applied(transform: Any, image: Image.Image) -> Image.Image:

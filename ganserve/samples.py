@@ -11,7 +11,8 @@ from PIL import Image
 
 _STATED = ((340, 341), (280, 281))  # TIFF's SMin/SMaxSampleValue, Min/MaxSampleValue
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
-_SUBFILE, _SUB_IFDS, _DNG = 254, 330, 50706
+_SUBFILE, _DESCRIPTION, _SUB_IFDS, _DNG = 254, 270, 330, 50706
+_WHITE = 65535
 _SIGNED, _WHITE_IS_ZERO, _REDUCED = 2, 0, 1
 
 
@@ -23,9 +24,9 @@ class SampleError(ValueError):
     """Samples of which nobody states what is black and what is white."""
 
 
-def to_eight_bits(image: Image.Image, file: Image.Image) -> Image.Image:
+def to_eight_bits(image: Image.Image, file: Image.Image, notices: list[str]) -> Image.Image:
     """Grey of more than 8 bits, whole or floating, scaled to 0..255, in mode L or, where a value is called
-    transparent, LA; other modes as they are. ``file`` is the opened file, whose tags count.
+    transparent, LA; other modes as they are. ``file`` is the opened file, whose tags count; ``notices`` are added to.
 
     Raises:
         SampleError: samples that are no numbers, or without a range.
@@ -39,6 +40,8 @@ def to_eight_bits(image: Image.Image, file: Image.Image) -> Image.Image:
         samples = samples.astype(np.uint32)  # Pillow holds them as signed numbers
     low, high = _range(samples, image.mode, file)
     scaled = _scaled(samples, low, high)
+    if high == _WHITE and samples.max() <= _WHITE // 16:
+        notices.append("it uses the darkest sixteenth of its 16 bits only, and nothing says that its white lies there")
     if tag(file, _PHOTOMETRIC) == _WHITE_IS_ZERO or file.info.get(TURNED):
         scaled = 255 - scaled
     clear = image.info.get("transparency")
@@ -52,6 +55,13 @@ def is_raw(file: Image.Image) -> bool:
     """Whether a TIFF is a camera's raw file, of which only a thumbnail could be read."""
     tags = getattr(file, "tag_v2", {})
     return _DNG in tags or (_SUB_IFDS in tags and int(tag(file, _SUBFILE) or 0) & _REDUCED != 0)
+
+
+def jpeg2000_bits(content: bytes) -> int:
+    """Bits of a sample, by the code stream (ISO/IEC 15444-1, A.5.1: SIZ, after SOC); 8 if there is none."""
+    at = content.find(b"\xff\x4f\xff\x51")
+    depth = content[at + 42 : at + 43] if at >= 0 else b""
+    return (depth[0] & 0x7F) + 1 if depth else 8
 
 
 def turned_over(content: bytes) -> bytes | None:
@@ -92,6 +102,17 @@ def _scaled(samples: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]
     return eight
 
 
+def _of_imagej(file: Image.Image) -> tuple[float, float] | None:
+    """The range in which ImageJ shows a picture that it wrote, by the lines of its description."""
+    told = str(getattr(file, "tag_v2", {}).get(_DESCRIPTION, ""))
+    found = dict(line.split("=", 1) for line in told.splitlines() if "=" in line) if told.startswith("ImageJ=") else {}
+    try:
+        low, high = float(found["min"]), float(found["max"])
+    except (KeyError, ValueError):
+        return None
+    return (low, high) if low < high else None
+
+
 def _range(samples: NDArray[Any], mode: str, file: Image.Image) -> tuple[float, float]:
     """What is black and what is white."""
     if mode == "F" and not np.isfinite(samples).all():
@@ -104,10 +125,12 @@ def _range(samples: NDArray[Any], mode: str, file: Image.Image) -> tuple[float, 
     if mode == "F":
         if samples.min() >= 0 and samples.max() <= 1:
             return 0.0, 1.0
+        if (range_ := _of_imagej(file)) is not None:
+            return range_
     elif bits is not None and bits < 16:
         return 0.0, 2.0**bits - 1
     elif mode.startswith("I;16") or file.format in ("PNG", "PPM") or bits == 16:
-        return (-32768.0, 32767.0) if _signed(file) else (0.0, 65535.0)
+        return (-32768.0, 32767.0) if _signed(file) else (0.0, float(_WHITE))
     found = f"{samples.min():g} to {samples.max():g}"
     raise SampleError(
         f"has samples from {found} and does not state which are black and white: save it with 8 or 16 bits, as floats "

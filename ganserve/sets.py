@@ -17,28 +17,19 @@ import statistics
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ganserve import metadata, pictures
-from ganserve.entries import HEAD_BYTES, Entry, SetError, clutter, folder_entries
+from ganserve import kinds, metadata, pictures
+from ganserve.entries import Entry, SetError, clutter, folder_entries
 from ganserve.metadata import LABEL_COLUMNS
+from ganserve.places import Parts, Place, places
 
 __all__ = [
-    "HEAD_BYTES", "LABEL_COLUMNS", "Entry", "Layout", "Report", "Seen", "SetError", "clutter", "counts",
+    "LABEL_COLUMNS", "Entry", "Layout", "Report", "Seen", "SetError", "clutter", "counts",
     "folder_entries", "lay_out", "median_edge", "natural", "report", "shows_colour",
 ]  # fmt: skip
 
-SPLITS: Mapping[str, str] = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "testing": "test",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-}
 # fmt: off
 PICTURE_SUFFIXES = frozenset({
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".pbm", ".pgm",
@@ -53,9 +44,6 @@ RAW_SUFFIXES = frozenset({
 # What an upload keeps beside its pictures.
 OWN = frozenset({"dataset.json", ".samples.png"})
 
-Parts = tuple[str, ...]
-
-
 @dataclass(frozen=True)
 class Layout:
     """Which entries are pictures, and what their places say."""
@@ -67,15 +55,6 @@ class Layout:
     skipped: tuple[tuple[str, int], ...] = ()  # why, and how many
     notices: tuple[str, ...] = ()
     candidates: tuple[str, ...] = ()  # columns of metadata among which that of labels cannot be told
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a picture lies: its split, its class folder, and what stands above that."""
-
-    split: str | None
-    label: str | None
-    above: Parts
 
 
 def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
@@ -110,13 +89,12 @@ def lay_out(entries: Iterable[Entry], *, column: str | None = None) -> Layout:
     if not kept:
         told = "; ".join(f"{count} {why}" for why, count in skipped.items()) or "it is empty"
         raise SetError(f"no picture in it ({told}): expected class folders of pictures, or pictures")
-    places = _places([tuple(entry.name.split("/")) for entry in kept])
-    if named:
-        if (by_metadata := _by_metadata(kept, places, named, skipped, column)) is not None:
-            return by_metadata
-    elif column is not None:
+    lying = places([tuple(entry.name.split("/")) for entry in kept])
+    if not named and column is not None:
         raise SetError(f"it has no column {column!r}: no metadata.csv or metadata.jsonl names its pictures")
-    return _by_folders(kept, places, others, skipped)
+    layout = _by_metadata(kept, lying, named, skipped, column) if named else None
+    layout = layout or _by_folders(kept, lying, others, skipped)
+    return replace(layout, notices=(*layout.notices, *alike(layout.classes), *_missed(others)))
 
 
 def counts(entry: Entry) -> bool:
@@ -126,7 +104,7 @@ def counts(entry: Entry) -> bool:
 
 def _is_picture(entry: Entry) -> bool:
     suffix = os.path.splitext(entry.name)[1].lower()
-    return suffix in PICTURE_SUFFIXES or (suffix not in RAW_SUFFIXES and pictures.looks_like(entry.head()))
+    return suffix in PICTURE_SUFFIXES or (suffix not in RAW_SUFFIXES and kinds.looks_like(entry.head()))
 
 
 def _reason(entry: Entry) -> tuple[str | None, dict[str, metadata.Row] | None]:
@@ -134,19 +112,51 @@ def _reason(entry: Entry) -> tuple[str | None, dict[str, metadata.Row] | None]:
     if clutter(entry.name):
         return "hidden, or left by a machine", None
     if metadata.is_metadata(entry.name):
-        return "no picture", metadata.rows(entry)
+        return _NAMES_NONE, metadata.rows(entry)
     if _is_picture(entry):
         return None, None
-    raw = os.path.splitext(entry.name)[1].lower() in RAW_SUFFIXES
-    return "raw file of a camera" if raw else "no picture", None
+    return _kind(entry.name), None
 
 
-def _by_folders(kept: list[Entry], places: list[_Place], others: Sequence[str], skipped: Counter[str]) -> Layout:
+_OF_OTHER_KINDS, _PACKED = "picture of a kind that is not read", "archive"
+_NAMES_NONE = "metadata without a column file_name"
+_UNREAD = {
+    **dict.fromkeys(kinds.UNREAD_SUFFIXES, _OF_OTHER_KINDS),
+    **dict.fromkeys(kinds.ARCHIVE_SUFFIXES, _PACKED),
+    **dict.fromkeys(RAW_SUFFIXES, "raw file of a camera"),
+}
+
+
+def _kind(name: str) -> str:
+    return _UNREAD.get(os.path.splitext(name)[1].lower(), "no picture")
+
+
+def _missed(others: Sequence[str]) -> list[str]:
+    """What to say of files that are passed over and may well hold pictures."""
+    told = []
+    what = {_OF_OTHER_KINDS: "save them as PNG, JPEG, WebP or TIFF", _PACKED: "unpack those of pictures"}
+    for kind, right in what.items():
+        of_kind = [name for name in others if _kind(name) == kind and not clutter(name)]
+        if of_kind:
+            told.append(f"left out: {len(of_kind)} {kind}, such as {of_kind[0]!r}: {right}")
+    told += [f"{name} has no column file_name and names no picture" for name in others if metadata.is_metadata(name)]
+    return told
+
+
+def alike(classes: Sequence[str]) -> list[str]:
+    """Some alphabets are sets of such classes, so that they are kept apart, and said."""
+    folded = Counter(name.strip().casefold() for name in classes)
+    found = [name for name in classes if folded[name.strip().casefold()] > 1]
+    what = "classes that differ by capital letters or spaces only are kept apart"
+    return [f"{what}: {', '.join(map(repr, found[:10]))}"] if found else []
+
+
+def _by_folders(kept: list[Entry], lying: list[Place], others: Sequence[str], skipped: Counter[str]) -> Layout:
     notices = []
-    splits = tuple(place.split or "train" for place in places) if any(place.split for place in places) else None
-    labelled = any(place.label is not None for place in places)
-    chosen = [i for i, place in enumerate(places) if place.label is not None or (not labelled and splits is None)]
-    chosen = chosen or [i for i, place in enumerate(places) if place.split is not None]
+    splits = tuple(place.split or "train" for place in lying) if any(place.split for place in lying) else None
+    labelled = any(place.label is not None for place in lying)
+    chosen = [i for i, place in enumerate(lying) if place.label is not None or (not labelled and splits is None)]
+    chosen = chosen or [i for i, place in enumerate(lying) if place.split is not None]
     if loose := len(kept) - len(chosen):
         first = kept[min(set(range(len(kept))) - set(chosen))].name
         kind = "class folder" if labelled else "split"
@@ -155,10 +165,13 @@ def _by_folders(kept: list[Entry], places: list[_Place], others: Sequence[str], 
     if not labelled:
         parts = None if splits is None else tuple(splits[i] for i in chosen)
         return Layout(tuple(kept[i] for i in chosen), None, (), parts, tuple(skipped.items()), tuple(notices))
-    names = [unicodedata.normalize("NFC", str(places[index].label)) for index in chosen]
+    names = [unicodedata.normalize("NFC", str(lying[index].label)) for index in chosen]
     classes = tuple(sorted(set(names), key=natural))
-    for folder in _without_pictures({places[index].above for index in chosen}, others, classes):
+    for folder in _without_pictures({lying[index].above for index in chosen}, others, classes):
         notices.append(f"folder {folder!r} holds no picture and is no class")
+    within = [kept[i].name for i in chosen if kept[i].name.count("/") > len(lying[i].above) + 1]
+    if within:
+        notices.append(f"{len(within)} pictures lie deeper than their class folder, such as {within[0]!r}")
     number = {name: index for index, name in enumerate(classes)}
     return Layout(
         tuple(kept[index] for index in chosen),
@@ -180,61 +193,9 @@ def _without_pictures(above: set[Parts], others: Sequence[str], classes: Sequenc
     return sorted(name for name in found - set(classes) if not clutter(name))
 
 
-def _places(paths: Sequence[Parts]) -> list[_Place]:
-    """What each picture's folders are: around everything, a split, a class, or below one."""
-    top = _around(paths)
-    within = [len(path) > len(top) + 1 and path[: len(top)] == top for path in paths]
-    first = {path[len(top)] for path, inside in zip(paths, within, strict=True) if inside}
-    named = {SPLITS.get(name.lower()) for name in first}
-    if "train" not in named or None in named:
-        return [_placed(path, inside, None, top) for path, inside in zip(paths, within, strict=True)]
-    below: dict[str, list[Parts]] = {}
-    for path, inside in zip(paths, within, strict=True):
-        if inside:
-            below.setdefault(path[len(top)], []).append(path[len(top) + 1 :])
-    inner = _around_splits(below)
-    found = []
-    for path, inside in zip(paths, within, strict=True):
-        above = (*top, path[len(top)], *inner[path[len(top)]]) if inside else top
-        deeper = len(path) > len(above) + 1 and path[: len(above)] == above
-        split = SPLITS[path[len(top)].lower()] if inside else None
-        found.append(_placed(path, inside and deeper, split, above))
-    return found
-
-
-def _placed(path: Parts, inside: bool, split: str | None, above: Parts) -> _Place:
-    return _Place(split, path[len(above)] if inside else None, above)
-
-
-def _around(paths: Sequence[Parts]) -> Parts:
-    """The folders around all others, which tell nothing: each is the only one beside loose pictures, and holds folders
-    itself: several of them, or nothing else."""
-    top: Parts = ()
-    while True:
-        inside = [path for path in paths if len(path) > len(top) + 1 and path[: len(top)] == top]
-        first = {path[len(top)] for path in inside}
-        if len(first) != 1:
-            return top
-        loose = any(len(path) == len(top) + 2 for path in inside)
-        folders = {path[len(top) + 1] for path in inside if len(path) > len(top) + 2}
-        if not folders or (loose and len(folders) < 2):
-            return top
-        top = (*top, first.pop())
-
-
-def _around_splits(below: Mapping[str, Sequence[Parts]]) -> dict[str, Parts]:
-    """The folders around all classes within each split: those that all splits have in common, or one of each split's
-    own, as archives are unpacked (``train/train/cat``)."""
-    common = _around([path for paths in below.values() for path in paths])
-    own = {split: _around(paths) for split, paths in below.items()}
-    first = [{path[0] for path in paths if len(path) > 1} for paths in below.values()]
-    apart = all(len(names) == 1 for names in first) and len(set().union(*first)) == len(first) > 1
-    return own if apart else dict.fromkeys(below, common)
-
-
 def _by_metadata(
     kept: list[Entry],
-    places: list[_Place],
+    lying: list[Place],
     named: Mapping[str, metadata.Row],
     skipped: Counter[str],
     asked: str | None,
@@ -245,14 +206,14 @@ def _by_metadata(
     if not chosen:
         raise SetError("metadata names none of the pictures: its column file_name must hold their paths")
     found = [named[metadata.key(kept[index].name)] for index in chosen]
-    told = metadata.columns(found)
+    told, parted = metadata.columns(found), metadata.splits(found)
     if asked is not None and asked not in told:
         raise SetError(f"its metadata has no column {asked!r}: it has {', '.join(sorted(told))}")
     column, candidates = metadata.choose(told, asked)
-    if column is None and any(place.label for place in places):
+    if column is None and any(place.label for place in lying):
         return None
     values = told[column] if column is not None else [""] * len(chosen)
-    splits = [places[index].split for index in chosen]
+    splits = parted or [lying[index].split for index in chosen]
     rows = [row for row, value in enumerate(values) if value is not None]
     counts = {
         "not named by metadata": len(kept) - len(chosen),

@@ -28,7 +28,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from ganserve import entries as set_files
-from ganserve import inspection, pictures, sets
+from ganserve import inspection, kinds, sets
 from ganserve.archives import LISTED, Limits, Refused, of_archive
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -254,7 +254,8 @@ def _unpack(archive: Path, target: Path, limits: Limits, skip_invalid: bool) -> 
         counts[split, name] += 1
         folder = (target / split if split else target) / name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{counts[split, name]:06d}{pictures.suffix(content)}").write_bytes(content)
+        kind = kinds.suffix(content[: kinds.HEAD_BYTES]) or ".ppm"
+        (folder / f"{counts[split, name]:06d}{kind}").write_bytes(content)
 
     found = inspection.archive(archive, limits, skip_invalid=skip_invalid, keep=keep)
     _check_read_back(found, target)

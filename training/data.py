@@ -194,8 +194,10 @@ def _read(name: str, wanted: _Wanted, rows: _Rows) -> Dataset:
     if name == "digits":
         return _digits(wanted)
     place = Path(name)
-    if place.is_dir() and not hub.is_copy(place):
-        return _files(place, sets.folder_entries(place), wanted, rows)
+    if place.is_dir():
+        entries = sets.folder_entries(place)
+        if not _is_table(place, entries):
+            return _files(place, entries, wanted, rows)
     if place.is_file():
         return _archive(place, wanted, rows)
     table = hub.table(name, split=rows.split, column=rows.column, strict=rows.strict, labelled=rows.labelled)
@@ -203,6 +205,22 @@ def _read(name: str, wanted: _Wanted, rows: _Rows) -> Dataset:
     # Which rows are left out depends on the labels.
     cache = _cache(name, [table.fingerprint, [source.name for source in table.sources]], wanted, rows)
     return _assemble(name, table.sources, layout, wanted, cache)
+
+
+def _is_table(place: Path, entries: Sequence[sets.Entry]) -> bool:
+    """Whether a folder is a copy of a data set of the hub. Raises DataError for one that may be class folders too."""
+    if not hub.is_copy(place):
+        return False
+    try:
+        layout = sets.lay_out(entries)
+    except sets.SetError:
+        return True
+    if len(layout.classes) > 1:
+        raise DataError(
+            f"data set {str(place)!r} holds class folders ({', '.join(map(repr, layout.classes[:2]))}, ...) and tables "
+            "(Parquet or Arrow): move one of them away"
+        )
+    return True
 
 
 def _digits(wanted: _Wanted) -> Dataset:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ganserve import metadata, pictures
+from ganserve import kinds, metadata
 from ganserve.reading import Source
 from ganserve.sets import natural
 
@@ -122,7 +122,7 @@ def _image_column(found: Any, features: Mapping[str, Any]) -> str:
         held = feature.get(_BYTES) if isinstance(feature, dict) else feature
         if str(getattr(held, "dtype", "")).endswith("binary"):
             cells = [_content(cell) for cell in found[:SLICE][name]]
-            if any(cell and pictures.looks_like(cell[: pictures.HEAD_BYTES]) for cell in cells):
+            if any(cell and kinds.looks_like(cell[: kinds.HEAD_BYTES]) for cell in cells):
                 return name
     raise HubError(f"it has no image column: its columns are {sorted(features)}")
 

@@ -28,6 +28,8 @@ TABLE = "file_name,label\na.png,x\n"
         TABLE.replace(",", "\t").encode(),
         b'"file_name","label"\n"a.png","x"\n',
         b"file_name,label\n./a.png,x,more\n",
+        b"File_Name , label\n a.png , x\n".replace(b" ,", b","),
+        b"filename,label\na.png,x\n",
     ],
 )
 def test_a_table_is_read_as_whatever_program_wrote_it(content: bytes) -> None:
@@ -73,6 +75,7 @@ def test_a_label_is_a_text_a_whole_number_or_a_truth(value: object, label: str |
     ("columns", "chosen"),
     [
         ({"text": "ab", "class": "xx"}, ("class", ())),
+        ({"text": "aa", "Label": "xy"}, ("Label", ())),
         ({"labels": "ab", "label": "xx"}, ("label", ())),
         ({"caption": "abc", "breed": "xyx"}, ("breed", ())),
         ({"caption": "abc"}, (None, ())),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from ganserve import pictures
+from ganserve import kinds, pictures
 from ganserve.pictures import PictureError, decode, measure
 
 RED, GREEN, BLUE, YELLOW = (255, 0, 0), (0, 128, 0), (0, 0, 255), (255, 255, 0)
@@ -308,7 +308,7 @@ def test_a_phones_jpeg_with_a_second_picture_is_its_first() -> None:
 
 def test_heic_is_named_with_how_to_convert_it() -> None:
     content = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
-    assert pictures.looks_like(content[:32])
+    assert kinds.looks_like(content[:32])
     with pytest.raises(PictureError, match=r"HEIC.*convert it"):
         decode(content)
 
@@ -319,11 +319,64 @@ def test_avif_that_begins_as_heic_does_is_read() -> None:
     assert corners(decode(content[:8] + b"mif1" + content[12:]).image) == SHOWN[1]
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"%PDF-1.4", b"<svg/>", b"%!PS-Adobe", b"8BPS" + bytes(60)])
+@pytest.mark.parametrize("content", [b"", b"hello", bytes(60)])
 def test_what_is_no_picture_of_a_known_kind_is_refused_and_not_taken_for_one(content: bytes) -> None:
-    assert not pictures.looks_like(content[:32])
+    assert not kinds.looks_like(content[:32])
     with pytest.raises(PictureError, match=r"is empty|no picture of a known kind"):
         decode(content)
+
+
+def numbered(gamma: int | None, places: tuple[int, ...] | None = None, srgb: bool = False) -> bytes:
+    """A PNG of reds, greens and greys, with the chunks gAMA and cHRM, in hundred-thousandths."""
+    chunks = [(b"gAMA", struct.pack(">I", gamma))] if gamma else []
+    chunks += [(b"cHRM", struct.pack(">8I", *places))] if places else []
+    chunks += [(b"sRGB", b"\0")] if srgb else []
+    row = b"".join(bytes(colour) for colour in ((128, 128, 128), (255, 0, 0), (0, 255, 0), (255, 255, 255)))
+    return png([row], 4, 8, 2, *chunks)
+
+
+def test_the_gamma_of_a_png_is_seen_as_browsers_show_it() -> None:
+    assert pixels(numbered(100_000))[0].tolist() == [[188] * 3, [255, 0, 0], [0, 255, 0], [255] * 3]
+    for same in (numbered(45_455), numbered(None), numbered(100_000, srgb=True)):
+        assert pixels(same)[0, 0].tolist() == [128] * 3
+    grey = png([np.full(4, 32896, ">u2").tobytes()], 4, 16, 0, (b"gAMA", struct.pack(">I", 100_000)))
+    assert pixels(grey).tolist() == [[188] * 4]
+
+
+def test_the_primaries_of_a_png_are_taken_to_srgb() -> None:
+    display_p3 = (31_270, 32_900, 68_000, 32_000, 26_500, 69_000, 15_000, 6_000)
+    shown = pixels(numbered(45_455, display_p3))[0].astype(int)
+    assert abs(shown[0] - 128).max() <= 1
+    assert abs(shown[3] - 255).max() <= 1  # what is grey stays grey
+    half = png([bytes((200, 100, 100))], 1, 8, 2, (b"cHRM", struct.pack(">8I", *display_p3)))
+    red, green, blue = pixels(half)[0, 0].astype(int)
+    assert red > 205
+    assert green < 100
+    assert blue <= 100
+    usual = (31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)
+    assert pixels(numbered(None, usual))[0, 0].tolist() == [128] * 3
+    assert pixels(numbered(None, (0,) * 8))[0, 0].tolist() == [128] * 3  # no colours at all
+
+
+def test_what_the_first_frame_of_a_gif_leaves_uncovered_is_transparent() -> None:
+    whole, part = Image.new("P", (8, 8), 1), Image.new("P", (4, 4), 1)
+    for image in (whole, part):
+        image.putpalette([0, 0, 255, 255, 0, 0])
+    content = bytearray(saved(part, "GIF"))
+    content[6:10] = struct.pack("<2H", 8, 8)  # the screen is larger than its first frame
+    shown = pixels(bytes(content))
+    assert shown[0, 0].tolist() == [255, 0, 0]
+    assert shown[6, 6].tolist() == [255, 255, 255]
+    assert np.array_equal(pixels(saved(whole, "GIF")), np.full((8, 8, 3), [255, 0, 0], np.uint8))
+
+
+def test_colours_of_16_bits_in_jpeg_2000_are_refused_since_their_white_would_be_black() -> None:
+    content = bytearray(saved(quarters(), "JPEG2000"))
+    assert pixels(bytes(content)).shape == (16, 24, 3)
+    at = content.find(b"\xff\x4f\xff\x51") + 42
+    content[at : at + 7 : 3] = b"\x0f\x0f\x0f"
+    with pytest.raises(PictureError, match="JPEG 2000 in colour of more than 8 bits"):
+        decode(bytes(content))
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "JPEG2000", "AVIF"])
@@ -347,7 +400,7 @@ def test_too_many_pixels_are_refused_before_any_is_decoded() -> None:
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "ICO", "AVIF"])
 def test_every_format_is_known_by_its_first_bytes(form: str) -> None:
-    assert pictures.looks_like(saved(quarters(), form)[:32])
+    assert kinds.looks_like(saved(quarters(), form)[:32])
 
 
 @pytest.mark.parametrize("edge", [32, 64])

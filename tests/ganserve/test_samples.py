@@ -78,5 +78,20 @@ def test_a_cameras_raw_file_is_refused_and_its_thumbnail_not_taken_for_it(tags: 
 
 
 def test_a_tiff_of_another_variant_is_not_called_no_picture() -> None:
-    with pytest.raises(PictureError, match="of a variant that is not read here"):
+    with pytest.raises(PictureError, match="of a rare variant"):
         decode(tiff(struct.pack("<2d", 0, 1), 64, form=3))
+
+
+def test_the_range_in_which_imagej_shows_floats_is_the_one_they_state() -> None:
+    buffer = io.BytesIO()
+    told = "ImageJ=1.54f\nmin=-10.0\nmax=245.0\n"
+    Image.fromarray(np.array([[-10, 90, 245]], np.float32)).save(buffer, "TIFF", tiffinfo={270: told})
+    assert greys(buffer.getvalue()) == [0, 100, 255]
+
+
+@pytest.mark.parametrize("most", [4095, 65535])
+def test_what_uses_a_corner_of_its_bits_only_is_said(most: int) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.array([[0, most]], np.uint16)).save(buffer, "PNG")
+    said = [told for told in decode(buffer.getvalue()).notices if "darkest sixteenth" in told]
+    assert len(said) == (most == 4095)

@@ -38,6 +38,10 @@ def laid(root: Path) -> dict[str, str | None]:
     return {entry.name: layout.classes[label] for entry, label in pairs}
 
 
+def layout_of(root: Path) -> sets.Layout:
+    return sets.lay_out(sets.folder_entries(root))
+
+
 def test_classes_are_folders_in_the_order_in_which_people_count(tmp_path: Path) -> None:
     folder(tmp_path, *(f"{number}/a.png" for number in range(1, 13)))
     layout = sets.lay_out(sets.folder_entries(tmp_path))
@@ -256,3 +260,41 @@ def test_a_picture_that_is_in_two_classes_contradicts_itself() -> None:
     text = "\n".join(report.lines())
     assert "2 of 4 pictures are in one class and in another" in text
     assert "cat: 2 (50.0%)" in text
+
+
+def test_what_may_hold_pictures_and_is_passed_over_is_said(tmp_path: Path) -> None:
+    names = ("cat/1.png", "dog/1.png", "dog/2.tga", "dog/3.psd", "more.zip", "metadata.csv")
+    other = {name.rpartition("/")[2].replace(".", "_"): b"..." for name in names[2:]}
+    layout = layout_of(folder(tmp_path, *names, **other))
+    assert dict(layout.skipped) == {
+        "picture of a kind that is not read": 2, "archive": 1, "metadata without a column file_name": 1
+    }  # fmt: skip
+    assert any("2 picture of a kind that is not read, such as 'dog/2.tga': save them as" in n for n in layout.notices)
+    assert any("1 archive, such as 'more.zip': unpack" in told for told in layout.notices)
+    assert any("metadata.csv has no column file_name" in told for told in layout.notices)
+
+
+def test_classes_that_look_alike_are_kept_apart_and_said(tmp_path: Path) -> None:
+    layout = layout_of(folder(tmp_path, "Cat/1.png", "cat/1.png", " cat/1.png", "dog/1.png"))
+    assert len(layout.classes) == 4
+    assert any(told.endswith("kept apart: ' cat', 'Cat', 'cat'") for told in layout.notices)
+
+
+def test_what_lies_deeper_than_its_class_is_said(tmp_path: Path) -> None:
+    layout = layout_of(folder(tmp_path, "pet/cat/1.png", "pet/dog/1.png", "car/1.png"))
+    assert layout.classes == ("car", "pet")
+    assert layout.notices == ("2 pictures lie deeper than their class folder, such as 'pet/cat/1.png'",)
+
+
+def test_a_column_of_splits_parts_the_pictures_and_labels_none(tmp_path: Path) -> None:
+    rows = "file_name,kind,split\n1.png,cat,train\n2.png,dog,train\n3.png,cat,test\n4.png,dog,\n"
+    layout = layout_of(folder(tmp_path, "1.png", "2.png", "3.png", "4.png", "metadata.csv", metadata_csv=rows.encode()))
+    assert layout.classes == ("cat", "dog")
+    assert layout.splits == ("train", "train", "test", "train")
+
+
+def test_rows_that_disagree_on_a_picture_leave_it_without_a_label(tmp_path: Path) -> None:
+    rows = "file_name,label\n1.png,cat\n2.png,dog\n1.png,dog\n2.png,dog\n"
+    layout = layout_of(folder(tmp_path, "1.png", "2.png", "metadata.csv", metadata_csv=rows.encode()))
+    assert [entry.name for entry in layout.pictures] == ["2.png"]
+    assert dict(layout.skipped) == {"without a label": 1}

@@ -337,3 +337,9 @@ def test_a_class_whose_every_picture_would_be_held_out_keeps_one_for_training(ra
     assert rest.labels is not None
     assert int((rest.labels == 1).sum()) == 1, "the others stay where they are measured"
     assert len(rest) + len(held) == n
+
+
+def test_class_folders_beside_a_table_are_refused_since_either_may_be_meant(class_folders: Path) -> None:
+    (class_folders / "notes.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"holds class folders \(.*\) and tables .*: move one of them away"):
+        load(str(class_folders))

@@ -1,0 +1,116 @@
+"""What the folders of a set's pictures are: those around everything, splits, classes, and what lies below them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ganserve.entries import SetError
+
+SPLITS: Mapping[str, str] = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+}
+
+Parts = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a picture lies: its split, its class folder, and what stands above that."""
+
+    split: str | None
+    label: str | None
+    above: Parts
+
+
+def places(paths: Sequence[Parts]) -> list[Place]:
+    """What each picture's folders are: around everything, a split, a class, or below one.
+
+    Raises:
+        SetError: splits, and none of them to train on.
+    """
+    top = _around(paths)
+    within = [len(path) > len(top) + 1 and path[: len(top)] == top for path in paths]
+    below: dict[str, list[Parts]] = {}
+    for path, inside in zip(paths, within, strict=True):
+        if inside:
+            below.setdefault(path[len(top)], []).append(path[len(top) + 1 :])
+    splits = _splits(below)
+    if not splits:
+        return [_placed(path, inside, None, top) for path, inside in zip(paths, within, strict=True)]
+    inner = _around_splits({name: below[name] for name in splits})
+    found = []
+    for path, inside in zip(paths, within, strict=True):
+        split = splits.get(path[len(top)]) if inside else None
+        above = top if split is None else (*top, path[len(top)], *inner[path[len(top)]])
+        deeper = len(path) > len(above) + 1 and path[: len(above)] == above
+        found.append(_placed(path, split is not None and deeper, split, above))
+    return found
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder's name tells by one of its words, as ``test_set`` does; None for none, or for several."""
+    told = {SPLITS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in SPLITS}
+    return told.pop() if len(told) == 1 else None
+
+
+def _splits(below: Mapping[str, Sequence[Parts]]) -> dict[str, str]:
+    """The folders that are splits; none where they are classes. Raises SetError."""
+    folders = {name: {path[0] for path in paths if len(path) > 1} for name, paths in below.items()}
+    exact = {name: SPLITS[name.lower()] for name in below if name.lower() in SPLITS}
+    by_word = {name: split for name in below if (split := split_of(name)) is not None}
+    several = len(set(by_word.values())) == len(by_word) > 1
+    for found in (exact, by_word if several else {}):
+        if "train" not in found.values():
+            continue
+        # What stands beside two splits of class folders is neither split nor class.
+        if len(found) == len(below) or (len(found) > 1 and all(folders[name] for name in found)):
+            return found
+    if len(exact) == len(below) > 1 and all(folders.values()):
+        raise SetError(f"it has the splits {', '.join(sorted(exact))} and none to train on: call one of them train")
+    others = {name for name in below if exact.get(name) != "train"}
+    for name in below.keys() - others:
+        if len(folders[name]) > 1 and not any(folders[other] for other in others):
+            raise SetError(
+                f"folder {name!r} holds folders of pictures and may be a split, but {min(others)!r} beside it may be a "
+                "class: move one of them away"
+            )
+    return {}
+
+
+def _placed(path: Parts, inside: bool, split: str | None, above: Parts) -> Place:
+    return Place(split, path[len(above)] if inside else None, above)
+
+
+def _around(paths: Sequence[Parts]) -> Parts:
+    """The folders around all others, which tell nothing: each is the only one beside loose pictures, and holds folders
+    itself: several of them, or nothing else."""
+    top: Parts = ()
+    while True:
+        inside = [path for path in paths if len(path) > len(top) + 1 and path[: len(top)] == top]
+        first = {path[len(top)] for path in inside}
+        if len(first) != 1:
+            return top
+        loose = any(len(path) == len(top) + 2 for path in inside)
+        folders = {path[len(top) + 1] for path in inside if len(path) > len(top) + 2}
+        if not folders or (loose and len(folders) < 2):
+            return top
+        top = (*top, first.pop())
+
+
+def _around_splits(below: Mapping[str, Sequence[Parts]]) -> dict[str, Parts]:
+    """The folders around all classes within each split: those that all splits have in common, or one of each split's
+    own, as archives are unpacked (``train/train/cat``)."""
+    common = _around([path for paths in below.values() for path in paths])
+    own = {split: _around(paths) for split, paths in below.items()}
+    first = [{path[0] for path in paths if len(path) > 1} for paths in below.values()]
+    apart = all(len(names) == 1 for names in first) and len(set().union(*first)) == len(first) > 1
+    return own if apart else dict.fromkeys(below, common)

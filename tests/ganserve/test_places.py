@@ -1,0 +1,63 @@
+"""Folders are splits, classes, or neither: what they hold decides, and what can be both is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from ganserve.entries import SetError
+from ganserve.places import places, split_of
+
+
+def lying(*folders: str) -> dict[str, tuple[str | None, str | None]]:
+    """(split, class) of a picture in each folder."""
+    found = places([(*folder.split("/"), "1.png") for folder in folders])
+    return {folder: (place.split, place.label) for folder, place in zip(folders, found, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("train", "test"), ("TRAIN", "val"), ("training_set", "test_set"), ("seg_train", "seg_test"), ("Train-2", "Dev")],
+)
+@pytest.mark.parametrize("around", ["", "set/"])
+def test_a_word_of_its_name_makes_a_folder_a_split(train: str, test: str, around: str) -> None:
+    folders = [f"{around}{split}/{name}" for split in (train, test) for name in ("cat", "dog")]
+    told = "test" if "test" in test else "validation"
+    assert list(lying(*folders).values()) == [("train", "cat"), ("train", "dog"), (told, "cat"), (told, "dog")]
+
+
+def test_what_stands_beside_two_splits_is_in_none() -> None:
+    found = lying("seg_train/cat", "seg_train/dog", "seg_test/cat", "seg_test/dog", "seg_pred")
+    assert found["seg_pred"] == (None, None)
+    assert found["seg_test/dog"] == ("test", "dog")
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("train", "bus", "car"),
+        ("train", "test"),
+        ("test_tube", "flask"),
+        ("train_cats", "train_dogs", "test_cats", "test_dogs"),
+    ],
+)
+def test_folders_that_hold_pictures_only_are_classes_unless_all_are_splits(folders: tuple[str, ...]) -> None:
+    labels = [label for _, label in lying(*folders).values()]
+    assert labels == ([None, None] if folders == ("train", "test") else list(folders))
+
+
+def test_splits_of_which_none_is_to_be_trained_on_are_refused() -> None:
+    with pytest.raises(SetError, match="it has the splits test, val and none to train on: call one of them train"):
+        lying("test/cat", "test/dog", "val/cat", "val/dog")
+
+
+def test_a_folder_that_may_be_a_split_or_a_class_is_refused() -> None:
+    with pytest.raises(SetError, match=r"'train' holds folders of pictures and may be a split, but 'samples'"):
+        lying("train/cat", "train/dog", "samples")
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("Test", "test"), ("training data", "train"), ("val2017", "validation"), ("trains", None), ("train-test", None)],
+)
+def test_the_words_of_a_name_tell_its_split(name: str, split: str | None) -> None:
+    assert split_of(name) == split

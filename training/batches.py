@@ -29,6 +29,7 @@ class Batches:
     def __init__(self, dataset: Dataset, config: RunConfig, accelerator: Accelerator) -> None:
         recipe, self.device = config.settings, accelerator.device
         self.batch, self.image_range, self.seed = recipe.batch, recipe.image_range, config.seed
+        self.mirror = bool(recipe.mirror)
         self.rank, self.share = accelerator.process_index, recipe.batch // accelerator.num_processes
         if self.share < 2:
             raise TrainingError(f"a batch of {self.batch} is too small for {accelerator.num_processes} processes")
@@ -63,6 +64,10 @@ class Batches:
         rows = self._order[start : start + self.share].to(self.device)
         low, high = self.image_range
         image = self.images[rows].float().mul_((high - low) / 255).add_(low)
+        if self.mirror:
+            seeded = torch.Generator().manual_seed((self.seed * 1_000_003 + draw) * 64 + self.rank)
+            turned = torch.rand(len(rows), 1, 1, 1, generator=seeded) < 0.5
+            image = torch.where(turned.to(self.device), image.flip(3), image)
         image = image.contiguous(memory_format=torch.channels_last)
         return Labelled(image, None if self.labels is None else self.labels[rows])
 

@@ -98,10 +98,13 @@ class Yardstick:
         DataError: the data set cannot be used.
     """
 
-    def __init__(self, name: str, size: int, channels: int, images: int) -> None:
+    def __init__(self, name: str, size: int, channels: int, images: int, referee: Path | None = None) -> None:
         self.name = Path(name).name
         self.train, self.test, self.split = splits(name, size, channels)
-        self.referee = judge.for_dataset(self.train)
+        found = judge.for_dataset(self.train) if referee is None else judge.read(referee)
+        if found.classes != self.train.classes or found.channels != channels:
+            raise DataError(f"the judge knows other classes or channels than data set {self.name!r}")
+        self.referee = found.on(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         self.count = min(images, len(self.test), len(self.train))
         chosen = torch.from_numpy(np.random.default_rng(7).permutation(len(self.test))[: self.count])
         drawn = torch.from_numpy(np.random.default_rng(8).permutation(len(self.train))[: self.count])
@@ -153,17 +156,18 @@ def evaluate_onnx(
     seed: int = 0,
     with_cas: bool = False,
     cas_images: int | None = None,
+    referee: Path | None = None,
 ) -> dict[str, Any]:
     """Every metric, each with its value for real images under ``<name>_real``.
 
     ``cas_images``: how many generated images the CAS classifiers learn from; as many as the training split has by
-    default.
+    default. ``referee``: the weights of another judge than the data set's own.
 
     Raises:
         DataError: the data set or the model cannot be used, or their classes differ.
     """
     generated = Generated(onnx)
-    yardstick = Yardstick(dataset_name, generated.size, generated.channels, images)
+    yardstick = Yardstick(dataset_name, generated.size, generated.channels, images, referee)
     train = yardstick.train
     generated.speak(train.classes)
     first = FIRST_SEED + seed * 10_000_000
@@ -199,9 +203,7 @@ def _ratio(frechet: metrics.Value, floor: metrics.Value) -> tuple[float | None, 
     return round(frechet / floor, 3), ""
 
 
-def _once(
-    kind: str, parts: Sequence[str], compute: Callable[[], dict[str, metrics.Value]]
-) -> dict[str, metrics.Value]:
+def _once(kind: str, parts: Sequence[str], compute: Callable[[], dict[str, metrics.Value]]) -> dict[str, metrics.Value]:
     """A measurement of real images only, kept beside the judges: the same for every model, it is made once.
 
     It is kept by what it was made of, and by :data:`MEASURE`.
@@ -262,6 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=positive, default=10_000)
     parser.add_argument("--cas", action="store_true", help="the classification accuracy score too (minutes)")
     parser.add_argument("--cas-images", type=positive, help="how many it learns from; the training split's by default")
+    parser.add_argument("--judge", type=Path, help="weights (.safetensors) of a judge; the data set's own by default")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--record", action="store_true", help="add the scores beside the version, in measures.jsonl")
     parser.add_argument("--threads", type=positive)
@@ -282,7 +285,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             repository.verify(name, number)
             path, key = repository.model_path(name, number), (name, number)
         result = evaluate_onnx(
-            path, options.dataset, images=options.images, with_cas=options.cas, cas_images=options.cas_images
+            path,
+            options.dataset,
+            images=options.images,
+            with_cas=options.cas,
+            cas_images=options.cas_images,
+            referee=options.judge,
         )
     except (DataError, RepositoryError, OSError, ValueError) as error:
         return refuse(error)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from training.networks.colour import Up
 from training.networks.projection import ConditionalBatchNorm
 
 
@@ -19,7 +20,11 @@ def folded(network: nn.Module) -> nn.Module:
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
     for module in network.modules():
-        if isinstance(module, nn.Sequential):
+        if isinstance(module, nn.ModuleList):
+            for index, layer in enumerate(module):
+                if isinstance(layer, Up):
+                    module[index] = layer.plain()
+        elif isinstance(module, nn.Sequential):
             _fold_sequential(module)
         elif isinstance(module, ConditionalBatchNorm):
             _fold_conditional(module)

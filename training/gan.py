@@ -19,7 +19,7 @@ from training.losses import LOSSES, gradient_penalty, zero_centred_penalty
 from training.norms import batch_norms, frozen_statistics, recompute_statistics
 from training.recipes import Recipe
 from training.run import TrainingError
-from training.sampling import draw_latents
+from training.sampling import draw_latents, forked
 
 
 class Extra(NamedTuple):
@@ -181,7 +181,7 @@ class Gan:
     def score_again(self, result: StepResult) -> Tensor:
         """Scores float32 [batch] of a step's noise after it, which leaves no trace: neither in the running averages
         nor in the random state."""
-        with torch.random.fork_rng(devices=[]), frozen_statistics(self.generator, self.discriminator):
+        with forked(self.device), frozen_statistics(self.generator, self.discriminator):
             return self._score(self.generator(result.latent, result.label).float(), result.label)
 
     def to_export(self, *, measure_norms: bool) -> nn.Module:

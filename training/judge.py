@@ -1,7 +1,7 @@
 """Train a judge to be shipped.
 
-    python -m training.judge --dataset ylecun/mnist     # writes training/judges/mnist.safetensors and .json
-    python -m training.judge --dataset uoft-cs/cifar10 --architecture whitened --epochs 8
+python -m training.judge --dataset ylecun/mnist     # writes training/judges/mnist.safetensors and .json
+python -m training.judge --dataset uoft-cs/cifar10 --architecture wide --epochs 60 --flip --cut
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import torch
 
 from training.command import ends, positive, refuse
 from training.data import load, split_held_out
-from training.measure.judge import ARCHITECTURES, SHIPPED, Judge, Network, Whitened, fit, fit_whitened, write
+from training.measure.judge import ARCHITECTURES, SHIPPED, Judge, Net, fit, fit_whitened, write
+from training.measure.photographs import Residual, Wide, fit_photographs
 
 
 @ends
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=positive, default=12)
     parser.add_argument("--architecture", choices=ARCHITECTURES, default="plain")
     parser.add_argument("--flip", action="store_true", help="mirror images too, where left and right do not matter")
+    parser.add_argument("--cut", action="store_true", help="cut squares out of images too (wide and residual)")
     parser.add_argument("--noise", type=float, default=0.0, help="deviation of the noise it learns to read through")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=positive)
@@ -41,9 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return refuse(f"--out {out}: {out.parent} is no folder")
     train, test = load(options.dataset), load(options.dataset, split="test")
     rest, held_out = split_held_out(train)
-    network: Network | Whitened
+    network: Net
     if options.architecture == "whitened":
         network, accuracies = fit_whitened(rest, held_out, epochs=options.epochs, seed=options.seed)
+    elif options.architecture in ("wide", "residual"):
+        kind: type[Wide | Residual] = Wide if options.architecture == "wide" else Residual
+        network, accuracies = fit_photographs(
+            kind, rest, held_out, epochs=options.epochs, seed=options.seed, mirror=options.flip, cut=options.cut
+        )
     else:
         network, accuracies = fit(
             rest, held_out, epochs=options.epochs, seed=options.seed, flip=options.flip, noise=options.noise
@@ -52,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = f"python -m training.judge --dataset {Path(options.dataset).name} --epochs {options.epochs}"
     if options.architecture != "plain":
         command += f" --architecture {options.architecture}"
+    asked = " --flip" * options.flip + " --cut" * options.cut + f" --noise {options.noise}" * (options.noise > 0)
     report = {
         "test_accuracy": judge.accuracy(test),
         "held_out_accuracy": max(accuracies),
@@ -59,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "trained_on": len(rest),
         "epochs": options.epochs,
         "seed": options.seed,
-        "command": command + " --flip" * options.flip + f" --noise {options.noise}" * (options.noise > 0),
+        "command": command + asked,
     }
     write(out, network, train, report)
     print(json.dumps(report, indent=1))

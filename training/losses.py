@@ -1,6 +1,7 @@
 """Adversarial losses and gradient penalties, as functions of scores; they know nothing of the training loop.
 
-Scores are float32 [batch]: logits for ``bce``, ``hinge`` and ``relativistic``, critic values for ``wasserstein``.
+Scores are float32 [batch]: logits for ``bce``, ``hinge`` and ``relativistic``, critic values for ``wasserstein``;
+[batch, heads] for ``hinge-heads``.
 """
 
 from __future__ import annotations
@@ -49,6 +50,14 @@ def _hinge_d(real: Tensor, fake: Tensor) -> Tensor:
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
 
+def _heads_d(real: Tensor, fake: Tensor) -> Tensor:
+    return (F.relu(1 - real).mean(0) + F.relu(1 + fake).mean(0)).sum()
+
+
+def _heads_g(fake: Tensor, real: Tensor) -> Tensor:
+    return -fake.mean(0).sum()
+
+
 def _relativistic_d(real: Tensor, fake: Tensor) -> Tensor:
     return F.softplus(fake - real).mean()
 
@@ -64,6 +73,8 @@ LOSSES = {
     "wasserstein": Loss(_wasserstein_d, _minus_mean, probability=False),
     # Lim and Ye 2017; Miyato et al. 2018, equations 16 and 17.
     "hinge": Loss(_hinge_d, _minus_mean, probability=False),
+    # The same for each head of a discriminator, summed (Sauer et al. 2021, equation 2).
+    "hinge-heads": Loss(_heads_d, _heads_g, probability=False),
     # Jolicoeur-Martineau 2018; Huang et al. 2024 (R3GAN), equation 2.
     "relativistic": Loss(_relativistic_d, _relativistic_g, needs_real=True, probability=False),
 }

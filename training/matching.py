@@ -26,8 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training import teacher
-
-Convolution = tuple[int, int, int]  # features, kernel, stride
+from training.features import Convolution, Features
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,8 @@ _DEEPER = ((32, 4, 2), (64, 3, 1), (96, 3, 2), (128, 3, 1), (128, 3, 2))
 COARSE = Plan((SEEN,) * 4, window=500)
 FINE = Plan((_DEEPER,) * 2, window=1000, together=True, shrink=True, margin=True)
 
+# Images that a frozen network is shown at most.
+MOST_SHOWN = 300_000
 # Principal components kept of each space.
 COMPONENTS = 48
 # Steps between two solutions for the map.
@@ -66,36 +67,6 @@ RIDGE = 0.02
 FAR = 1.0
 # The share of a class's real images whose margins may be smaller.
 UNCLEAR = 0.02
-
-
-class Features(nn.Module):
-    """Convolutions with ReLU whose weights are buffers: they are taught once, then no optimiser sees them."""
-
-    def __init__(self, channels: int, plan: Sequence[Convolution] = SEEN) -> None:
-        super().__init__()
-        self.plan, before = plan, channels
-        for index, (after, kernel, _) in enumerate(plan):
-            self.register_buffer(f"weight{index}", torch.empty(after, before, kernel, kernel).normal_(std=0.05))
-            self.register_buffer(f"bias{index}", torch.zeros(after))
-            before = after
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """Each stage's float32 [batch, features, edge, edge] of images in tanh's range."""
-        stages, x = [], image
-        for index, (_, _, stride) in enumerate(self.plan):
-            x = F.relu(F.conv2d(x, self.get_buffer(f"weight{index}"), self.get_buffer(f"bias{index}"), stride, 1))
-            stages.append(x)
-        return stages
-
-    @torch.no_grad()
-    def load(self, stages: Sequence[tuple[nn.Conv2d, nn.BatchNorm2d]]) -> None:
-        """Take over taught convolutions, each with its batch norm folded in."""
-        for index, (convolution, norm) in enumerate(stages):
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-            self.get_buffer(f"weight{index}").copy_(convolution.weight * scale[:, None, None, None])
-            self.get_buffer(f"bias{index}").copy_(norm.bias - norm.running_mean * scale)
 
 
 class Moments(nn.Module):
@@ -234,6 +205,7 @@ class View(nn.Module):
         """Train the network on uint8 [n, c, h, w] and labels int64 [n], showing it ``shown`` images at most,
         and take the real images' moments."""
         with torch.enable_grad():
+            shown = min(shown, MOST_SHOWN)
             convolutions, last = teacher.teach(self.features.plan, images, labels, self.classes, seed=seed, shown=shown)
         self.features.load(convolutions)
         parts = [self._pooled(chunk.float() / 127.5 - 1) for chunk in images.split(500)]

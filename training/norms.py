@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from training.recipes import Recipe
-from training.sampling import draw_latents
+from training.sampling import draw_latents, forked
 
 
 def batch_norms(*nets: nn.Module) -> list[_BatchNorm]:
@@ -35,16 +35,14 @@ def frozen_statistics(*nets: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def recompute_statistics(
-    net: nn.Module, recipe: Recipe, classes: int, device: torch.device, batches: int = 64
-) -> None:
+def recompute_statistics(net: nn.Module, recipe: Recipe, classes: int, device: torch.device, batches: int = 64) -> None:
     """Measure batch norm's mean and variance for averaged weights, over fixed noise and balanced labels; the network
     is in training mode afterwards."""
     for norm in batch_norms(net):
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over all batches
     net.train()
-    with torch.random.fork_rng(devices=[]):
+    with forked(device):
         torch.manual_seed(0)
         for _ in range(batches):
             rows = max(recipe.batch, classes)

@@ -33,10 +33,14 @@ class Optimiser:
 class Adversarial:
     """The first stage of every run: the two networks' game alone.
 
-    ``decay_from`` is the share of the stage from which on the learning rates fall to nothing in a straight line.
+    ``decay_from`` is the share of the stage from which on the learning rates fall to the share ``floor`` of themselves
+    in a straight line. ``taught`` is the share of the run's length that the discriminator's frozen features are shown
+    before the first step, for families that have any.
     """
 
     decay_from: float = 1.0
+    floor: float = 0.0
+    taught: float = 0.0
     begin: float = 0.0
 
 
@@ -90,6 +94,7 @@ class Recipe:
     r1_r2: float = 0.0
     penalty_every: int = 1
     ema: float = 0.0
+    mirror: int = 0  # 1: every other real image is shown mirrored, where left and right do not matter
     stages: tuple[Stage, ...] = (Adversarial(),)
     image_range: tuple[float, float] = (-1.0, 1.0)
 
@@ -179,6 +184,20 @@ _TABLE = (
         ema=0.999,
         stages=(Adversarial(decay_from=0.5),),
     ),
+    Recipe(
+        "projgan-colour",
+        "ours, after Sauer et al. 2021 (Projected GANs, arXiv:2111.01007), with features of the run's own pictures, "
+        "and Zhao et al. 2020 (DiffAugment, arXiv:2006.10738)",
+        "colour",
+        True,
+        "hinge-heads",
+        50_000 * 64,
+        z=128,
+        optimiser=Optimiser(lr_g=3e-4, lr_d=3e-4, betas=(0.0, 0.99)),
+        ema=0.999,
+        mirror=1,
+        stages=(Adversarial(decay_from=0.5, floor=0.15, taught=0.25),),
+    ),
 )
 
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _TABLE}
@@ -193,6 +212,7 @@ BOUNDS: Mapping[str, dict[str, Any]] = {
     "g_steps": {"type": "int", "min": 1, "max": 20},
     "ema": {"type": "float", "min": 0.0, "max": 0.99999},
     "decay_from": {"type": "float", "min": 0.0, "max": 1.0},
+    "mirror": {"type": "int", "min": 0, "max": 1},
 }
 _OPTIMISER_FIELDS = ("lr_g", "lr_d")
 _STAGE_FIELDS = ("decay_from",)

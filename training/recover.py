@@ -27,6 +27,7 @@ from ganserve.latents import consecutive, latents
 from training import networks
 from training.folding import folded
 from training.graphs import Graph, open_session, run_session
+from training.networks.colour import Up
 from training.networks.projection import ConditionalBatchNorm
 from training.run import RunConfig
 from training.sampling import draw_latents
@@ -97,7 +98,10 @@ def _load_folded(generator: nn.Module, weights: dict[str, Tensor], name: str) ->
         raise RecoverError(f"the graph of {name} does not hold the weights of its recipe's generator ({told})")
     own = generator.state_dict(keep_vars=True)
     for key, tensor in weights.items():
-        if key in own:
+        layer = generator.get_submodule(key.rpartition(".")[0])
+        if isinstance(layer, Up):
+            layer.take(tensor)
+        elif key in own:
             own[key].copy_(tensor)
     for norm in _norms(generator):
         assert norm.running_mean is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +21,11 @@ def draw_latents(recipe: Recipe, rows: int, device: torch.device) -> Tensor:
 def to_uint8(image: Tensor, low: float, high: float) -> Tensor:
     """The recipe's range scaled to 0..255, rounded and clipped."""
     return ((image.float() - low) * (255 / (high - low))).round().clamp(0, 255).to(torch.uint8)
+
+
+def forked(device: torch.device) -> AbstractContextManager[None]:
+    """Leaves torch's random state, that of the device too, as it was."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 class Renderer:

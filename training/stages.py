@@ -17,6 +17,7 @@ from training import recipes
 from training.batches import Batches
 from training.gan import Extra, Gan
 from training.matching import COARSE, FINE, Matching, Plan
+from training.networks import colour
 from training.norms import frozen_statistics
 from training.run import RunConfig
 from training.sampling import draw_latents
@@ -66,16 +67,26 @@ class Stage:
 
 
 class AdversarialStage(Stage):
-    """The two networks' game alone; its rates may fall to nothing."""
+    """The two networks' game alone; its rates may fall."""
 
     def __init__(self, told: recipes.Adversarial, config: RunConfig, first: int, end: int) -> None:
         super().__init__(config, first, end)
-        self.decay_from = told.decay_from
+        self.told = told
+
+    def begin(self, gan: Gan, batches: Batches) -> None:
+        """Teach the discriminator's frozen features, if it has any."""
+        if isinstance(gan.discriminator, colour.Discriminator):
+            assert batches.labels is not None
+            shown, mirror = int(self.config.images * self.told.taught), bool(gan.recipe.mirror)
+            seed = self.config.seed
+            gan.discriminator.teach(batches.images, batches.labels, seed=seed, shown=shown, mirror=mirror)
 
     def rate(self, step: int) -> float:
-        """A straight line to nothing, once the stage is as far as the recipe says."""
-        share = (step - self.first) / (self.end - self.first)
-        return 1.0 if share < self.decay_from else (1 - share) / (1 - self.decay_from)
+        """A straight line to the floor, once the stage is as far as the recipe says."""
+        share, told = (step - self.first) / (self.end - self.first), self.told
+        if share < told.decay_from:
+            return 1.0
+        return told.floor + (1 - told.floor) * (1 - share) / (1 - told.decay_from)
 
 
 class FeatureStage(Stage):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from training.measure import classifier
+from training.sampling import forked
 
-EPOCH_IMAGES, BATCH = 300_000, 128
+BATCH = 128
 
 Normed = tuple[nn.Conv2d, nn.BatchNorm2d]
 
@@ -21,26 +22,30 @@ def teach(
     classes: int,
     *,
     seed: int,
-    shown: int = EPOCH_IMAGES,
+    shown: int,
+    passes: int = 30,
+    batch: int = BATCH,
+    change: Callable[[Tensor], Tensor] = lambda image: classifier.augment(image, 0.08) * 2 - 1,
 ) -> tuple[list[Normed], nn.Linear]:
-    """A classifier of uint8 [n, c, h, w] and labels int64 [n], shown ``shown`` times in all or 30 times each, whichever
-    is less: its convolutions, of features, kernel and stride as in ``plan``, each with its batch norm, and its last
-    layer, which takes means over places.
+    """A classifier of uint8 [n, c, h, w] and labels int64 [n], shown ``shown`` images in all or each ``passes`` times,
+    whichever is less: its convolutions, of features, kernel and stride as in ``plan``, each with its batch norm, and
+    its last layer, which takes means over places.
 
-    Shifts, turns and scales keep it from knowing single training images. The random state of the run is left as it
+    ``change`` makes of images in 0..1 what it is shown, in tanh's range: by default shifts, turns and scales, which
+    keep it from knowing single training images. The random state of the run is left as it
     was.
     """
     n = len(images)
-    batch = min(BATCH, max(2, n // 4))
-    steps = max(1, min(shown, EPOCH_IMAGES, 30 * n) // batch)
+    batch = min(batch, max(2, n // 4))
+    steps = max(1, min(shown, passes * n) // batch)
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for _ in range(steps):
             rows = torch.randint(n, (batch,), device=images.device)
-            image = classifier.augment(images[rows].cpu().float() / 255, 0.08).to(images.device) * 2 - 1
+            image = change(images[rows].float() / 255)
             yield image.contiguous(memory_format=torch.channels_last), labels[rows]
 
-    with torch.random.fork_rng(devices=[]):
+    with forked(images.device):
         torch.manual_seed(seed)
         stages: list[Normed] = []
         before = images.shape[1]

@@ -7,7 +7,8 @@ import torch
 
 from training import data, teacher
 from training.data import Dataset
-from training.matching import COARSE, FINE, Features, Matching, Moments, Plan, Space, shrunk
+from training.features import Features
+from training.matching import COARSE, FINE, SEEN, Matching, Moments, Plan, Space, shrunk
 
 
 def gaussian(seed: int, n: int, d: int) -> torch.Tensor:
@@ -180,10 +181,10 @@ def test_every_network_takes_the_moments_of_every_batch_where_the_plan_says_so(
 
 
 def test_taught_features_tell_the_classes_apart_and_leave_the_random_state(digits: Dataset) -> None:
-    features = Features(1)
+    features = Features(1, SEEN)
     assert digits.labels is not None
     state = torch.get_rng_state()
-    convolutions, _ = teacher.teach(features.plan, digits.images, digits.labels, 10, seed=0)
+    convolutions, _ = teacher.teach(features.plan, digits.images, digits.labels, 10, seed=0, shown=300_000)
     assert torch.equal(torch.get_rng_state(), state)
     features.load(convolutions)
     last = features(digits.images.float() / 127.5 - 1)[-1].mean((2, 3))

@@ -10,6 +10,7 @@ zero, or what a transposed convolution makes beyond the edge, if that is set to 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from training.networks import cdcgan, dcgan, gap, mlp, projection
+from training.networks import cdcgan, colour, dcgan, gap, mlp, projection
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -93,7 +94,9 @@ def read(generator: nn.Module) -> Net:
     if isinstance(generator, mlp.Generator):
         return _read_mlp(generator)
     if isinstance(generator, projection.Generator):
-        return _read_projection(generator)
+        return _read_conditional(generator, generator.widths[0], generator.ups)
+    if isinstance(generator, colour.Generator):
+        return _read_conditional(generator, generator.width, generator.layers)
     if isinstance(generator, dcgan.Generator | cdcgan.Generator):
         return _read_dcgan(generator)
     if isinstance(generator, gap.Generator):
@@ -135,13 +138,15 @@ def _read_gap(generator: gap.Generator) -> Net:
     return reader.net()
 
 
-def _read_projection(generator: projection.Generator) -> Net:
+def _read_conditional(
+    generator: projection.Generator | colour.Generator, width: int, layers: Iterable[nn.Module]
+) -> Net:
     norms: list[Any] = list(generator.norms)
     tables = [(_array(norm.scale.weight), _array(norm.shift.weight)) for norm in norms]
     reader = _Reader(len(tables[0][0]))
-    reader.project(*_linear(generator.project), 0.0, generator.widths[0], generator.base, tables[0])
-    for up, table in zip(generator.ups, tables[1:], strict=True):
-        reader.convolve(up, 0.0, table)
+    reader.project(*_linear(generator.project), 0.0, width, generator.base, tables[0])
+    for layer, table in zip(layers, tables[1:], strict=True):
+        reader.convolve(layer, 0.0, table)
     reader.convolve(generator.out, None)
     return reader.net()
 

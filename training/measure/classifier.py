@@ -72,7 +72,9 @@ def fit(
     for batches in epochs:
         network.train()
         for image, label in batches:
-            loss = F.cross_entropy(_logits(network(image)), label, label_smoothing=smoothing)
+            with torch.autocast(image.device.type, torch.bfloat16, enabled=image.is_cuda):
+                logits = _logits(network(image))
+            loss = F.cross_entropy(logits.float(), label, label_smoothing=smoothing)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -108,8 +110,8 @@ def augment(images: Tensor, shift: float, *, flip: bool = False, noise: float = 
     theta[:, :, 2] = (torch.rand(n, 2) * 2 - 1) * 2 * shift
     if flip:
         theta[:, :, 0] *= torch.where(torch.rand(n, 1) < 0.5, -1.0, 1.0)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    grid = F.affine_grid(theta.to(images.device), list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, align_corners=False, padding_mode="zeros")
     if noise:
-        moved = (moved + torch.randn_like(moved) * torch.rand(n, 1, 1, 1) * noise).clamp(0, 1)
+        moved = (moved + torch.randn_like(moved) * torch.rand(n, 1, 1, 1).to(images.device) * noise).clamp(0, 1)
     return moved

@@ -99,13 +99,13 @@ class JudgeScore:
         return quick_scores(images, labels, self.judge, self.reference)
 
 
-def scorer(held_out: Dataset, rest: Dataset) -> Score:
+def scorer(held_out: Dataset, rest: Dataset, device: torch.device | None = None) -> Score:
     """A function of (images uint8 [n, c, h, w], labels int64 [n] or None) to scores; lower ``score`` is better.
 
-    By the data set's shipped judge if there is one, else by pixels, which any data set has.
+    By the data set's shipped judge if there is one, on ``device``, else by pixels, which any data set has.
     """
     if (referee := shipped(rest)) is not None:
-        return JudgeScore(referee, held_out)
+        return JudgeScore(referee.on(device) if device else referee, held_out)
     reference = held_out if len(held_out) >= 200 else rest
     return PixelScore(reference.images[:5000])
 

@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from ganserve.reading import place_mark
 from training.data import DataError, Dataset, fingerprint, split_held_out
 from training.measure.classifier import Average, Batches, augment
 from training.measure.classifier import fit as teach
+from training.measure.photographs import Residual, Whitened, Wide
 
 SHIPPED = Path(__file__).parents[1] / "judges"
 
@@ -55,54 +56,17 @@ class Network(nn.Module):
         return self.head(features), features
 
 
-class Whitened(nn.Module):
-    """For small colour photographs, made to learn in core-minutes after Jordan 2024 (airbench, arXiv:2404.00498): a
-    frozen first convolution that whitens patches of 4x4 pixels, then five narrow ones, all but one at an edge of an
-    eighth to a quarter."""
-
-    def __init__(self, channels: int, classes: int, width: int = 16) -> None:
-        super().__init__()
-        self.whiten = nn.Conv2d(channels, 2 * width, 4, 2, 1, bias=False).requires_grad_(False)
-        self.body = nn.Sequential(
-            *_block(2 * width, 3 * width, pool=True),
-            *_block(3 * width, 5 * width),
-            *_block(5 * width, 5 * width, pool=True),
-            *_block(5 * width, 10 * width),
-            *_block(10 * width, 10 * width),
-        )
-        self.head = nn.Linear(10 * width, classes)
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [n, classes] and features [n, 10 * width] of float images [n, c, h, w] in 0..1."""
-        features = self.body(F.relu(self.whiten(image - 0.5))).mean((2, 3))
-        return self.head(features), features
-
-    @torch.no_grad()
-    def see(self, images: Tensor) -> None:
-        """Set the first convolution by float images [n, c, h, w]: the strongest principal components of their
-        patches, each over its deviation, once as it is and once negated, for a rectifier would drop one half."""
-        weight = self.whiten.weight
-        patches = F.unfold(images - 0.5, weight.shape[2], stride=3).transpose(1, 2).flatten(0, 1)
-        values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
-        strongest = min(len(weight) // 2, len(values))
-        filters = (vectors / (values + 1e-3).sqrt()).T.flip(0)[:strongest].reshape(strongest, *weight.shape[1:])
-        weight.zero_()[: 2 * strongest] = torch.cat([filters, -filters])
-
-
-def _block(before: int, after: int, *, pool: bool = False) -> list[nn.Module]:
-    convolution = nn.Conv2d(before, after, 3, 1, 1, bias=False)
-    pooling = [nn.MaxPool2d(2)] if pool else []
-    return [convolution, *pooling, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
-
-
-ARCHITECTURES: dict[str, type[Network | Whitened]] = {"plain": Network, "whitened": Whitened}
+Net = Network | Whitened | Wide | Residual
+ARCHITECTURES: dict[str, type[Net]] = {"plain": Network, "whitened": Whitened, "wide": Wide, "residual": Residual}
+# Those whose weights are kept as float16.
+HALVED = (Wide, Residual)
 
 
 @dataclass(frozen=True)
 class Judge:
     """A frozen network with its digest, which names it in every measurement."""
 
-    network: Network | Whitened
+    network: Net
     digest: str
     classes: tuple[str, ...]
 
@@ -114,8 +78,14 @@ class Judge:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits float32 [n, classes] and features float32 [n, features] of uint8 [n, c, h, w]."""
-        parts = [self.network(chunk.float() / 255) for chunk in images.split(500)]
-        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+        device = next(self.network.parameters()).device
+        parts = [self.network(chunk.to(device).float() / 255) for chunk in images.split(500)]
+        logits, features = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+        return logits, features
+
+    def on(self, device: torch.device) -> Judge:
+        """The same, computing there."""
+        return replace(self, network=self.network.to(device))
 
     def accuracy(self, dataset: Dataset) -> float:
         """Share of images whose class it names."""
@@ -160,9 +130,11 @@ def private(dataset: str) -> str:
     return f"{place_mark(str(folder.resolve()))}-" if folder.is_dir() else ""
 
 
-def write(path: Path, network: Network | Whitened, dataset: Dataset, report: dict[str, Any]) -> None:
+def write(path: Path, network: Net, dataset: Dataset, report: dict[str, Any]) -> None:
     """The weights, and beside them a json with their digest and how they came to be."""
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    if isinstance(network, HALVED):
+        tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
     content = to_safetensors(tensors)
     files.replace(path, content)
     told = {

@@ -2,7 +2,8 @@
 
 A generator maps noise ``float32 [batch, z]`` and, if conditional, labels ``int64 [batch]`` to images
 ``float32 [batch, channels, size, size]`` in tanh's range. A discriminator maps such images (and labels) to
-logits or critic scores ``float32 [batch]``; it never ends in a sigmoid, which the loss applies where it is due.
+logits or critic scores ``float32 [batch]``, or ``[batch, heads]`` if it has several; it never ends in a sigmoid, which
+the loss applies where it is due.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from training.networks import cdcgan, dcgan, gap, mlp, projection
+from training.networks import cdcgan, colour, dcgan, gap, mlp, projection
 from training.networks.shape import Shape
 
 __all__ = ["FAMILIES", "Shape", "build"]
@@ -24,6 +25,7 @@ FAMILIES: Mapping[str, Callable[[Shape, float], tuple[nn.Module, nn.Module]]] = 
     "gap-critic": gap.build_critic,
     "cdcgan": cdcgan.build,
     "projection": projection.build,
+    "colour": colour.build,
 }
 
 

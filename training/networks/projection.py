@@ -25,8 +25,9 @@ class ConditionalBatchNorm(nn.Module):
         nn.init.zeros_(self.shift.weight)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        scale, shift = self.scale(label)[:, :, None, None], self.shift(label)[:, :, None, None]
-        scaled: Tensor = self.norm(x) * scale + shift
+        normed: Tensor = self.norm(x)
+        scale, shift = (table(label)[:, :, None, None].to(normed.dtype) for table in (self.scale, self.shift))
+        scaled: Tensor = normed * scale + shift
         return scaled
 
 

@@ -10,7 +10,7 @@ import torch
 from ganserve.reading import place_mark
 from training import judge as command
 from training.data import DataError, Dataset
-from training.measure import judge
+from training.measure import judge, photographs
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_the_whitened_judge_learns_colour_and_comes_back_from_its_files(tmp_path
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_frozen_first_convolution_whitens_patches_and_is_not_trained(channels: int) -> None:
     images = bars(channels=channels).images[:100].float() / 255
-    network = judge.Whitened(channels, 2)
+    network = photographs.Whitened(channels, 2)
     network.see(images)
     frozen = network.whiten.weight.clone()
     patches = torch.nn.functional.unfold(images - 0.5, 4, stride=3).transpose(1, 2).flatten(0, 1)

@@ -48,7 +48,9 @@ def train(
     rest, held_out = split_held_out(dataset)
     loop = Loop(config, rest, accelerator)
     labels = loop.batches.drawn_labels(guard.IMAGES)
-    snapshots = Snapshots(folder, config, labels, score or guard.scorer(held_out, rest, accelerator.device))
+    own = dataset if config.settings.family == "colour" else None
+    score = score or guard.scorer(held_out, rest, accelerator.device, whole=own)
+    snapshots = Snapshots(folder, config, labels, score)
     if saved is not None:
         loop.load_state(saved)
         snapshots.load_state(saved)

@@ -19,11 +19,13 @@ import torch
 from torch import Tensor
 
 from training.data import Dataset
-from training.measure.judge import Judge, shipped
+from training.measure.judge import Judge, for_dataset, shipped
 from training.measure.metrics import Comparison, Sample, value_of
 from training.measure.pixels import PixelScore, collapsed
 
 IMAGES = 2000
+# Fewer held-out images than this are too few to compare with.
+FEW = 200
 QUICK = (
     "frechet",
     "coverage",
@@ -99,14 +101,21 @@ class JudgeScore:
         return quick_scores(images, labels, self.judge, self.reference)
 
 
-def scorer(held_out: Dataset, rest: Dataset, device: torch.device | None = None) -> Score:
+def scorer(
+    held_out: Dataset, rest: Dataset, device: torch.device | None = None, *, whole: Dataset | None = None
+) -> Score:
     """A function of (images uint8 [n, c, h, w], labels int64 [n] or None) to scores; lower ``score`` is better.
 
-    By the data set's shipped judge if there is one, on ``device``, else by pixels, which any data set has.
+    By the data set's shipped judge if there is one, on ``device``; else by that of the ``whole`` set, if that is
+    given, which is taught now if it is not there yet; else by pixels, which any data set has.
     """
-    if (referee := shipped(rest)) is not None:
-        return JudgeScore(referee.on(device) if device else referee, held_out)
-    reference = held_out if len(held_out) >= 200 else rest
+    referee = shipped(rest)
+    if referee is None and whole is not None and whole.labels is not None:
+        referee = for_dataset(whole)
+    if referee is not None:
+        reference = held_out if len(held_out) >= FEW else rest
+        return JudgeScore(referee.on(device) if device else referee, reference)
+    reference = held_out if len(held_out) >= FEW else rest
     return PixelScore(reference.images[:5000])
 
 

@@ -1,26 +1,36 @@
 """The address of a picture: everything that its pixels follow from, and nothing else.
 
-Entity tags are computed from it, and PNG files carry it as text. An address is a value: equal addresses are equal
-pixels.
+Entity tags are computed from it, and pictures carry it as text, which ``claim.py`` reads back. An address is a value:
+equal addresses are equal pixels.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganserve.card import ModelCard
-from ganserve.latents import MAX_SEED, consecutive
+from ganserve.latents import consecutive
+
+if TYPE_CHECKING:
+    # It brings pydantic, which clients do without.
+    from ganserve.card import ModelCard
 
 MODEL, VERSION, SEED, RECIPE, LABEL = "X-Model", "X-Model-Version", "X-Seed", "X-Latent-Recipe", "X-Label"
+TRUNCATION = "X-Truncation"
+# Of the sha256 of a graph, so many digits tell it from all others in a mark.
+GRAPH_DIGITS = 16
+# Labels that repeat after so many different places are told as what repeats.
+_TURNS = 8
 
 
-class NoAddress(ValueError):  # noqa: N818
-    """Text in which no address is told."""
+def squarest(n: int) -> int:
+    """Columns of the squarest grid of ``n`` tiles."""
+    return math.ceil(math.sqrt(n))
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,12 @@ class Layout:
     columns: int | None = None
     padding: int = 0
     scale: int = 1
+
+    def size(self, n: int, height: int, width: int) -> tuple[int, int]:
+        """(width, height) of the sheet of ``n`` tiles, in pixels."""
+        columns = min(self.columns or squarest(n), n)
+        across, down = (side * self.scale + self.padding for side in (width, height))
+        return columns * across + self.padding, -(-n // columns) * down + self.padding
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,28 +75,34 @@ class Address:
         """Images of the version that ``card`` describes."""
         return cls(card.name, card.version, card.latent_recipe, card.sha256, labels, seeds, layout)
 
-    @classmethod
-    def parse(cls, text: Mapping[str, str]) -> Address:
-        """What the text chunks of a PNG claim: the inverse of :meth:`text` for one image or for seeds one by one.
-
-        A row of seeds is told by its first alone: how many there are is for the picture's size to say. Labels, layout
-        and the graph's hash are not in the text.
-
-        Raises:
-            NoAddress: a part is missing, or is no name, number or seed.
-        """
-        try:
-            seeds = [_whole(seed) for seed in text[SEED].split(",")]
-            made = cls(text[MODEL], _whole(text[VERSION]), text[RECIPE], "", _NONE, np.asarray(seeds, np.uint64))
-        except KeyError as error:
-            raise NoAddress(f"no address: {error.args[0]} is not told") from None
-        if made.version < 1 or max(seeds) >= MAX_SEED:
-            raise NoAddress("no address: expected a version from 1 on, and seeds below 2**53")
-        return made
-
     def text(self) -> dict[str, str]:
         """For the text chunks of a PNG, and for headers: ASCII names and values."""
-        return {MODEL: self.model, VERSION: str(self.version), SEED: self.seed, RECIPE: self.recipe}
+        told = {MODEL: self.model, VERSION: str(self.version), SEED: self.seed, RECIPE: self.recipe}
+        return told if self.truncation is None else {**told, TRUNCATION: f"{self.truncation / 100:g}"}
+
+    def query(self) -> str:
+        """The whole address in one line of ASCII, as a picture carries it: :meth:`ganserve.claim.Claim.parse` reads it.
+
+        Labels are indices, one for all or in turn; ``graph`` is the beginning of the graph's sha256.
+        """
+        n, seed, laid = len(self.seeds), self.seed, self.layout
+        several = "," in seed
+        parts = [f"model={self.model}&version={self.version}"]
+        if len(self.labels):
+            parts.append(f"labels={','.join(map(str, _turn(self.labels)))}")
+        parts.append(f"seeds={seed}" if several else f"seed={seed}")
+        if n > 1:
+            parts.append(f"n={n}")
+            if laid.columns is not None:
+                parts.append(f"columns={laid.columns}")
+        parts.append(f"padding={laid.padding}")
+        if laid.scale != 1:
+            parts.append(f"scale={laid.scale}")
+        if self.truncation is not None:
+            parts.append(f"truncation={self.truncation / 100:g}")
+        if self.graph:
+            parts.append(f"graph={self.graph[:GRAPH_DIGITS]}")
+        return "&".join(parts)
 
     @property
     def seed(self) -> str:
@@ -119,10 +141,11 @@ class Address:
         return (self.model, self.version, self.recipe, self.graph, labels, seeds, self.layout, self.truncation)
 
 
-_NONE = np.zeros(0, np.int64)
-
-
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 20):
-        raise NoAddress(f"no address: {text[:40]!r} is not a whole number")
-    return int(text)
+def _turn(labels: NDArray[np.int64]) -> list[int]:
+    """The labels that, taken in turn, are these."""
+    found: list[int] = labels.tolist()
+    if len(found) > 1:
+        for length in (np.flatnonzero(labels[1:] == labels[0])[:_TURNS] + 1).tolist():
+            if np.array_equal(np.resize(labels[:length], len(labels)), labels):
+                return found[:length]
+    return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ganserve import png
+from ganserve import marks
+from ganserve.address import Address, squarest
 from ganserve.labels import plain
 
 Pixels = NDArray[np.uint8]
@@ -22,15 +22,10 @@ Pixels = NDArray[np.uint8]
 WEBP_SIDE = 16383
 
 
-def default_columns(n: int) -> int:
-    """Columns of the squarest grid of ``n`` tiles."""
-    return math.ceil(math.sqrt(n))
-
-
 def grid(images: Pixels, columns: int | None = None, padding: int = 2, scale: int = 1) -> Pixels:
     """Tiles uint8 [n, h, w, c] row by row on black, ``padding`` pixels between and around: uint8 [H, W, c]."""
     n, height, width, channels = images.shape
-    columns = min(columns or default_columns(n), n)
+    columns = min(columns or squarest(n), n)
     rows = -(-n // columns)
     if scale > 1:
         images = images.repeat(scale, axis=1).repeat(scale, axis=2)
@@ -51,10 +46,10 @@ def _image(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
-def webp(image: Pixels) -> bytes:
-    """A lossless WebP of uint8 [h, w, c]."""
+def webp(image: Pixels, address: Address | None = None) -> bytes:
+    """A lossless WebP of uint8 [h, w, c], marked as made by a machine, with its address where it has one."""
     buffer = io.BytesIO()
-    _image(image).save(buffer, "WEBP", lossless=True, quality=20, method=0)
+    _image(image).save(buffer, "WEBP", lossless=True, quality=20, method=0, **marks.webp(address))
     return buffer.getvalue()
 
 
@@ -75,15 +70,16 @@ def zip_archive(
             if labels is not None:
                 entry |= {"label": int(labels[index]), "class": classes[labels[index]]}
             entries.append(entry)
-            archive.writestr(_entry(entry["file"]), png.encode(pixels))
+            archive.writestr(_entry(entry["file"]), marks.row(pixels))
         manifest = json.dumps({**meta, "images": entries}, indent=1, ensure_ascii=False)
         archive.writestr(_entry("manifest.json"), manifest)
     return buffer.getvalue()
 
 
 def _told(meta: Mapping[str, Any], labels: Sequence[int] | None, classes: Sequence[str]) -> dict[str, Any]:
-    """What is said of all images: the names as well, where they are more than their indices."""
-    return {**meta} if labels is None or plain(classes) else {**meta, "class_names": list(classes)}
+    """What is said of all images: the mark, and the names, where they are more than their indices."""
+    told = {**meta, **marks.FIELDS}
+    return told if labels is None or plain(classes) else {**told, "class_names": list(classes)}
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
@@ -92,11 +88,16 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 
 def npz(
-    images: Pixels, labels: Sequence[int] | None, seeds: Sequence[int], classes: Sequence[str] = ()
+    images: Pixels,
+    labels: Sequence[int] | None,
+    seeds: Sequence[int],
+    classes: Sequence[str] = (),
+    address: Address | None = None,
 ) -> bytes:
     """Arrays ``images`` uint8 [n, h, w, c], ``labels`` int64 [n] (-1 without classes), ``seeds`` uint64 [n].
 
-    And ``class_names``, text [classes], where names are more than their indices.
+    And ``class_names``, text [classes], where names are more than their indices; ``address``, text, where it is given;
+    and the mark: ``software`` and ``digital_source_type``, text.
     """
     arrays: dict[str, NDArray[Any]] = {
         "images": images,
@@ -105,13 +106,25 @@ def npz(
     }
     if labels is not None and not plain(classes):
         arrays["class_names"] = np.asarray(classes)
+    if address is not None:
+        arrays["address"] = np.asarray(address.query())
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
-            part = io.BytesIO()
-            np.lib.format.write_array(part, array, allow_pickle=False)
-            archive.writestr(_entry(f"{name}.npy"), part.getbuffer())
+            archive.writestr(_entry(f"{name}.npy"), npy(array))
+        for name, content in MARK_ARRAYS.items():
+            archive.writestr(_entry(name), content)
     return buffer.getvalue()
+
+
+def npy(array: NDArray[Any]) -> bytes:
+    """The file of one array."""
+    part = io.BytesIO()
+    np.lib.format.write_array(part, array, allow_pickle=False)
+    return part.getvalue()
+
+
+MARK_ARRAYS = {f"{name}.npy": npy(np.asarray(text)) for name, text in marks.FIELDS.items()}
 
 
 def json_document(
@@ -128,6 +141,6 @@ def json_document(
         entry: dict[str, Any] = {"seed": int(seed)}
         if labels is not None:
             entry |= {"label": int(labels[index]), "class": classes[labels[index]]}
-        entry["png"] = base64.b64encode(png.encode(pixels)).decode("ascii")
+        entry["png"] = base64.b64encode(marks.row(pixels)).decode("ascii")
         entries.append(entry)
     return json.dumps({**meta, "images": entries}, ensure_ascii=False, separators=(",", ":")).encode()

@@ -85,7 +85,8 @@ class Generator:
         with Bar("generate", asked.n, "images", shown=wanted(progress)) as bar:
             images = network.run(chosen, classes, self._threads, bar.to)
         told = classes if card.conditional else np.full(asked.n, -1, np.int64)
-        return Images(images, told, chosen, tuple(card.classes), card.name, card.version, card.latent_recipe)
+        made = (images, told, chosen, tuple(card.classes), card.name, card.version, card.latent_recipe)
+        return Images(*made, graph=card.sha256)
 
     def __repr__(self) -> str:
         return f"Generator({str(self._repository.root / self._name)!r})"

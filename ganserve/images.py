@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ganserve import encode, errors, labels, png
-from ganserve.latents import consecutive
+from ganserve import encode, errors, labels, marks
+from ganserve.address import GRAPH_DIGITS, Address, Layout
 
 # A notebook shows as many, each at least this many pixels high.
 SHOWN = 64
@@ -32,6 +32,7 @@ class Images:
         model: its name.
         version: its number.
         latent_recipe: how a seed becomes a latent vector.
+        graph: sha256 of the version's ``model.onnx``; empty where it is not known.
     """
 
     images: NDArray[np.uint8] = field(repr=False)
@@ -41,6 +42,7 @@ class Images:
     model: str
     version: int
     latent_recipe: str = field(repr=False)
+    graph: str = field(default="", repr=False)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -79,7 +81,8 @@ class Images:
         kind = path.suffix.lower()
         if kind in (".png", ".webp"):
             sheet = self._sheet(columns, padding, scale)
-            content = png.encode(sheet, self._told()) if kind == ".png" else encode.webp(sheet)
+            address = self._address(Layout(columns, padding, scale))
+            content = marks.picture(sheet, address) if kind == ".png" else encode.webp(sheet, address)
         else:
             content = self._document(kind)
         path.write_bytes(content)
@@ -99,32 +102,28 @@ class Images:
         indices = None if len(self) and self.labels[0] < 0 else self.labels.tolist()
         seeds = self.seeds.tolist()
         if kind == ".npz":
-            return encode.npz(self.images, indices, seeds, self.class_names)
+            address = self._address(Layout()) if len(self) else None
+            return encode.npz(self.images, indices, seeds, self.class_names, address)
         if kind not in (".zip", ".json"):
             raise errors.Invalid(f"{kind or 'no suffix'} is no kind of file: expected .png, .webp, .zip, .npz or .json")
         write = encode.zip_archive if kind == ".zip" else encode.json_document
-        meta = {"model": self.model, "version": self.version, "latent_recipe": self.latent_recipe}
+        meta: dict[str, Any] = {"model": self.model, "version": self.version, "latent_recipe": self.latent_recipe}
+        if self.graph:
+            meta["graph"] = self.graph[:GRAPH_DIGITS]
         return write(self.images, indices, seeds, self.class_names, meta)
 
-    def _told(self) -> dict[str, str]:
-        """What a PNG of the service says of itself."""
-        return {
-            "X-Model": self.model,
-            "X-Model-Version": str(self.version),
-            "X-Seed": self._seeds(),
-            "X-Latent-Recipe": self.latent_recipe,
-        }
-
-    def _seeds(self) -> str:
-        in_a_row = len(self) and np.array_equal(self.seeds, consecutive(int(self.seeds[0]), len(self)))
-        return str(self.seeds[0]) if in_a_row else ",".join(map(str, self.seeds.tolist()))
+    def _address(self, layout: Layout) -> Address:
+        """Where all of them stand, in this layout."""
+        labels = np.maximum(self.labels, 0)
+        return Address(self.model, self.version, self.latent_recipe, self.graph, labels, self.seeds, layout)
 
     def _repr_png_(self) -> bytes | None:
         """The first images as a grid, for notebooks."""
         if not len(self):
             return None
         first = self[:SHOWN]
-        return png.encode(encode.grid(first.images, scale=-(-SHOWN_HEIGHT // first.images.shape[1])), first._told())
+        layout = Layout(padding=2, scale=-(-SHOWN_HEIGHT // first.images.shape[1]))
+        return marks.picture(encode.grid(first.images, scale=layout.scale), first._address(layout))
 
     def _repr_html_(self) -> str:
         """The first images with what they are, for notebooks."""

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ganserve import marks
 from ganserve.grid import STEPS, grid_walk
 from ganserve.latents import latents
 
 Format = Literal["webp", "gif"]
 
 # Raise it when the bytes of an animation change: it is part of every entity tag.
-LAYOUT = "1"
+LAYOUT = "2"
 
 
 def walk(recipe: str, first: int, last: int, z: int, frames: int) -> NDArray[np.float32]:
@@ -48,7 +49,7 @@ def there_and_back(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def animate(images: NDArray[np.uint8], form: Format, milliseconds: int) -> bytes:
-    """Frames uint8 [n, h, w, c] as an animation that loops for ever.
+    """Frames uint8 [n, h, w, c] as an animation that loops for ever, marked as made by a machine.
 
     WebP is lossless. GIF is exact for grey images; coloured ones have at most 256 colours a frame there. Frames that
     are equal and follow each other may be kept as one that is shown longer.
@@ -61,7 +62,7 @@ def animate(images: NDArray[np.uint8], form: Format, milliseconds: int) -> bytes
         "loop": 0,
     }
     if form == "webp":
-        arguments |= {"lossless": True, "quality": 20, "method": 0, "minimize_size": False}
+        arguments |= {"lossless": True, "quality": 20, "method": 0, "minimize_size": False, **marks.webp()}
     buffer = io.BytesIO()
     pictures[0].save(buffer, form.upper(), **arguments)
-    return buffer.getvalue()
+    return marks.gif(buffer.getvalue()) if form == "gif" else buffer.getvalue()

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ganserve import encode, labels, png
-from ganserve.address import LABEL, SEED, Address, Layout
+from ganserve import encode, labels, marks
+from ganserve.address import GRAPH_DIGITS, LABEL, SEED, Address, Layout
 from ganserve.card import ModelCard
 from ganserve.encode import WEBP_SIDE, Pixels
 from ganserve.latents import MAX_SEED, consecutive
@@ -72,17 +72,18 @@ class Plan:
         layout = self.address.layout
         if self.format in PICTURES:
             sheet = encode.grid(images, layout.columns, layout.padding, layout.scale)
-            return png.encode(sheet, self.address.text()) if self.format == "png" else encode.webp(sheet)
+            return marks.picture(sheet, self.address) if self.format == "png" else encode.webp(sheet, self.address)
         indices = self.address.labels.tolist() if self.card.conditional else None
         seeds = self.address.seeds.tolist()
         if layout.scale > 1:
             images = images.repeat(layout.scale, axis=1).repeat(layout.scale, axis=2)
         if self.format == "npz":
-            return encode.npz(images, indices, seeds, self.card.classes)
+            return encode.npz(images, indices, seeds, self.card.classes, self.address)
         meta: Mapping[str, Any] = {
             "model": self.card.name,
             "version": self.card.version,
             "latent_recipe": self.card.latent_recipe,
+            "graph": self.card.sha256[:GRAPH_DIGITS],
         }
         document = encode.zip_archive if self.format == "zip" else encode.json_document
         return document(images, indices, seeds, self.card.classes, meta)
@@ -142,11 +143,8 @@ def _seeds(asked: GenerateRequest, n: int) -> NDArray[np.uint64]:
 
 
 def _check_pixels(made: Plan, most: int) -> None:
-    n, shape, layout = len(made.address.seeds), made.card.image, made.address.layout
-    columns = min(layout.columns or encode.default_columns(n), n)
-    rows = -(-n // columns)
-    width = columns * (shape.width * layout.scale + layout.padding) + layout.padding
-    height = rows * (shape.height * layout.scale + layout.padding) + layout.padding
+    shape = made.card.image
+    width, height = made.address.layout.size(len(made.address.seeds), shape.height, shape.width)
     if width * height > most:
         raise Invalid(f"the grid would be {width} x {height} pixels: at most {most}; lower n or scale")
     if made.format == "webp" and max(width, height) > WEBP_SIDE:

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 from torch import Tensor, nn
 
-from ganserve import encode, png
+from ganserve import encode, marks
 from ganserve.card import ModelCard
 from ganserve.latents import consecutive, latents
 from training.sampling import to_uint8
@@ -48,4 +48,4 @@ def samples(content: bytes, card: ModelCard) -> bytes:
     rows = len(card.classes) or SAMPLE_COLUMNS
     noise = latents(card.latent_recipe, consecutive(0, rows * SAMPLE_COLUMNS), card.z)
     label = np.arange(rows, dtype=np.int64).repeat(SAMPLE_COLUMNS)[:, None] if card.conditional else None
-    return png.encode(encode.grid(run_session(open_session(content), noise, label), SAMPLE_COLUMNS))
+    return marks.picture(encode.grid(run_session(open_session(content), noise, label), SAMPLE_COLUMNS))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ganserve import encode, files, png
+from ganserve import encode, files, marks
 from training.sampling import Renderer
 
 COLUMNS = 16
@@ -27,5 +27,5 @@ def sample_sheets(run: Path, step: int, render: Renderer, classes: Sequence[str]
 
 
 def sheet(images: torch.Tensor) -> bytes:
-    """A PNG grid, 16 columns wide, of uint8 [n, c, h, w]."""
-    return png.encode(encode.grid(images.permute(0, 2, 3, 1).contiguous().numpy(), COLUMNS))
+    """A PNG grid, 16 columns wide, of uint8 [n, c, h, w], marked as made by a machine."""
+    return marks.picture(encode.grid(images.permute(0, 2, 3, 1).contiguous().numpy(), COLUMNS))

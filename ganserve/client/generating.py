@@ -33,11 +33,11 @@ class Known:
 
     Attributes:
         limit: images that it gives in one answer, where it has said so.
-        classes: the class names of each version; a version never changes.
+        versions: the class names and the graph's sha256 of each version; a version never changes.
     """
 
     limit: int | None = None
-    classes: dict[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
+    versions: dict[tuple[str, int], tuple[tuple[str, ...], str]] = field(default_factory=dict)
 
     def piece(self, row: int | None) -> int:
         """Images of the next request, where one has ``row`` bytes (None: not known yet)."""
@@ -58,13 +58,14 @@ class Known:
         return False
 
 
-def class_names(known: Known, model: str, version: int) -> Flow[tuple[str, ...]]:
-    """The classes of a version, asked for once."""
-    if (model, version) not in known.classes:
+def of_version(known: Known, model: str, version: int) -> Flow[tuple[tuple[str, ...], str]]:
+    """The classes of a version and its graph's sha256, asked for once."""
+    if (model, version) not in known.versions:
         reply = yield Ask("GET", version_path(model, version))
         card = answers.document(checked(reply))
-        known.classes[model, version] = answers.told_as(lambda told: tuple(map(str, told["classes"])), card)
-    return known.classes[model, version]
+        read: Any = lambda told: (tuple(map(str, told["classes"])), str(told["sha256"]))  # noqa: E731
+        known.versions[model, version] = answers.told_as(read, card)
+    return known.versions[model, version]
 
 
 def generate(known: Known, asked: Asked, tell: Tell) -> Flow[Images]:
@@ -86,8 +87,8 @@ def generate(known: Known, asked: Asked, tell: Tell) -> Flow[Images]:
             raise errors.BadAnswer(f"{size} images were asked for and {len(images)} came: is this the service?")
         if made is None:
             model, version, recipe = answers.made_by(reply)
-            classes = yield from class_names(known, model, version)
-            made = _room(asked.n, images, classes, model, version, recipe)
+            classes, graph = yield from of_version(known, model, version)
+            made = _room(asked.n, images, (classes, model, version, recipe, graph))
         made.images[done : done + size] = images
         made.labels[done : done + size] = labels
         made.seeds[done : done + size] = seeds
@@ -97,10 +98,10 @@ def generate(known: Known, asked: Asked, tell: Tell) -> Flow[Images]:
     return made
 
 
-def _room(n: int, first: Any, classes: tuple[str, ...], model: str, version: int, recipe: str) -> Images:
-    """Empty arrays for ``n`` images of the first ones' shape."""
+def _room(n: int, first: Any, told: tuple[tuple[str, ...], str, int, str, str]) -> Images:
+    """Empty arrays for ``n`` images of the first ones' shape, of which all else is ``told``."""
     images = np.empty((n, *first.shape[1:]), np.uint8)
-    return Images(images, np.empty(n, np.int64), np.empty(n, np.uint64), classes, model, version, recipe)
+    return Images(images, np.empty(n, np.int64), np.empty(n, np.uint64), *told)
 
 
 def _fields(asked: Asked, made: Images | None, start: int, size: int) -> dict[str, Any]:
@@ -178,7 +179,7 @@ class Rows:
         reply = checked((yield Ask("GET", "/datasets/synthetic", query)))
         images, labels, seeds = answers.arrays(reply)
         self.model, self.version, recipe = answers.made_by(reply)
-        classes = yield from class_names(self.known, self.model, self.version)
+        classes, graph = yield from of_version(self.known, self.model, self.version)
         self.offset += len(images)
         self.done += len(images)
-        return Images(images, labels, seeds, classes, self.model, self.version, recipe)
+        return Images(images, labels, seeds, classes, self.model, self.version, recipe, graph)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from ganserve import labels, png
+from ganserve import labels, marks
 from ganserve.address import LABEL
 from ganserve.encode import Pixels
 from ganserve.latents import MAX_SEED
@@ -55,7 +55,7 @@ async def image(
     plan = single(card, index, seed, app.catalogue.maker(card))
 
     def finish(images: Pixels) -> bytes:
-        return png.encode(images[0], {**plan.address.text(), LABEL: shown})
+        return marks.picture(images[0], plan.address, {LABEL: shown})
 
     made = await render(request, plan, finish)
     if made.status_code == 304:

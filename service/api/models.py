@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from ganserve import marks
 from ganserve.card import LivePointer, ModelCard, ModelCorrupt, RepositoryError
 from service.http.answers import ALONE, etag, holds, matches
 from service.http.errors import Conflict, NotFound, PreconditionFailed
@@ -139,7 +140,8 @@ def version(request: Request, name: str, version: Version) -> VersionCard:
 def samples(request: Request, name: str, version: Version) -> Response:
     """One row a class, fixed seeds."""
     try:
-        content = of(request).catalogue.repository.samples_path(name, version).read_bytes()
+        # Of versions from before there were marks, the file has none.
+        content = marks.insert(of(request).catalogue.repository.samples_path(name, version).read_bytes())
     except FileNotFoundError:
         raise NotFound(f"{name} version {version} has no samples.png") from None
     headers = {"Cache-Control": "max-age=86400", "ETag": etag(content), **ALONE}

@@ -16,6 +16,9 @@ class Archive:
 
     zipfile keeps some 500 bytes an entry, and hides the sizes of all entries from readers that stream; so this writes
     the format itself (PKWARE's APPNOTE 6.3, sections 4.3 and 4.5.3).
+
+    Args:
+        comment: of each entry.
     """
 
     _MOST = 0xFFFFFFFF
@@ -23,7 +26,8 @@ class Archive:
     _DATE = 0x0021  # the first day of 1980, the earliest there is
     _MODE = 0o100644 << 16
 
-    def __init__(self) -> None:
+    def __init__(self, *, comment: bytes = b"") -> None:
+        self._comment = comment
         self._sizes = array("Q")
         self._checksums = array("I")
         self._flags = array("B")
@@ -93,13 +97,14 @@ class Archive:
                 struct.pack(
                     "<4sHHHHHHLLLHHHHHLL",
                     b"PK\x01\x02", 3 << 8 | version, version, flags, 0, 0, self._DATE, crc, told, told,
-                    len(name), len(extra), 0, 0, 0, self._MODE, place,
+                    len(name), len(extra), len(self._comment), 0, 0, self._MODE, place,
                 ),
                 name,
                 extra,
+                self._comment,
             ]  # fmt: skip
             at += self._entry_length(name, size, after=bool(after))
-            if len(parts) >= 3 * BLOCK_ENTRIES:
+            if len(parts) >= 4 * BLOCK_ENTRIES:
                 self._at += sum(map(len, parts))
                 yield b"".join(parts)
                 parts = []
@@ -127,7 +132,7 @@ class Archive:
 
     @classmethod
     def length(cls, names: list[bytes], sizes: list[int]) -> int:
-        """Bytes of an archive of few entries, each described after its content, and no comment."""
+        """Bytes of an archive of few entries, each described after its content, and no comments."""
         at = directory = 0
         for name, size in zip(names, sizes, strict=True):
             directory += 46 + len(name) + len(cls._extra(size, at))

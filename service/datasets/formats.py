@@ -22,7 +22,7 @@ Images = NDArray[np.uint8]
 Format = Literal["tar", "parquet", "npz", "zip"]
 
 # Raise it when the bytes of a format change: it is part of every entity tag.
-LAYOUT = "1"
+LAYOUT = "2"
 
 
 class Writer(Protocol):

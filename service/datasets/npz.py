@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ganserve import encode
 from service.datasets.archive import Archive
 from service.datasets.span import Span
 
 
 class NpzWriter:
-    """Arrays ``labels`` int64 [n] (-1 without classes), ``seeds`` uint64 [n] and ``images`` uint8 [n, h, w, c]."""
+    """Arrays ``labels`` int64 [n] (-1 without classes), ``seeds`` uint64 [n] and ``images`` uint8 [n, h, w, c].
+
+    Before them the mark, and ``address``, text: the rows in JSON.
+    """
 
     def __init__(self, span: Span) -> None:
         self.span = span
@@ -34,13 +39,17 @@ class NpzWriter:
             np.lib.format.write_array_header_1_0(header, described)
             size = len(header.getvalue()) + int(np.prod(dimensions, dtype=object)) * dtype.itemsize
             self._arrays.append((f"{name}.npy", header.getvalue(), size))
+        told = encode.npy(np.asarray(json.dumps(span.told(), ensure_ascii=False)))
+        self._texts = {"address.npy": told, **encode.MARK_ARRAYS}
         self._zip = Archive()
-        names = [name.encode() for name, _, _ in self._arrays]
-        sizes = [size for _, _, size in self._arrays]
-        self.length: int | None = Archive.length(names, sizes)
+        self._names = [name.encode() for name in (*self._texts, *(name for name, _, _ in self._arrays))]
+        sizes = [*map(len, self._texts.values()), *(size for _, _, size in self._arrays)]
+        self.length: int | None = Archive.length(self._names, sizes)
 
     def head(self) -> Iterator[bytes]:
         """All but the pixels."""
+        for name, content in self._texts.items():
+            yield self._zip.begin(name.encode(), len(content)) + self._zip.feed(content) + self._zip.end()
         for name, pick in (("labels.npy", self._labels), ("seeds.npy", self._seeds)):
             yield self._begin(name)
             for start, count in self.span.blocks():
@@ -59,8 +68,7 @@ class NpzWriter:
     def tail(self) -> Iterator[bytes]:
         """The directory."""
         yield self._zip.end()
-        names = [name.encode() for name, _, _ in self._arrays]
-        yield from self._zip.directory(iter(names), b"")
+        yield from self._zip.directory(iter(self._names), b"")
 
     def _begin(self, name: str) -> bytes:
         header, size = next((header, size) for found, header, size in self._arrays if found == name)

@@ -10,17 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ganserve import png
+from ganserve import labels as named
+from ganserve import marks
 from service.datasets.span import Span
 
 GROUP_ROWS = 1000
 GROUP_BYTES = 8 << 20
+TEXTS = ("address", "digital_source_type")
 
 
 class ParquetWriter:
     """Columns ``image`` (struct of bytes and path, as Hugging Face's Image) and ``label`` (ClassLabel).
 
-    Without classes there is no label column. The path is the row's number; the file's metadata holds the address.
+    Without classes there is no label column. The path is the row's number. ``address`` names the row and
+    ``digital_source_type`` is the mark; the file's metadata holds both of the whole.
     """
 
     length: int | None = None
@@ -36,6 +39,9 @@ class ParquetWriter:
         if card.conditional:
             features["label"] = {"names": list(card.classes), "_type": "ClassLabel"}
             fields.append(("label", pyarrow.int64()))
+        for name in TEXTS:
+            features[name] = {"dtype": "string", "_type": "Value"}
+            fields.append((name, pyarrow.string()))
         self._schema = pyarrow.schema(
             fields,
             metadata={
@@ -45,7 +51,13 @@ class ParquetWriter:
         )
         self._sink = _Sink()
         self._file = pyarrow.parquet.ParquetWriter(
-            self._sink, self._schema, compression="none", use_dictionary=False, write_statistics=False
+            self._sink,
+            self._schema,
+            compression="none",
+            # One value, and values that differ at their ends: neither costs more than a few bytes a row.
+            use_dictionary=["digital_source_type"],
+            column_encoding={"address": "DELTA_BYTE_ARRAY"},
+            write_statistics=False,
         )
         shape = card.image
         size = shape.height * shape.width * shape.channels
@@ -59,7 +71,7 @@ class ParquetWriter:
 
     def prepare(self, start: int, images: NDArray[np.uint8]) -> list[bytes]:
         """PNGs."""
-        return [png.encode(pixels) for pixels in images]
+        return [marks.row(pixels) for pixels in images]
 
     def add(self, prepared: list[bytes]) -> bytes:
         """The row groups that are full."""
@@ -78,13 +90,22 @@ class ParquetWriter:
     def _write(self, count: int) -> None:
         arrow = self._arrow
         pngs, self._pngs = self._pngs[:count], self._pngs[count:]
-        _, labels = self.span.rows(self._at, count)
+        card = self.span.card
+        seeds, labels = self.span.rows(self._at, count)
         paths = [f"{row:09d}.png" for row in range(self._at, self._at + count)]
         kind = self._schema.field("image").type
         pair = [arrow.array(pngs, arrow.binary()), arrow.array(paths, arrow.string())]
         columns = [arrow.StructArray.from_arrays(pair, fields=list(kind))]
         if labels is not None:
             columns.append(arrow.array(labels, arrow.int64()))
+        stand = [named.in_path(label, card.classes) for label in range(len(card.classes))]
+        places = ["-"] * count if labels is None else [stand[label] for label in labels.tolist()]
+        place = f"/images/{card.name}/{card.version}"
+        texts = {
+            "address": [f"{place}/{where}/{seed}.png" for where, seed in zip(places, seeds.tolist(), strict=True)],
+            "digital_source_type": [marks.SOURCE_TYPE] * count,
+        }
+        columns += [arrow.array(texts[name]) for name in TEXTS]
         self._file.write_table(arrow.Table.from_arrays(columns, schema=self._schema), row_group_size=count)
         self._at += count
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ganserve import marks
+from ganserve.address import GRAPH_DIGITS
 from ganserve.card import ModelCard
 from ganserve.latents import MAX_SEED, consecutive, philox4x32_10
 
@@ -58,6 +60,8 @@ class Span:
             "offset": self.offset,
             "n": self.n,
             "balanced": self.balanced,
+            "graph": self.card.sha256[:GRAPH_DIGITS],
+            **marks.FIELDS,
         }
 
 

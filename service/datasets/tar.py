@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganserve import labels as named
-from ganserve import png
+from ganserve import marks
 from service.datasets.span import Span
 
 
@@ -38,7 +38,7 @@ class TarWriter:
         for index, (pixels, seed) in enumerate(zip(images, seeds.tolist(), strict=True)):
             key = f"{start + index:09d}"
             meta: dict[str, Any] = {"model": card.name, "version": card.version, "seed": seed}
-            members = [("png", png.encode(pixels))]
+            members = [("png", marks.row(pixels))]
             where = "-"
             if labels is not None:
                 label = int(labels[index])
@@ -46,6 +46,7 @@ class TarWriter:
                 members.append(("cls", str(label).encode()))
                 meta |= {"label": label, "class": card.classes[label]}
             meta["address"] = f"/images/{card.name}/{card.version}/{where}/{seed}.png"
+            meta |= marks.FIELDS
             members.append(("json", json.dumps(meta, ensure_ascii=False).encode()))
             for suffix, content in members:
                 header = _tar_header(f"{key}.{suffix}".encode(), len(content))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ganserve import png
+from ganserve import marks
 from service.datasets.archive import Archive
 from service.datasets.span import Span
 
@@ -19,7 +19,7 @@ _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 
 class ZipWriter:
     """A folder a class, one PNG a row: ``seven/000000042.png``; or without classes no folder. The comment holds
-    the address.
+    the address and the mark; that of each entry, the mark's last word.
     """
 
     length: int | None = None
@@ -27,7 +27,7 @@ class ZipWriter:
     def __init__(self, span: Span) -> None:
         self.span = span
         self._folders = [f"{name}/" for name in folder_names(span.card.classes)] if span.card.conditional else []
-        self._zip = Archive()
+        self._zip = Archive(comment=marks.SOURCE_TYPE.rpartition("/")[2].encode())
         self._row = span.offset
 
     def head(self) -> Iterator[bytes]:
@@ -36,7 +36,7 @@ class ZipWriter:
 
     def prepare(self, start: int, images: NDArray[np.uint8]) -> list[tuple[bytes, bytes, int]]:
         """Name, PNG and checksum of each row."""
-        pngs = [png.encode(pixels) for pixels in images]
+        pngs = [marks.row(pixels) for pixels in images]
         names = self._names(start, len(images))
         return [(name, png, zlib.crc32(png)) for name, png in zip(names, pngs, strict=True)]
 

@@ -15,7 +15,7 @@ from ganserve.card import ModelCard
 
 # Part of every entity tag of pictures, as equal tags promise equal bytes: what the encoders' bytes depend on. Raise the
 # number when an encoder changes.
-ENCODERS = f"2|{PIL.__version__}|{zlib.ZLIB_RUNTIME_VERSION}|{features.version_module('webp')}"
+ENCODERS = f"3|{PIL.__version__}|{zlib.ZLIB_RUNTIME_VERSION}|{features.version_module('webp')}"
 NO_STORE, REVALIDATE, IMMUTABLE = "no-store", "no-cache", "max-age=31536000, immutable"
 
 # Of a file that was made from what others gave, opened by itself: it loads and runs nothing.

@@ -1,13 +1,11 @@
 import dataclasses
-import io
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from ganserve import png
-from ganserve.address import Address, Layout, NoAddress
+from ganserve import encode
+from ganserve.address import Address, Layout
 from ganserve.latents import MAX_SEED, consecutive
 from tests.tiny import card
 
@@ -60,36 +58,41 @@ def test_a_row_of_seeds_is_told_by_its_first_and_others_one_by_one() -> None:
     assert address(seeds=np.array([5, 8, 6, 7], np.uint64)).seed == "5,8,6,7"
 
 
-@pytest.mark.parametrize("seeds", [[7], [5, 8], [MAX_SEED - 1]])
-def test_the_text_inside_a_png_is_read_back(seeds: list[int]) -> None:
-    told = address(n=len(seeds), seeds=np.array(seeds, np.uint64))
-    file = png.encode(np.zeros((2, 2, 1), np.uint8), told.text())
-    read = Address.parse({str(name): value for name, value in Image.open(io.BytesIO(file)).info.items()})
-    assert read.text() == told.text()
-    assert (read.model, read.version, read.recipe, read.seeds.tolist()) == ("m", 3, CARD.latent_recipe, seeds)
+def test_the_text_of_a_truncated_picture_says_so() -> None:
+    assert address(truncation=70).text()["X-Truncation"] == "0.7"
+    assert "X-Truncation" not in address().text()
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("changes", "told"),
     [
-        {"X-Seed": ""},
-        {"X-Seed": "1,,2"},
-        {"X-Seed": str(MAX_SEED)},
-        {"X-Seed": "-1"},
-        {"X-Seed": "9" * 30},
-        {"X-Model-Version": "0"},
-        {"X-Model-Version": "one"},
-        {"X-Model-Version": "²"},
+        ({}, "model=m&version=3&labels=0,1,2&seed=42&n=4&columns=2&padding=1&scale=3&graph=abababababababab"),
+        ({"labels": np.full(4, 2)}, "labels=2&seed=42&n=4"),
+        ({"labels": np.array([0, 2, 0, 2])}, "labels=0,2&seed=42&n=4"),
+        ({"seeds": np.array([5, 8, 6, 7], np.uint64)}, "seeds=5,8,6,7&n=4"),
+        ({"layout": Layout()}, "n=4&padding=0&graph="),
+        ({"truncation": 7}, "truncation=0.07&graph="),
+        ({"graph": ""}, "padding=1&scale=3"),
     ],
 )
-def test_what_is_no_address_is_refused(change: dict[str, str]) -> None:
-    with pytest.raises(NoAddress):
-        Address.parse(address().text() | change)
+def test_the_whole_address_is_one_line_of_ascii(changes: dict[str, Any], told: str) -> None:
+    line = address(**changes).query()
+    assert told in line
+    assert line.isascii()
 
 
-@pytest.mark.parametrize("name", ["X-Model", "X-Model-Version", "X-Seed", "X-Latent-Recipe"])
-def test_an_address_with_a_part_missing_is_refused_by_its_name(name: str) -> None:
-    told = address().text()
-    del told[name]
-    with pytest.raises(NoAddress, match=name):
-        Address.parse(told)
+@pytest.mark.parametrize("turn", [[0], [1, 1], [0, 1, 2], [2, 2, 0], [0, 0, 1, 0]])
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 64])
+def test_labels_in_turn_are_told_as_what_repeats(turn: list[int], n: int) -> None:
+    labels = np.resize(np.array(turn, np.int64), n)
+    query = address(n=n, labels=labels).query()
+    told = query.partition("labels=")[2].partition("&")[0].split(",")
+    assert np.resize(np.array(told, np.int64), n).tolist() == labels.tolist()
+    assert len(told) <= max(len(turn), 1)
+
+
+def test_a_sheet_is_as_large_as_the_encoder_makes_it() -> None:
+    for n in (1, 2, 5, 17):
+        for layout in (Layout(), Layout(3, 2, 1), Layout(40, 0, 2), Layout(1, 5, 3)):
+            sheet = encode.grid(np.zeros((n, 7, 6, 1), np.uint8), layout.columns, layout.padding, layout.scale)
+            assert layout.size(n, 7, 6) == (sheet.shape[1], sheet.shape[0])

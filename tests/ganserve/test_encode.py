@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from ganserve import encode, png
+from ganserve.address import squarest
 
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(0, 256, (5, 7, 6, 1), dtype=np.uint8)
@@ -34,7 +35,7 @@ def test_tile_i_stands_in_row_i_over_columns() -> None:
 
 @pytest.mark.parametrize(("n", "columns"), [(1, 1), (2, 2), (4, 2), (5, 3), (16, 4), (17, 5)])
 def test_a_grid_is_as_square_as_can_be(n: int, columns: int) -> None:
-    assert encode.default_columns(n) == columns
+    assert squarest(n) == columns
 
 
 def test_scale_repeats_pixels() -> None:

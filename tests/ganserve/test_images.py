@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganserve import Images, encode, errors
+from ganserve import Images, encode, errors, marks
 
 
 def made(n: int = 5, *, classes: tuple[str, ...] = ("cat", "dog"), channels: int = 1) -> Images:
@@ -47,7 +47,9 @@ def test_each_kind_of_file_holds_the_images(tmp_path: Path) -> None:
     with Image.open(images.save(tmp_path / "a.png")) as picture:
         assert np.array_equal(np.asarray(picture), sheet)
         assert picture.text == {  # type: ignore[attr-defined]
+            "XML:com.adobe.xmp": marks.XMP.decode(), "Software": "ganserve",
             "X-Model": "pets", "X-Model-Version": "2", "X-Seed": "9", "X-Latent-Recipe": "r/v1",
+            "Address": "model=pets&version=2&labels=0,1&seed=9&n=5&padding=2",
         }  # fmt: skip
     with Image.open(images.save(tmp_path / "a.WEBP")) as picture:
         assert np.array_equal(np.asarray(picture.convert("L")), sheet)

@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from ganserve import marks
 from ganserve.latents import MAX_SEED
 from ganserve.repository import Repository
 from ganserve.settings import Settings
@@ -38,10 +39,13 @@ from tests.tiny import CLASSES, SIDE
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import datasets
+    import pyarrow.parquet
     import webdataset
 
 PLACE = "/datasets/synthetic"
 FORMATS = ["tar", "parquet", "npz", "zip"]
+# Columns of the parquet beside image and label.
+TEXTS = {"address": datasets.Value("string"), "digital_source_type": datasets.Value("string")}
 SHIPPED = Path(__file__).parents[3] / "models"
 
 
@@ -112,7 +116,7 @@ def test_webdataset_reads_the_tar(client: TestClient, tmp_path: Path) -> None:
 def test_hugging_face_reads_the_parquet_as_image_and_class_label(client: TestClient, tmp_path: Path) -> None:
     expected = arrays(client, "seed=9&n=1234")
     table = load(client, "seed=9&n=1234", "parquet", tmp_path)
-    assert table.features == {"image": datasets.Image(), "label": datasets.ClassLabel(names=CLASSES)}
+    assert table.features == {"image": datasets.Image(), "label": datasets.ClassLabel(names=CLASSES), **TEXTS}
     assert table["label"][:] == expected["labels"].tolist()
     for row in (0, 999, 1000, 1233):
         assert np.array_equal(np.asarray(table[row]["image"]), expected["images"][row, ..., 0])
@@ -127,6 +131,27 @@ def test_parquet_comes_in_row_groups_that_tell_their_address(client: TestClient)
     assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [1000, 1000, 100]
     told = json.loads(file.schema_arrow.metadata[b"ganserve"])
     assert (told["model"], told["version"], told["seed"], told["offset"], told["n"]) == ("digits", 1, 9, 7, 2100)
+
+
+def test_every_row_of_every_format_says_that_a_machine_made_it_and_where_it_stands(client: TestClient) -> None:
+    query = "seed=9&offset=7&n=20"
+    whole = {"software": "ganserve", "digital_source_type": marks.SOURCE_TYPE, "seed": 9, "offset": 7, "n": 20}
+    rows = [json.loads(content) for name, content in members(fetch(client, query)).items() if name.endswith(".json")]
+    assert {(row["software"], row["digital_source_type"]) for row in rows} == {("ganserve", marks.SOURCE_TYPE)}
+    table = pyarrow.parquet.read_table(io.BytesIO(fetch(client, f"{query}&format=parquet")))
+    assert table["digital_source_type"].to_pylist() == [marks.SOURCE_TYPE] * 20
+    assert table["address"].to_pylist() == [row["address"] for row in rows]
+    assert table["address"][1].as_py() == "/images/digits/1/2/17.png"
+    told = [json.loads(table.schema.metadata[b"ganserve"])]
+    found = arrays(client, query)
+    assert found["digital_source_type"].item() == marks.SOURCE_TYPE
+    told.append(json.loads(found["address"].item()))
+    with zipfile.ZipFile(io.BytesIO(fetch(client, f"{query}&format=zip"))) as archive:
+        assert {entry.comment for entry in archive.infolist()} == {b"trainedAlgorithmicMedia"}
+        told.append(json.loads(archive.comment))
+    for one in told:
+        assert one | whole == one
+        assert len(one["graph"]) == 16
 
 
 def test_an_image_folder_reader_reads_the_zip(client: TestClient, tmp_path: Path) -> None:
@@ -165,7 +190,8 @@ def test_without_classes_there_are_no_labels(client: TestClient, tmp_path: Path,
             assert files.namelist() == [f"{row:09d}.png" for row in range(5)]
     else:
         table = load(client, "model=plain&n=5", "parquet", tmp_path)
-        assert table.features == {"image": datasets.Image()}
+        assert table.features == {"image": datasets.Image(), **TEXTS}
+        assert table[4]["address"] == "/images/plain/1/-/4.png"
         assert table[4]["image"].mode == "RGB"
 
 
@@ -206,7 +232,7 @@ def test_two_ranges_joined_are_the_range(
     common = f"seed={seed}&balanced={balanced}"
     spans = [(offset, before), (offset + before, after), (offset, before + after)]
     one, two, both = (arrays(client, f"{common}&offset={at}&n={n}") for at, n in spans)
-    for name in both:
+    for name in ("images", "labels", "seeds"):
         assert np.array_equal(np.concatenate([one[name], two[name]]), both[name])
     tars = [fetch(client, f"{common}&offset={at}&n={n}&format=tar") for at, n in spans]
     assert tars[0][:-1024] + tars[1] == tars[2]

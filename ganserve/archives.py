@@ -25,6 +25,7 @@ import numpy as np
 from ganserve import entries as set_files
 from ganserve import kinds, sets
 from ganserve.unpacking import AES, METHODS, READ, Damaged, unpack
+from ganserve.zipnames import fields, name_of
 
 ARCHIVE = "(archive)"
 LISTED = 100
@@ -32,7 +33,7 @@ _END, _END64, _LOCATOR = struct.Struct("<4s4H2IH"), struct.Struct("<4sQ2H2I4Q"),
 _CENTRAL, _LOCAL = struct.Struct("<4s6H3I5H2I"), struct.Struct("<4s5H3I2H")
 _MOST_COMMENT = 0xFFFF
 _SENTINEL = 0xFFFFFFFF
-_ENCRYPTED, _PATCHED, _UTF8, _MASKED = 0x1 | 0x40, 0x20, 0x800, 0x2000
+_ENCRYPTED, _PATCHED, _MASKED = 0x1 | 0x40, 0x20, 0x2000
 _NEWEST = 63
 _HEAD_INPUT = 1 << 16
 # Small files may well shrink a thousandfold: only real sizes are held to the ratio.
@@ -175,7 +176,7 @@ def _directory(file: BinaryIO, size: int) -> tuple[int, int, int, int]:
     tail = file.read()
     found = tail.rfind(b"PK\5\6")
     if found < 0 or len(tail) - found < _END.size:
-        raise of_archive("is not a sound ZIP: its end is missing, so it is another kind of file, or was cut short")
+        raise of_archive(_no_zip(file))
     _, disk, first_disk, _, count, length, offset, _ = _END.unpack(tail[found : found + _END.size])
     end = tail_start + found
     if end >= _LOCATOR.size:
@@ -192,6 +193,16 @@ def _directory(file: BinaryIO, size: int) -> tuple[int, int, int, int]:
     if start < 0 or start < offset:
         raise of_archive("is not a sound ZIP: its directory lies outside of it")
     return start, length, count, start - offset
+
+
+def _no_zip(file: BinaryIO) -> str:
+    file.seek(0)
+    head = file.read(512)
+    if head[:4] != b"PK\3\4" and (kind := kinds.archive(head)) is not None:
+        return f"is {kind}: only ZIP archives and folders are read"
+    if kinds.looks_like(head[: kinds.HEAD_BYTES]):
+        return "is a picture: expected a ZIP archive, or a folder, of class folders"
+    return "is not a sound ZIP: its end is missing, so it is another kind of file, or was cut short"
 
 
 def _ending64(file: BinaryIO, places: Sequence[int]) -> tuple[int, int, int, int]:
@@ -215,6 +226,7 @@ def _walked(file: BinaryIO, start: int, length: int, shift: int, limits: Limits)
     members: list[Member] = []
     problems: list[Problem] = []
     begins, ends = array("Q"), array("Q")
+    named: set[str] = set()
     skipped = 0
     file.seek(start)
     while length > 0:
@@ -230,7 +242,10 @@ def _walked(file: BinaryIO, start: int, length: int, shift: int, limits: Limits)
             continue
         elif set_files.clutter(member.name):
             skipped += 1
+        elif member.name in named:
+            problems.append(Problem(_shown(member.name), "is there twice, and programs take the one or the other"))
         else:
+            named.add(member.name)
             members.append(member)
             if len(members) > limits.files:
                 raise of_archive(f"holds more than {limits.files} files")
@@ -257,26 +272,16 @@ def _entry(file: BinaryIO, shift: int) -> tuple[Member, int]:
     if len(rest) < names + extras + comments:
         raise of_archive("is not a sound ZIP: its directory is cut short")
     raw, extra = rest[:names], rest[names : names + extras]
-    name, known, told = _name(raw, flags, extra)
+    name, known, told = name_of(raw, flags, extra)
     size, packed, offset = _wide(extra, size, packed, offset)
     guessed, mode, needed = known and not told, external >> 16, needed & 0xFF
     member = Member(name, known, guessed, raw, flags, method, crc, packed, size, offset + shift, mode, needed)
     return member, _CENTRAL.size + len(rest)
 
 
-def _fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
-    """The extra fields, by number; what is broken ends them."""
-    while len(extra) >= 4:
-        number, length = struct.unpack("<HH", extra[:4])
-        if len(extra) < 4 + length:
-            return
-        yield number, extra[4 : 4 + length]
-        extra = extra[4 + length :]
-
-
 def _wide(extra: bytes, *told: int) -> list[int]:
     """Sizes and place, those that do not fit 32 bits from ZIP64's extra field."""
-    wide = next((content for number, content in _fields(extra) if number == 1), b"")
+    wide = next((content for number, content in fields(extra) if number == 1), b"")
     values = []
     for value in told:
         if value == _SENTINEL:
@@ -286,28 +291,6 @@ def _wide(extra: bytes, *told: int) -> list[int]:
         # So that sums of them stay within 64 bits.
         values.append(min(value, 1 << 62))
     return values
-
-
-def _name(raw: bytes, flags: int, extra: bytes) -> tuple[str, bool, bool]:
-    """The name with slashes, whether its encoding is known, and whether the archive tells it."""
-    told = None if flags & _UTF8 else _info_zip(raw, extra)
-    try:
-        name = told or raw.decode("utf-8")
-    except UnicodeDecodeError:
-        # A backslash of the replacement is no separator.
-        return raw.decode("utf-8", "backslashreplace"), False, False
-    return name.replace("\\", "/"), True, told is not None or bool(flags & _UTF8) or raw.isascii()
-
-
-def _info_zip(raw: bytes, extra: bytes) -> str | None:
-    """The name in Info-ZIP's extra field 0x7075, if it is this name's: version, CRC-32 of the plain name, UTF-8."""
-    for number, content in _fields(extra):
-        if number == 0x7075 and content[:1] == b"\1" and content[1:5] == zlib.crc32(raw).to_bytes(4, "little"):
-            try:
-                return content[5:].decode("utf-8")
-            except UnicodeDecodeError:
-                return None
-    return None
 
 
 def _dangerous(member: Member) -> str | None:

@@ -26,7 +26,7 @@ _UNREAD = (
 _ARCHIVES = (
     (b"PK\3\4", "a ZIP archive"), (b"7z\xbc\xaf\x27\x1c", "a 7z archive"), (b"Rar!", "a RAR archive"),
     (b"\x1f\x8b", "a gzip file, as .tar.gz is"), (b"BZh", "a bzip2 file"), (b"\xfd7zXZ\0", "an xz file"),
-    (b"\x28\xb5\x2f\xfd", "a Zstandard file"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard file"), (b"PAR1", "a Parquet file, whose folder is to be named"),
 )  # fmt: skip
 # Pictures, and what holds some, that are passed over in a set, and said: their owner will miss them.
 UNREAD_SUFFIXES = frozenset({

@@ -132,12 +132,12 @@ def splits(named: Iterable[Row]) -> list[str | None] | None:
 
 
 def label(value: Any) -> str | None:
-    """A label's text; None for none, and for what can be no label, such as a list."""
+    """A label's text, in its composed form; None for none, and for what can be no label, such as a list."""
     if isinstance(value, float) and value.is_integer():  # whole numbers, beside missing ones
         value = int(value)
     if value is None or value == "" or isinstance(value, float | list | dict):
         return None
-    return str(value)
+    return unicodedata.normalize("NFC", str(value))
 
 
 def choose(told: Mapping[str, Sequence[Hashable]], asked: str | None = None) -> tuple[str | None, tuple[str, ...]]:

@@ -159,6 +159,8 @@ def load(
         dataset = _read(name, wanted, _Rows(split, column, strict, labelled))
     except (sets.SetError, archives.Refused, Damaged, hub.HubError, Unreadable) as error:
         raise DataError(f"data set {name!r}: {error}") from error
+    except OSError as error:
+        raise DataError(f"data set {name[:200]!r} cannot be read: {error.strerror or error}") from error
     for line in dataset.report.notices if dataset.report else ():
         log.warning("data set %s: %s", name, line)
     if labelled:
@@ -193,6 +195,8 @@ class _Rows:
 def _read(name: str, wanted: _Wanted, rows: _Rows) -> Dataset:
     if name == "digits":
         return _digits(wanted)
+    if not name.strip():
+        raise DataError("no data set is named: expected a folder, a ZIP, a data set of the hub, or 'digits'")
     place = Path(name)
     if place.is_dir():
         entries = sets.folder_entries(place)

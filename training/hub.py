@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ganserve import kinds, metadata
+from ganserve.pictures import PictureError
 from ganserve.reading import Source
-from ganserve.sets import natural
+from ganserve.sets import PICTURE_SUFFIXES, alike, natural
 
 # Rows fetched at once, and how many such slices are kept.
 SLICE, SLICES = 64, 8
@@ -52,7 +53,8 @@ def table(name: str, *, split: str, column: str | None, strict: bool, labelled: 
     splits = _load(name)
     found = _split(splits, split)
     features: dict[str, Any] = dict(found.features)
-    image = _image_column(found, features)
+    folder = Path(name) if Path(name).is_dir() else None
+    image = _image_column(found, features, folder)
     raw = _undecoded(found, image)
     training = _split(splits, "train")
     label = _label_column(training, {c: f for c, f in features.items() if c != image}, column, labelled)
@@ -72,7 +74,7 @@ def table(name: str, *, split: str, column: str | None, strict: bool, labelled: 
         raise HubError("; ".join(f"{count} rows {why}" for why, count in skipped.items()))
     if not rows:
         raise HubError(f"none of its {len(whole)} rows has a picture{' and a label' if label else ''}")
-    cells = _Cells(raw, image)
+    cells = _Cells(raw, image, folder)
     return Table(
         [Source(f"row {row}", partial(cells.read, row)) for row in rows],
         None if values is None else tuple(number[str(values[row])] for row in rows),
@@ -101,18 +103,21 @@ def _load(name: str) -> Mapping[str, Any]:
 
 
 def _split(splits: Mapping[str, Any], split: str) -> Any:
+    if len(splits) == 1 and split in ("train", "test"):
+        if split == "train":
+            return next(iter(splits.values()))
+        raise HubError(f"it has no split {split!r} beside the one to train on, {next(iter(splits))!r}")
     if split in splits:
         return splits[split]
-    if split == "train" and len(splits) == 1:
-        return next(iter(splits.values()))
     validation = next((name for name in _VALIDATION if name in splits), None)
     if split == "test" and validation is not None and len(splits) > 1:
         return splits[validation]
     raise HubError(f"it has no split {split!r}: it has {', '.join(splits)}")
 
 
-def _image_column(found: Any, features: Mapping[str, Any]) -> str:
-    """The column of pictures: one that says so, or else one whose first cells are files of pictures."""
+def _image_column(found: Any, features: Mapping[str, Any], folder: Path | None) -> str:
+    """The column of pictures: one that says so, or else one whose first cells are files of pictures, or, in a
+    ``folder``, name some."""
     import datasets
 
     for name, feature in features.items():
@@ -123,6 +128,12 @@ def _image_column(found: Any, features: Mapping[str, Any]) -> str:
         if str(getattr(held, "dtype", "")).endswith("binary"):
             cells = [_content(cell) for cell in found[:SLICE][name]]
             if any(cell and kinds.looks_like(cell[: kinds.HEAD_BYTES]) for cell in cells):
+                return name
+    for name, feature in features.items():
+        if isinstance(feature, dict) or str(getattr(feature, "dtype", "")) in ("string", "large_string"):
+            paths = [_named(cell) or "" for cell in found[:SLICE][name]]
+            pictures = [path for path in paths if Path(path).suffix.lower() in PICTURE_SUFFIXES]
+            if folder is not None and any((folder / path).is_file() for path in pictures):
                 return name
     raise HubError(f"it has no image column: its columns are {sorted(features)}")
 
@@ -138,6 +149,12 @@ def _undecoded(found: Any, image: str) -> Any:
 def _content(cell: Any) -> bytes | None:
     held = cell.get(_BYTES) if isinstance(cell, dict) else cell
     return held if isinstance(held, bytes) else None
+
+
+def _named(cell: Any) -> str | None:
+    """The path of a picture that is kept beside the table."""
+    path = cell.get(_PATH) if isinstance(cell, dict) else cell
+    return path if isinstance(path, str) else None
 
 
 def _there(raw: Any, image: str) -> list[bool]:
@@ -165,6 +182,8 @@ def _label_column(training: Any, features: dict[str, Any], asked: str | None, la
             raise HubError(f"column {asked!r} holds no labels, which are numbers, texts or truths: {columns}")
         return asked
     candidates = [name for name, feature in features.items() if _may_label(name, feature)]
+    parting = [name for name in candidates if metadata.tells_splits(name, _values(training, name))]
+    candidates = [name for name in candidates if name not in parting]
     certain = [name for name in candidates if name in metadata.LABEL_COLUMNS or _is_class(features[name])]
     if len(certain) == 1:
         return certain[0]
@@ -199,8 +218,8 @@ def _values(found: Any, column: str) -> list[str | None]:
     listed = list(found[column])
     feature = found.features[column]
     if _is_class(feature):
-        names = feature.names
-        return [None if value is None or not 0 <= value < len(names) else str(names[value]) for value in listed]
+        names = [metadata.label(name) for name in feature.names]
+        return [None if value is None or not 0 <= value < len(names) else names[value] for value in listed]
     told = [metadata.label(value) for value in listed]
     if len(set(told) - {"-1", None}) >= 2:
         return [None if value == "-1" else value for value in told]
@@ -211,7 +230,7 @@ def _classes(training: Any, column: str, features: Mapping[str, Any]) -> tuple[s
     """Those of which the training split has a row: of others nothing can be learned."""
     present = {value for value in _values(training, column) if value is not None}
     if _is_class(features[column]):
-        return tuple(name for name in features[column].names if name in present)
+        return tuple(dict.fromkeys(name for name in map(metadata.label, features[column].names) if name in present))
     return tuple(sorted(present, key=natural))
 
 
@@ -221,16 +240,16 @@ def _notices(
     """What to say of rows, and of classes without one, that are left out."""
     told = [f"{count} rows {why} are left out" for why, count in skipped.items()]
     if label is not None and _is_class(features[label]):
-        unlearned = [name for name in features[label].names if name not in known]
+        unlearned = [name for name in features[label].names if metadata.label(name) not in known]
         told += [f"classes without a picture to learn from are left out: {', '.join(unlearned)}"] if unlearned else []
-    return tuple(told)
+    return (*told, *alike(known))
 
 
 class _Cells:
     """The pictures' bytes, fetched in slices of which a few are kept: threads that read side by side share them."""
 
-    def __init__(self, raw: Any, column: str) -> None:
-        self._raw, self._column = raw, column
+    def __init__(self, raw: Any, column: str, folder: Path | None) -> None:
+        self._raw, self._column, self._folder = raw, column, folder
         self._lock = threading.Lock()
         self._slices: OrderedDict[int, Sequence[Any]] = OrderedDict()
 
@@ -243,4 +262,16 @@ class _Cells:
                     self._slices.popitem(last=False)
             cell = self._slices[number][index]
         content = _content(cell)
-        return content if content is not None else Path(cell[_PATH]).read_bytes()
+        return content if content is not None else self._file(str(_named(cell)))
+
+    def _file(self, path: str) -> bytes:
+        if self._folder is not None:
+            return (self._folder / path).read_bytes()
+        import datasets
+        import huggingface_hub.constants
+
+        # A stranger's table must not name a picture of this machine's.
+        downloaded = (huggingface_hub.constants.HF_HUB_CACHE, datasets.config.HF_DATASETS_CACHE)
+        if not any(Path(path).resolve().is_relative_to(Path(place).resolve()) for place in downloaded):
+            raise PictureError(f"is not in the data set, which names {path!r} in its place")
+        return Path(path).read_bytes()

@@ -42,6 +42,32 @@ def test_backslashes_part_folders(tmp_path: Path) -> None:
     assert read(tmp_path, archive({"pets\\cat\\1.png": ONE, "pets\\dog\\": b""})) == {"pets/cat/1.png": ONE}
 
 
+@pytest.mark.parametrize("name", ["./cat/1.png", "cat//1.png", "././cat/./1.png", ".\\cat\\1.png"])
+def test_dots_and_doubled_slashes_that_change_nothing_are_passed_over(tmp_path: Path, name: str) -> None:
+    assert list(read(tmp_path, archive({name: b"x", "./": b""}))) == ["cat/1.png"]
+
+
+def test_two_files_of_one_name_are_refused_since_programs_take_the_one_or_the_other(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"cat/1\.png: is there twice"):
+        read(tmp_path, by_hand(Entry(b"cat/1.png", b"x"), Entry(b"./cat/1.png", b"y")))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"7z\xbc\xaf\x27\x1c", "is a 7z archive: only ZIP"),
+        (b"Rar!\x1a\x07", "is a RAR archive"),
+        (b"\x1f\x8b\x08", r"as \.tar\.gz is: only ZIP"),
+        (bytes(257) + b"ustar", "is a tar archive"),
+        (b"PAR1", "is a Parquet file, whose folder is to be named"),
+        (picture(), "is a picture: expected a ZIP archive, or a folder"),
+    ],
+)
+def test_what_is_brought_in_place_of_a_zip_is_named(tmp_path: Path, content: bytes, words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        read(tmp_path, content + bytes(100))
+
+
 def test_names_in_utf8_are_read_with_and_without_the_flag(tmp_path: Path) -> None:
     names = ["café/1.png", "猫/1.png", "Ωμέγα/1.png"]
     for flags in (0, 0x800):

@@ -275,7 +275,7 @@ def test_a_zip_is_read_as_the_folder_that_it_was(class_folders: Path, tmp_path: 
     folder, zipped = load(str(class_folders)), load(str(archive))
     assert torch.equal(zipped.images, folder.images)
     assert zipped.classes == folder.classes
-    with pytest.raises(DataError, match="not a sound ZIP"):
+    with pytest.raises(DataError, match="is a picture: expected a ZIP"):
         load(str(next(class_folders.rglob("*.png"))))
 
 
@@ -343,3 +343,11 @@ def test_class_folders_beside_a_table_are_refused_since_either_may_be_meant(clas
     (class_folders / "notes.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"holds class folders \(.*\) and tables .*: move one of them away"):
         load(str(class_folders))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("", "no data set is named"), ("x" * 5000, "cannot be read: File name too long")]
+)
+def test_what_can_be_no_name_is_refused_as_any_other(name: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        load(name)

@@ -115,7 +115,7 @@ def test_the_validation_split_stands_in_for_a_test_split_and_the_only_one_for_tr
     assert told(str(tmp_path / "both"), split="test")[2] == [40, 50]
     datasets.DatasetDict({"all": table}).save_to_disk(str(tmp_path / "one"))
     assert len(load(str(tmp_path / "one"))) == 6
-    with pytest.raises(DataError, match="no split 'test': it has all"):
+    with pytest.raises(DataError, match="no split 'test' beside the one to train on, 'all'"):
         load(str(tmp_path / "one"), split="test")
 
 
@@ -134,3 +134,50 @@ def test_a_damaged_file_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(DataError, match="cannot be read"):
         load(str(tmp_path))
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("kind", [Value("string"), {"bytes": Value("binary"), "path": Value("string")}])
+def test_a_table_may_name_pictures_that_lie_beside_it(tmp_path: Path, kind: Any, absolute: bool) -> None:
+    (tmp_path / "images").mkdir()
+    for row, cell in enumerate(CELLS):
+        (tmp_path / "images" / f"{row}.png").write_bytes(cell["bytes"])
+    paths = [str(tmp_path / "images" / f"{row}.png" if absolute else f"images/{row}.png") for row in range(6)]
+    cells = [{"bytes": None, "path": path} for path in paths] if isinstance(kind, dict) else paths
+    name = hub(tmp_path, {"image": kind, "label": AB}, image=cells, label=[0, 1] * 3)
+    assert told(name) == (("a", "b"), [0, 1] * 3, [0, 10, 20, 30, 40, 50])
+
+
+def test_a_table_from_elsewhere_names_no_picture_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A data set of the hub is a stranger's, unlike a folder."""
+    path = tmp_path / "private.png"
+    path.write_bytes(picture(7))
+    features = Features({"image": {"bytes": Value("binary"), "path": Value("string")}, "label": AB})
+    rows = {"image": [{"bytes": None, "path": str(path)}, *CELLS[1:]], "label": [0, 1] * 3}
+    table = datasets.Dataset.from_dict(rows, features=features).cast_column("image", Image())
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: {"train": table})
+    with pytest.raises(DataError, match=r"picture 'row 0': is not in the data set, which names '.*private\.png'"):
+        load("somebody/something")
+
+
+def test_the_only_split_is_for_training_whatever_it_is_called_and_is_no_test_split_too(tmp_path: Path) -> None:
+    name = hub(tmp_path, {"label": AB}, "test", label=[0, 1] * 3)
+    assert len(load(name)) == 6
+    with pytest.raises(DataError, match="no split 'test' beside the one to train on, 'test'"):
+        load(name, split="test")
+    train, held_out, called = splits(name, 8, 1)
+    assert (called, len(train) + len(held_out)) == ("held-out", 6)
+
+
+def test_a_column_of_splits_is_no_column_of_labels(tmp_path: Path) -> None:
+    kinds = {"split": Value("string"), "animal": Value("string")}
+    name = hub(tmp_path, kinds, split=["train"] * 4 + ["test"] * 2, animal=list("ababab"))
+    assert told(name)[0] == ("a", "b")
+
+
+@pytest.mark.parametrize("kind", [Value("string"), ClassLabel(names=["caf\u00e9", "cafe\u0301", "tea"])])
+def test_a_class_has_one_name_in_whatever_form_a_table_writes_it(tmp_path: Path, kind: Any) -> None:
+    name = hub(tmp_path, {"label": kind}, label=["caf\u00e9", "cafe\u0301", "tea"] * 2)
+    assert told(name)[:2] == (("caf\u00e9", "tea"), [0, 0, 1] * 2)

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from ganserve.client import AsyncClient, Client, Dataset, Job, Model
     from ganserve.generator import Generator
     from ganserve.images import Images
+    from ganserve.verdict import Verdict
 
-__all__ = ["AsyncClient", "Client", "Dataset", "Generator", "Images", "Job", "Model", "errors"]
+__all__ = ["AsyncClient", "Client", "Dataset", "Generator", "Images", "Job", "Model", "Verdict", "errors"]
 
 _HOMES = {
     "AsyncClient": "ganserve.client",
@@ -30,6 +31,7 @@ _HOMES = {
     "Images": "ganserve.images",
     "Job": "ganserve.client",
     "Model": "ganserve.client",
+    "Verdict": "ganserve.verdict",
 }
 
 

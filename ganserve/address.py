@@ -28,6 +28,16 @@ GRAPH_DIGITS = 16
 _TURNS = 8
 
 
+def hundredths(truncation: float) -> int | None:
+    """A truncation in whole hundredths; None for 1, which leaves latents as they are. Raises ValueError for none."""
+    if 0 < truncation <= 1:
+        whole = round(truncation * 100)
+        # As near as a number that was written with two digits lies.
+        if whole and abs(truncation * 100 - whole) < 1e-9:
+            return None if whole == 100 else whole
+    raise ValueError(f"truncation {truncation:g} is out of range: expected whole hundredths above 0, up to 1")
+
+
 def squarest(n: int) -> int:
     """Columns of the squarest grid of ``n`` tiles."""
     return math.ceil(math.sqrt(n))
@@ -70,10 +80,15 @@ class Address:
 
     @classmethod
     def of(
-        cls, card: ModelCard, labels: NDArray[np.int64], seeds: NDArray[np.uint64], layout: Layout = Layout()
+        cls,
+        card: ModelCard,
+        labels: NDArray[np.int64],
+        seeds: NDArray[np.uint64],
+        layout: Layout = Layout(),
+        truncation: int | None = None,
     ) -> Address:
         """Images of the version that ``card`` describes."""
-        return cls(card.name, card.version, card.latent_recipe, card.sha256, labels, seeds, layout)
+        return cls(card.name, card.version, card.latent_recipe, card.sha256, labels, seeds, layout, truncation)
 
     def text(self) -> dict[str, str]:
         """For the text chunks of a PNG, and for headers: ASCII names and values."""

@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, Command] = {
     "models": Command("ganserve.calls.models", "which models a server or a repository has"),
     "jobs": Command("ganserve.calls.jobs", "ask a server for a retraining, watch it, cancel it"),
     "check": Command("ganserve.calls.check", "look through a folder or a ZIP of pictures, and say what is odd"),
+    "verify": Command("ganserve.calls.verify", "whether pictures are what stands at their addresses, without a server"),
     "upload": Command("ganserve.calls.upload", "send a server your own labelled images"),
 }
 

@@ -7,18 +7,23 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganserve import errors, labels, signature
+from ganserve import carried, errors, labels, pictures, signature
 from ganserve.asked import Asked, Label
 from ganserve.card import ModelCard, ModelNotFound, RepositoryError, VersionNotFound
+from ganserve.claim import Claim, NoAddress
+from ganserve.compare import FLOAT_TOLERANCE, compare
 from ganserve.images import Images
 from ganserve.latents import MAX_SEED, latents
 from ganserve.progress import Bar, wanted
+from ganserve.proof import exact_digest
+from ganserve.verdict import UNMARKED, Verdict, query_of
 
 if TYPE_CHECKING:
     # It brings onnxruntime, which takes as long to load as all the rest.
@@ -74,7 +79,7 @@ class Generator:
             errors.Unavailable: the version's files are not what its card says.
         """
         asked = Asked.of(label, n, seed, seeds, model, version)
-        network = self._network(asked)
+        network = self._network(asked.model, asked.version)
         card = network.card
         try:
             classes = labels.rows(asked.label, asked.n, card)
@@ -83,19 +88,42 @@ class Generator:
         first = secrets.randbelow(MAX_SEED) if asked.seed is None else asked.seed
         chosen = asked.seeds_from(0, asked.n, first)
         with Bar("generate", asked.n, "images", shown=wanted(progress)) as bar:
-            images = network.run(chosen, classes, self._threads, bar.to)
+            images = network.run(chosen, classes, None, self._threads, bar.to)
         told = classes if card.conditional else np.full(asked.n, -1, np.int64)
         made = (images, told, chosen, tuple(card.classes), card.name, card.version, card.latent_recipe)
         return Images(*made, graph=card.sha256)
 
+    def verify(self, picture: bytes | str | Path, *, address: str | None = None) -> Verdict:
+        """Whether a picture is what stands at its address, as :meth:`ganserve.Client.verify`; true for a match.
+
+        Args:
+            picture: a PNG or WebP, or where it lies.
+            address: in place of the one that it carries.
+
+        Raises:
+            errors.NotFound: no such model or version here, or a graph of another.
+            errors.Invalid: no picture, or no address that it can stand at.
+        """
+        content = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+        with _translated():
+            found = carried.read(content, max_pixels=pictures.MAX_PIXELS)
+            claim = Claim.of_texts(found.texts) if address is None else Claim.parse(query_of(address))
+            if claim is None:
+                return Verdict("unmarked", note=UNMARKED)
+            network = self._network(claim.model, claim.version)
+            stands = claim.at(network.card, (found.width, found.height))
+            images = network.run(stands.seeds, stands.labels, stands.truncation, self._threads, lambda _: None)
+            tolerance = 0 if network.exact else FLOAT_TOLERANCE
+            return compare(found.bare, images, stands, network.card, tolerance=tolerance)
+
     def __repr__(self) -> str:
         return f"Generator({str(self._repository.root / self._name)!r})"
 
-    def _network(self, asked: Asked) -> _Network:
+    def _network(self, model: str | None, version: int | None) -> _Network:
         """What runs the version that is asked for, kept."""
-        name = asked.model or self._name
+        name = model or self._name
         with _translated():
-            version = asked.version or (self._version if name == self._name else None) or self._repository.live(name)
+            version = version or (self._version if name == self._name else None) or self._repository.live(name)
             if version is None:
                 raise errors.NotFound(f"{name} has no live version yet: name one, or promote one")
             key = (name, version)
@@ -126,10 +154,24 @@ class _Network:
         self._padded = False
         self._padded = not self._alike()
 
+    @cached_property
+    def exact(self) -> bool:
+        """Whether the version gives the same bytes everywhere, proven here."""
+        card = self.card
+        if not card.exact:
+            return False
+
+        def run(latent: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.uint8]:
+            made: NDArray[np.uint8] = self._session.run(None, signature.feeds(card, latent, label))[0]
+            return made
+
+        return exact_digest(run, card.latent_recipe, card.z, len(card.classes)) == card.exact_digest
+
     def run(
         self,
         seeds: NDArray[np.uint64],
         labels: NDArray[np.int64],
+        truncation: int | None,
         threads: int,
         tell: Callable[[int], None],
     ) -> NDArray[np.uint8]:
@@ -140,7 +182,7 @@ class _Network:
 
         def piece(start: int) -> int:
             part = slice(start, start + rows)
-            images[part] = self._rows(seeds[part], labels[part])
+            images[part] = self._rows(seeds[part], labels[part], truncation)
             return min(start + rows, n)
 
         starts = range(0, n, rows)
@@ -153,12 +195,12 @@ class _Network:
                 tell(done)
         return images
 
-    def _rows(self, seeds: NDArray[np.uint64], labels: NDArray[np.int64]) -> Any:
+    def _rows(self, seeds: NDArray[np.uint64], labels: NDArray[np.int64], truncation: int | None = None) -> Any:
         n = len(seeds)
         if self._padded:
             spare = PADDED_ROWS - n
             seeds, labels = np.pad(seeds, (0, spare), "edge"), np.pad(labels, (0, spare), "edge")
-        latent = latents(self.card.latent_recipe, seeds, self.card.z)
+        latent = latents(self.card.latent_recipe, seeds, self.card.z, truncation)
         return self._session.run(None, signature.feeds(self.card, latent, labels))[0][:n]
 
     def _alike(self) -> bool:
@@ -180,5 +222,10 @@ def _translated() -> Iterator[None]:
         yield
     except (ModelNotFound, VersionNotFound) as error:
         raise errors.NotFound(str(error)) from error
+    except (NoAddress, labels.UnknownLabel) as error:
+        raise errors.Invalid(str(error)) from error
+    except pictures.PictureError as error:
+        kind = errors.TooLarge if isinstance(error, pictures.TooManyPixels) else errors.Invalid
+        raise kind(f"the picture {error}") from error
     except RepositoryError as error:
         raise errors.Unavailable(str(error)) from error

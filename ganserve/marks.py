@@ -33,7 +33,7 @@ _PART = 10
 
 PNG = png.international_chunk(XMP_KEY, XMP) + png.text_chunk("Software", SOFTWARE)
 # Of EXIF (CIPA DC-008), tags 0x010E and 0x0131.
-_DESCRIPTION, _SOFTWARE = 0x010E, 0x0131
+EXIF_ADDRESS, _SOFTWARE = 0x010E, 0x0131
 # What lets a reader of GIF that knows no XMP get over the packet (Adobe, XMP specification, part 3, section 1.1.2).
 _GIF_XMP = b"\x21\xff\x0bXMP DataXMP" + XMP + b"\x01" + bytes(range(255, -1, -1)) + b"\0"
 
@@ -62,7 +62,7 @@ def insert(content: bytes) -> bytes:
 
 def webp(address: Address | None = None) -> dict[str, Any]:
     """What Pillow is told to write into a WebP: the packet, and EXIF with the program and the address."""
-    tags = {_SOFTWARE: SOFTWARE} if address is None else {_DESCRIPTION: address.query(), _SOFTWARE: SOFTWARE}
+    tags = {_SOFTWARE: SOFTWARE} if address is None else {EXIF_ADDRESS: address.query(), _SOFTWARE: SOFTWARE}
     return {"xmp": XMP, "exif": _exif(tags)}
 
 

@@ -117,6 +117,7 @@ class Settings(BaseSettings):
         0.0, ge=0, le=2, description="milliseconds that the first waiting image waits for company"
     )
     max_body_bytes: int = Field(1 << 20, ge=1024, description="largest request body, uploads apart")
+    max_verify_bytes: int = Field(4 << 20, ge=1024, le=1 << 28, description="largest picture of POST /verify")
     max_pixels: int = Field(1 << 26, ge=1, description="pixels of one grid")
     max_upload_bytes: int = Field(1 << 30, ge=1024, description="largest archive of a data set")
     max_upload_pixels: int = Field(

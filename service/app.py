@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from ganserve.archives import Limits
 from ganserve.repository import Repository
 from ganserve.settings import Settings, load
-from service.api import datasets, generate, health, images, jobs, models, morph, page, synthetic, v2
+from service.api import datasets, generate, health, images, jobs, models, morph, page, synthetic, v2, verify
 from service.front import Front
 from service.http import errors, openapi
 from service.http.auth import Auth
@@ -35,7 +35,7 @@ from service.uploads import Uploads
 # In the order of the documentation. Synthetic data sets come before the uploads, whose names theirs would be one of.
 ROUTERS = tuple(
     resource.router
-    for resource in (generate, images, morph, synthetic, models, jobs, datasets, health, v2, page)
+    for resource in (generate, images, verify, morph, synthetic, models, jobs, datasets, health, v2, page)
 )
 TAGS = ("images", "models", "jobs", "datasets", "v2", "health")
 

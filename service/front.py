@@ -18,6 +18,7 @@ Call = Callable[[Request], Awaitable[Response]]
 
 # Uploads have a limit of their own.
 UNLIMITED = ("/datasets/",)
+VERIFY = "/verify"
 
 
 class Front:
@@ -47,7 +48,8 @@ class Front:
         self.remembered = state.remembered if unseen else None
         # The metrics know a call by its route.
         self._hot = {key: (Route(key[1], call, methods=[key[0]]), call) for key, call in hot.items()}
-        limited = BodyLimit(Bodies(self._dispatch, UNLIMITED), settings.max_body_bytes, UNLIMITED)
+        bodies = Bodies(self._dispatch, (*UNLIMITED, VERIFY))
+        limited = BodyLimit(bodies, settings.max_body_bytes, UNLIMITED, {VERIFY: settings.max_verify_bytes})
         self._watched = Observe(Head(limited), settings.access_log, state.telemetry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

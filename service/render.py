@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 from fastapi import Request, Response
 
@@ -15,8 +16,10 @@ from service.inference.rows import Rows
 from service.plan import Plan
 from service.schema import MEDIA
 
+T = TypeVar("T")
 
-async def content(request: Request, card: ModelCard, rows: Rows, finish: Callable[[Pixels], bytes]) -> bytes:
+
+async def content(request: Request, card: ModelCard, rows: Rows, finish: Callable[[Pixels], T]) -> T:
     """What ``finish`` makes of the images uint8 [n, h, w, c] of ``rows`` by the version of ``card``.
 
     Raises:

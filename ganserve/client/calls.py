@@ -7,6 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ganserve.client import answers, archive
 from ganserve.client.answers import Dataset, Job, Model
 from ganserve.client.exchange import Ask, Flow, checked
 from ganserve.client.paths import dataset_path, job_path, model_path, version_path
+from ganserve.verdict import Verdict, query_of
 
 # The service says something at least every 15 s.
 SILENT_SECONDS = 45.0
@@ -211,6 +213,21 @@ def upload(name: str, source: archive.Source, tell: Callable[[int], None]) -> Fl
         deadline=UPLOAD_SECONDS,
     )
     return answers.told_as(Dataset.read, answers.document(checked(reply)))  # type: ignore[no-any-return]
+
+
+def verify(picture: bytes, address: str | None) -> Flow[Verdict]:
+    """Does a picture stand at its address?"""
+    path = "/verify" if address is None else f"/verify?{query_of(address)}"
+    headers = {"Content-Type": "application/octet-stream", "Content-Length": str(len(picture))}
+    told = answers.document(checked((yield Ask("POST", path, body=lambda: [picture], headers=headers))))
+    known = [field.name for field in fields(Verdict)]
+    read: Any = lambda one: Verdict(**{name: one.get(name) for name in known} | {"verdict": one["verdict"]})  # noqa: E731
+    return answers.told_as(read, told)  # type: ignore[no-any-return]
+
+
+def picture_of(given: bytes | str | Path) -> bytes:
+    """A picture's file. Raises OSError."""
+    return given if isinstance(given, bytes) else Path(given).read_bytes()
 
 
 def archive_of(path: str | Path) -> archive.Source:

@@ -19,6 +19,7 @@ from ganserve.client.answers import Dataset, Job, Model
 from ganserve.client.exchange import Ask, Flow, Place, Reply, checked
 from ganserve.images import Images
 from ganserve.progress import Bar, wanted
+from ganserve.verdict import Verdict
 
 T = TypeVar("T")
 
@@ -140,6 +141,16 @@ class Client:
     def promote(self, name: str, version: int) -> Model:
         """Make a version live, also an earlier one; the model as it is then. Needs the admin token."""
         return self._run(calls.promote(name, version))
+
+    def verify(self, picture: bytes | str | Path, *, address: str | None = None) -> Verdict:
+        """Whether a picture is what stands at the address that it carries; true for a match.
+
+        Args:
+            picture: a PNG or WebP, or where it lies.
+            address: in place of the one that it carries: a path as ``addresses`` has them, or a query as ``/generate``
+                takes it, such as ``model=mnist-projgan&version=5&label=3&seed=42&n=16``.
+        """
+        return self._run(calls.verify(calls.picture_of(picture), address))
 
     def upload(self, name: str, source: str | Path, *, progress: bool | None = None) -> Dataset:
         """Send a ZIP or a folder of class folders, ``CLASS/IMAGE``, to train on. Needs the admin token.

@@ -48,7 +48,9 @@ from ganserve.card import (
     VersionNotFound,
     VersionRemoved,
 )
+from ganserve.claim import NoAddress
 from ganserve.labels import UnknownLabel
+from ganserve.pictures import PictureError, TooManyPixels
 from service import jobs, uploads
 
 MEDIA_TYPE = "application/problem+json"
@@ -244,6 +246,9 @@ PROBLEMS: dict[type[Exception], Callable[[Any], Problem]] = {
     ModelCorrupt: lambda error: Unavailable(str(error), retry_after=60),
     RepositoryError: _repository,
     UnknownLabel: _says(Invalid),
+    NoAddress: _says(Invalid),
+    PictureError: lambda error: Invalid(f"the picture {error}"),
+    TooManyPixels: lambda error: BodyTooLarge(f"the picture {error}"),
     jobs.UnknownJob: _says(NotFound),
     jobs.InvalidJob: _job,
     jobs.KeyReused: _says(Conflict),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -60,10 +60,15 @@ class _HeadersSent(Exception):  # noqa: N818  never leaves this module
 
 
 class BodyLimit:
-    """Answer 413 to a body over the limit, told by its length or found while reading."""
+    """Answer 413 to a body over the limit, told by its length or found while reading.
 
-    def __init__(self, app: ASGIApp, limit: int, exempt: Sequence[str]) -> None:
-        self.app, self.limit, self.exempt = app, limit, tuple(exempt)
+    Args:
+        exempt: how paths begin that have no limit here.
+        own: limits of paths that have their own.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, exempt: Sequence[str], own: Mapping[str, int]) -> None:
+        self.app, self.limit, self.exempt, self.own = app, limit, tuple(exempt), own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on with a counted ``receive``."""
@@ -71,8 +76,9 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         told = next((value for key, value in scope["headers"] if key == b"content-length"), b"0")
-        if told.isdigit() and int(told) > self.limit:
-            await self._refuse(scope, receive, send)
+        limit = self.own.get(scope["path"], self.limit)
+        if told.isdigit() and int(told) > limit:
+            await self._refuse(limit, scope, receive, send)
             return
         seen = 0
         started = False
@@ -81,7 +87,7 @@ class BodyLimit:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self.limit:
+            if seen > limit:
                 raise _TooLarge
             return message
 
@@ -94,13 +100,14 @@ class BodyLimit:
             await self.app(scope, counted, watched)
         except _TooLarge:
             if not started:
-                await self._refuse(scope, receive, send)
+                await self._refuse(limit, scope, receive, send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+    @staticmethod
+    async def _refuse(limit: int, scope: Scope, receive: Receive, send: Send) -> None:
         answer = errors.answer(
             scope["path"],
             413,
-            f"the body is too large: at most {self.limit} bytes",
+            f"the body is too large: at most {limit} bytes",
             {"Connection": "close"},
         )
         await answer(scope, receive, send)

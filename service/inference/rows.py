@@ -21,11 +21,13 @@ class Rows:
         seeds: uint64 [n], or None where ``latent`` is given.
         labels: int64 [n], or None for an unconditional model.
         latent: float32 [n, z], in place of seeds.
+        truncation: hundredths by which the latents of seeds are scaled; None: as they are.
     """
 
     seeds: NDArray[np.uint64] | None
     labels: NDArray[np.int64] | None
     latent: NDArray[np.float32] | None = None
+    truncation: int | None = None
 
     def __len__(self) -> int:
         rows = self.seeds if self.latent is None else self.latent
@@ -38,6 +40,7 @@ class Rows:
             None if self.seeds is None else self.seeds[start:stop],
             None if self.labels is None else self.labels[start:stop],
             None if self.latent is None else self.latent[start:stop],
+            self.truncation,
         )
 
     def latents(self, engine: Engine) -> NDArray[np.float32]:
@@ -45,7 +48,7 @@ class Rows:
         if self.latent is not None:
             return self.latent
         assert self.seeds is not None
-        return latents(engine.card.latent_recipe, self.seeds, engine.card.z)
+        return latents(engine.card.latent_recipe, self.seeds, engine.card.z, self.truncation)
 
     @classmethod
     def together(cls, parts: list[Rows], engine: Engine) -> Rows:
@@ -53,8 +56,9 @@ class Rows:
         labels = [part.labels for part in parts if part.labels is not None]
         joined = np.concatenate(labels) if labels else None
         seeds = [part.seeds for part in parts if part.latent is None and part.seeds is not None]
-        if len(seeds) == len(parts):
-            return cls(np.concatenate(seeds), joined)
+        truncation = parts[0].truncation
+        if len(seeds) == len(parts) and all(part.truncation == truncation for part in parts):
+            return cls(np.concatenate(seeds), joined, None, truncation)
         return cls(None, joined, np.concatenate([part.latents(engine) for part in parts]))
 
 

@@ -8,12 +8,14 @@ import * as jobs from "./jobs.js";
 import * as models from "./models.js";
 import * as pictures from "./pictures.js";
 import { here, link, onRoute } from "./route.js";
+import * as verify from "./verify.js";
 
-const TITLES = { grid: "Grid", sheet: "Sheet", walk: "Walk", models: "Models", jobs: "Jobs", data: "Data sets" };
+const TITLES = { grid: "Grid", sheet: "Sheet", walk: "Walk", verify: "Verify", models: "Models", jobs: "Jobs", data: "Data sets" };
 const PLACES = {
   grid: ["pictures", pictures],
   sheet: ["pictures", pictures],
   walk: ["pictures", pictures],
+  verify: ["verify", verify],
   models: ["models", models],
   jobs: ["jobs", jobs],
   data: ["data", data],
@@ -111,6 +113,7 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 
 pictures.begin(refuse);
 models.begin(refuse);
+verify.begin(refuse);
 jobs.begin(refuse);
 data.begin(refuse);
 onRoute(render);

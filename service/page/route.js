@@ -1,6 +1,6 @@
 // What is shown is said by the address alone: #/VIEW?name=value. Whoever opens it sees the same.
 
-export const VIEWS = ["grid", "sheet", "walk", "models", "jobs", "data"];
+export const VIEWS = ["grid", "sheet", "walk", "verify", "models", "jobs", "data"];
 
 let draw = () => {};
 

@@ -41,7 +41,10 @@ def test_the_pages_lines_run_and_say_what_they_say(workplace: Path, capsys: pyte
     assert told["images.addresses[0]"] == f'"{images.addresses[0]}"'.replace(f"/{live}/", "/5/")
     assert told["images.class_names[images.labels[0]]"] == f'"{images.class_names[images.labels[0]]}"'
     lines = re.findall(r"^    ganserve (.*)$", PAGE, re.M)
-    assert len(lines) == 8
+    assert told["verdict.verdict, verdict.differing_pixels"] == (
+        f'"{names["verdict"].verdict}", {names["verdict"].differing_pixels}'
+    )
+    assert len(lines) == 9
     for line in lines:
         assert commands.main(shlex.split(line)) == 0, line
     assert {"grid.png", "hundred.npz"} <= {path.name for path in workplace.iterdir()}

@@ -30,7 +30,9 @@ def loaded(program: str) -> set[str]:
 
 
 def test_the_public_names_are_these() -> None:
-    assert ganserve.__all__ == ["AsyncClient", "Client", "Dataset", "Generator", "Images", "Job", "Model", "errors"]
+    assert ganserve.__all__ == [
+        "AsyncClient", "Client", "Dataset", "Generator", "Images", "Job", "Model", "Verdict", "errors",
+    ]  # fmt: skip
     assert set(ganserve.__all__) <= set(dir(ganserve))
     for name in ganserve.__all__:
         assert getattr(ganserve, name).__doc__

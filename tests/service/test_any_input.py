@@ -14,6 +14,7 @@ from tests.service.conftest import ADMIN, Serve
 PATHS = [
     "/generate",
     "/images/{model}/{version}/{label}/{seed}.png",
+    "/verify",
     "/morph",
     "/datasets/synthetic",
     "/models/{name}",

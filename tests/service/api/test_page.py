@@ -337,6 +337,56 @@ def test_what_the_service_refuses_is_said_in_its_words_and_never_read_as_html(si
     expect(problem).to_contain_text("This server has no walks")
 
 
+# ---- a picture verified ----
+
+
+DROP = """(zone, bytes) => {
+  const given = new DataTransfer();
+  given.items.add(new File([new Uint8Array(bytes)], "dropped.png", { type: "image/png" }));
+  for (const kind of ["dragover", "drop"]) {
+    zone.dispatchEvent(new DragEvent(kind, { dataTransfer: given, bubbles: true, cancelable: true }));
+  }
+}"""
+
+
+def test_a_picture_that_is_dropped_is_shown_beside_what_stands_at_its_address(site: Site, visit: Visit) -> None:
+    page = visit(site, "#/verify")
+    png = CLIENT.get(f"{site.url}images/digits/2/1/10.png").content
+    page.locator("#drop").evaluate(DROP, list(png))
+    verdict = page.locator("#verdict")
+    expect(verdict.locator(".badge")).to_have_text("Match")
+    expect(verdict).to_contain_text(f"{site.url}images/digits/2/1/10.png")
+    for alt in ("The picture that was sent", "What stands at the address"):
+        expect(verdict.get_by_alt_text(alt)).to_have_js_property("naturalWidth", 8)
+    # Stripped and changed, and found by its address all the same.
+    pixels = np.asarray(Image.open(io.BytesIO(png))).copy()
+    pixels[0, 0] ^= 255
+    stripped = io.BytesIO()
+    Image.fromarray(pixels).save(stripped, "PNG")
+    form = page.locator("#verify-form")
+    form.get_by_label("Drop a PNG").set_input_files(
+        {"name": "stripped.png", "mimeType": "image/png", "buffer": stripped.getvalue()}
+    )
+    expect(verdict.locator(".badge")).to_have_text("No address")
+    for address in (f"{site.url}images/digits/2/one/10.png", "model=digits&version=2&label=1&seed=10"):
+        form.get_by_label("Address").fill(address)
+        form.get_by_role("button", name="Verify").click()
+        expect(verdict).to_contain_text("1 pixel is not those of the address.")
+        expect(verdict.locator(".badge")).to_have_text("Differs")
+
+
+def test_what_is_no_picture_is_said_in_the_service_s_words_and_never_read_as_html(site: Site, visit: Visit) -> None:
+    page = visit(site, "#/verify")
+    form = page.locator("#verify-form")
+    form.get_by_label("Drop a PNG").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": b"<b>no</b>"})
+    expect(form.get_by_role("alert")).to_contain_text("neither PNG nor WebP")
+    expect(page.locator("#verdict")).to_be_hidden()
+    hostile = png.encode(np.zeros((8, 8, 1), np.uint8), {"Address": "model=digits&version=1&<img src=x onerror=1>=1"})
+    form.get_by_label("Drop a PNG").set_input_files({"name": "b.png", "mimeType": "image/png", "buffer": hostile})
+    expect(form.get_by_role("alert")).to_contain_text("<img src")
+    expect(page.locator("#verify-form img")).to_have_count(0)
+
+
 # ---- looks ----
 
 
@@ -373,6 +423,7 @@ def test_every_text_can_be_read_in_light_and_in_dark_and_fits_a_phone(site: Site
     sign_in(page)
     expect(page.get_by_role("link", name="Jobs")).to_be_visible()
     views = {"grid": "#canvas .tile", "sheet": "#canvas .tile", "walk": ".stage img", "models": "#model-list article"}
+    views["verify"] = "#drop"
     for view, sign in {**views, "jobs": "#job-list li", "data": "#dataset-list p"}.items():
         page.locator(f'nav [data-view="{view}"]').click()
         expect(page.locator(sign).first).to_be_visible()
@@ -389,7 +440,7 @@ def test_everything_that_can_be_used_has_a_name_and_the_page_has_landmarks(site:
     expect(page.get_by_role("link", name="Jobs")).to_be_visible()
     for role in ("banner", "navigation", "main", "contentinfo"):
         expect(page.get_by_role(role)).to_have_count(1)
-    for view in ("grid", "walk", "models", "jobs", "data"):
+    for view in ("grid", "walk", "verify", "models", "jobs", "data"):
         page.locator(f'nav [data-view="{view}"]').click()
         expect(page.get_by_role("heading", level=1)).to_have_count(1)
         tree = page.locator("body").aria_snapshot()

@@ -193,7 +193,7 @@ def test_the_answers_that_the_document_shows_are_those_that_come(answered: list[
 def test_the_roles_are_those_that_the_document_tells(tmp_path: Path) -> None:
     with service(tmp_path, token=SecretStr(USER)) as client:
         for method, path, operation in openapi.operations(client.get("/openapi.json").json()):
-            curl = Curl.read(operation["x-codeSamples"][0]["source"], {"letters.zip": b""})
+            curl = Curl.read(operation["x-codeSamples"][0]["source"], {"letters.zip": b"", "three.png": b""})
             told = {code for code in ("401", "403") if code in operation["responses"]}
             assert operation["security"] == [[], [{}, {"token": []}], [{"token": []}]][len(told)]
             came = set()
@@ -208,13 +208,13 @@ def test_who_starts_stops_or_is_sent_too_much_says_so_where_the_document_does(tm
         document = client.get("/openapi.json").json()
         admin = {"Authorization": f"Bearer {ADMIN}"}
         for method, path, operation in openapi.operations(document):
-            curl = Curl.read(operation["x-codeSamples"][0]["source"], {"letters.zip": b""})
+            curl = Curl.read(operation["x-codeSamples"][0]["source"], {"letters.zip": b"", "three.png": b""})
             if "413" in operation["responses"]:
                 told = {**admin, "Content-Length": str(10**15), "Content-Type": curl.headers.get("Content-Type", "")}
                 assert client.request(method, curl.url, headers=told, content=b"x").status_code == 413, (method, path)
         state_of(client).phase = Phase.DRAINING
         for method, path, operation in openapi.operations(document):
-            curl = Curl.read(operation["x-codeSamples"][0]["source"], {"letters.zip": b""})
+            curl = Curl.read(operation["x-codeSamples"][0]["source"], {"letters.zip": b"", "three.png": b""})
             answer = client.request(method, curl.url, headers=admin | curl.headers, content=curl.body)
             assert str(answer.status_code) in operation["responses"], (method, path, answer.status_code)
 

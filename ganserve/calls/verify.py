@@ -1,0 +1,71 @@
+"""ganserve verify three.png grid.webp
+
+ganserve verify stripped.png --address /images/mnist-projgan/5/3/42.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ganserve import calls, errors
+from ganserve.generator import Generator
+from ganserve.verdict import Verdict
+
+OTHER = 1
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Verify pictures without a server; the exit status is 0 where all match, 1 where one does not, 2 on an error."""
+    given = _options().parse_args(arguments)
+    found: list[int] = []
+    return calls.run(lambda: found.extend(_verify(given))) or max(found)
+
+
+def _options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(
+        prog="ganserve verify",
+        description="Whether pictures are what stands at the addresses that they carry, made again here, without a "
+        "server. Exit status 0: all are; 1: one is not, or carries no address; 2: one cannot be verified.",
+    )
+    options.add_argument("files", metavar="FILE", nargs="+", type=Path, help="PNG or WebP")
+    options.add_argument("--models", metavar="FOLDER", type=Path, help="a repository; GANSERVE_MODELS, or models")
+    options.add_argument("--address", help="/images/... or a query as /generate takes it, in place of what files carry")
+    return options
+
+
+def _verify(given: argparse.Namespace) -> list[int]:
+    generator = _generator(given.models or Path(os.environ.get("GANSERVE_MODELS") or "models"))
+    statuses = []
+    for file in given.files:
+        try:
+            verdict = generator.verify(file, address=given.address)
+        except (errors.GanserveError, OSError) as error:
+            # The rest is looked at all the same.
+            print(f"error: {calls.plain(file)}: {calls.plain(error)}", file=sys.stderr)
+            statuses.append(calls.FAILED)
+            continue
+        print(calls.plain(f"{file}: {_told(verdict)}"))
+        statuses.append(0 if verdict else OTHER)
+    return statuses
+
+
+def _generator(root: Path) -> Generator:
+    from ganserve.repository import Repository
+
+    names = Repository(root).names() if root.is_dir() else []
+    if not names:
+        raise errors.NotFound(f"{root} has no models: name a repository with --models")
+    return Generator(root / names[0])
+
+
+def _told(verdict: Verdict) -> str:
+    parts: list[str] = [verdict.verdict]
+    if verdict.differing_pixels:
+        parts.append(f"in {verdict.differing_pixels} pixels")
+    if verdict.address is not None:
+        parts.append(verdict.address)
+    return " ".join(parts) + (f" ({verdict.note})" if verdict.note else "")

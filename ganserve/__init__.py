@@ -3,6 +3,7 @@
     client = ganserve.Client("http://127.0.0.1:8000")       # or AsyncClient
     client.generate(label=3, n=16, seed=42).save("grid.png")
     ganserve.Generator("models/mnist-projgan").generate(label=3, n=16, seed=42)   # the same bytes without a server
+    ganserve.torch.Synthetic("models", n=60000)             # for PyTorch's data loaders, after import ganserve.torch
 
 Each name is loaded when it is first used. The package imports neither side. Where do seeds become noise?
 ``latents.py``. What is a model on disk? ``repository.py`` and ``card.py``. What does a graph take and give?

@@ -108,7 +108,7 @@ def main() -> None:
 
         def spent() -> float:
             times = behind.cpu_times()
-            return time.process_time() + times.user + times.system
+            return time.process_time() + float(times.user) + float(times.system)
 
         rates: dict[str, list[float]] = {name: [] for name in sides}
         for _ in range(ROUNDS):

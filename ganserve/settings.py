@@ -76,6 +76,9 @@ class Settings(BaseSettings):
         None, description="SQLAlchemy URL of the retraining queue; unset: SQLite in the data folder"
     )
     worker_id: str | None = Field(None, description="unique and stable name of a training worker; unset: host name")
+    tracker: Literal["tensorboard", "mlflow", "wandb"] | None = Field(
+        None, description="tensorboard, mlflow or wandb: what a worker's trainings log to besides their own files"
+    )
     local_datasets: bool = Field(
         False, description="a job may name a folder of the worker's own disk, as owner/name below where it was started"
     )
@@ -85,9 +88,7 @@ class Settings(BaseSettings):
     )
     max_queued_images: int = Field(8192, ge=1, description="images that may wait for one model")
     max_queued_images_total: int | None = Field(
-        None,
-        ge=1,
-        description="images that may wait for all models together; unset: twice those of one model",
+        None, ge=1, description="images that may wait for all models together; unset: twice those of one model"
     )
     request_timeout: float = Field(30.0, gt=0, le=3600, description="seconds until a request is given up with 504")
     allow_inexact: bool = Field(

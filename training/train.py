@@ -27,7 +27,7 @@ import torch
 
 from ganserve import events
 from ganserve.events import BAD_INPUT, FAILED, FINISHED, STOPPED
-from training import recipes, trainer
+from training import recipes, trackers, trainer
 from training.command import positive
 from training.data import DataError, Dataset, load
 from training.networks.fast import keep_memory
@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda received, frame: asked.append(received))
     report = events.write if options.events else Bar()
     try:
+        trackers.check(options.tracker)
         overrides = _overrides(options.set)
         settings = recipes.get(options.recipe, overrides)
         run = options.run or Path("runs") / f"{_slug(options.dataset)}-{options.recipe}"
@@ -65,17 +66,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             precision=options.precision,
             processes=int(os.environ.get("WORLD_SIZE", "1")),
         )
+        told = trackers.Tracked(options.tracker, config, run, report) if options.tracker else report
         intervals = Intervals(options.log_steps, options.snapshots, checkpoint_steps=options.checkpoint_steps)
         trainer.train(
             config,
             dataset,
             run,
-            report=report,
+            report=told,
             resume=options.resume,
             should_stop=lambda: bool(asked),
             intervals=intervals,
         )
-    except (DataError, recipes.RecipeError, RunNameError, _NoPlace) as error:
+    except (DataError, recipes.RecipeError, RunNameError, trackers.TrackerError, _NoPlace) as error:
         return _end(report, BAD_INPUT, error)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         return _end(report, BAD_INPUT, error)
@@ -136,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--log-steps", type=positive, default=100, help="steps between log lines")
     add("--snapshots", type=positive, help="snapshots in a whole run; 20 by default, fewer in a short run")
     add("--checkpoint-steps", type=positive, help="steps between checkpoints; every minute by default")
+    add("--tracker", metavar="NAME", help=f"log to {', '.join(trackers.NEEDS)} too, besides the run's own files")
     add("--events", action="store_true", help="JSON lines on stdout instead of a progress bar")
     add("--die-with-parent", action="store_true", help="end when the parent process ends (Linux)")
     return parser

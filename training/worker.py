@@ -27,6 +27,7 @@ from dbos import DBOS
 from ganserve.queue import APPLICATION_NAME, APPLICATION_VERSION, QUEUE, dbos_url
 from ganserve.settings import SettingsError
 from ganserve.settings import load as load_settings
+from training import trackers
 from training.command import positive, refuse
 from training.retrain import workflow
 from training.retrain.site import AGAIN_SECONDS, Config, Site
@@ -151,7 +152,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the settings and work."""
     try:
         settings = load_settings()
-    except SettingsError as error:
+        trackers.check(settings.tracker)
+    except (SettingsError, trackers.TrackerError) as error:
         sys.exit(refuse(error))
     parser = argparse.ArgumentParser(prog="python -m training.worker", description="Carry out retraining jobs.")
     add = parser.add_argument
@@ -169,6 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         worker_id=options.id,
         threads=options.threads,
         local_datasets=settings.local_datasets,
+        tracker=settings.tracker,
     )
     try:
         worker = Worker(config)

@@ -47,6 +47,7 @@ class Config:
     dead_after_seconds: float = WORKER_SILENT_SECONDS
     max_deaths: int = MAX_DEATHS
     local_datasets: bool = False
+    tracker: str | None = None
     train: tuple[str, ...] = field(default_factory=lambda: machine.python("training.train"))
     task: tuple[str, ...] = field(default_factory=lambda: machine.python("training.retrain.tasks"))
 

@@ -103,6 +103,8 @@ def train_command(site: Site, spec: dict[str, Any], run: Path) -> list[str]:
     ]
     if site.config.threads:
         command += ["--threads", str(site.config.threads)]
+    if site.config.tracker:
+        command += ["--tracker", site.config.tracker]
     for name, value in spec["overrides"].items():
         command += ["--set", f"{name}={value}"]
     return command

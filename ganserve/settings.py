@@ -97,9 +97,7 @@ class Settings(BaseSettings):
     load_timeout: float = Field(
         30.0, gt=0, le=3600, description="seconds that reading, opening and warming a model version may take"
     )
-    drain_timeout: float = Field(
-        30.0, ge=0, le=3600, description="seconds that a stopping server gives to open requests"
-    )
+    drain_timeout: float = Field(30.0, ge=0, le=3600, description="seconds that a stopping server gives open requests")
     header_timeout: float = Field(15.0, gt=0, le=3600, description="seconds that a client has for a request's headers")
     body_timeout: float = Field(30.0, gt=0, le=3600, description="seconds a body, or a reader, may make no progress")
     idle_timeout: float = Field(15.0, gt=0, le=3600, description="seconds that a connection is kept between requests")
@@ -128,9 +126,7 @@ class Settings(BaseSettings):
         600.0, gt=0, le=86400, description="seconds of a core that the pictures of an upload may take to decode"
     )
     watch_interval: float = Field(0.5, gt=0, le=60, description="seconds between looks at the live pointers")
-    log_format: Literal["text", "json"] = Field(
-        "text", description="logs as lines for people, or as a JSON object a line"
-    )
+    log_format: Literal["text", "json"] = Field("text", description="logs as lines for people, or as JSON, one a line")
     otlp_endpoint: str | None = Field(
         None, description="OpenTelemetry collector, http://host:4318, that traces are sent to; needs the extra otel"
     )

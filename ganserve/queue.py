@@ -43,6 +43,7 @@ def engine_for(url: str) -> sa.Engine:
 
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "postgresql":
+        _needs_a_driver()
         return sa.create_engine(
             parsed.set(drivername="postgresql+psycopg"),
             pool_size=5,
@@ -63,6 +64,15 @@ def engine_for(url: str) -> sa.Engine:
         connection.execute("PRAGMA foreign_keys=ON")
 
     return engine
+
+
+def _needs_a_driver() -> None:
+    """Raises ValueError where psycopg cannot be loaded: what DBOS brings of it lacks PostgreSQL's own library."""
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        needed = "pip install 'ganserve[postgres]'"
+        raise ValueError(f"GANSERVE_JOBS_DB: PostgreSQL needs the extra `postgres`: {needed}") from None
 
 
 def dbos_url(url: str) -> str:

@@ -6,8 +6,10 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -32,6 +34,24 @@ class Server:
     models: Path
 
 
+@contextmanager
+def running(app: Any) -> Iterator[str]:
+    """The address of an application on a real port, in a thread."""
+    config = uvicorn.Config(app, port=0, ws="none", log_level="error", timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    host, port = server.servers[0].sockets[0].getsockname()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(60)
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The flagship, the tiny conditional ``digits`` and ``plain`` without classes; 100 images an answer at most, and
@@ -51,17 +71,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         max_images=100,
         max_pixels=60_000,
     )
-    config = uvicorn.Config(create_app(settings), port=0, ws="none", log_level="error", timeout_graceful_shutdown=2)
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    while not running.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    host, port = running.servers[0].sockets[0].getsockname()
-    yield Server(f"http://{host}:{port}", ADMIN, models)
-    running.should_exit = True
-    thread.join(60)
+    with running(create_app(settings)) as url:
+        yield Server(url, ADMIN, models)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,3 +86,9 @@ def test_attempts_of_ended_jobs_are_forgotten(database: Database) -> None:
 def test_another_database_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="GANSERVE_JOBS_DB: mysql is not supported"):
         Database("mysql://host/jobs")
+
+
+def test_postgresql_without_its_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ValueError, match="needs the extra `postgres`: pip install"):
+        Database("postgresql://somebody@nowhere/jobs")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganserve import errors
+from ganserve.address import hundredths
 from ganserve.latents import MAX_SEED, consecutive
 
 # An index, also numpy's; or a class name.
@@ -27,6 +28,7 @@ class Asked:
         seed: of the first image; the others follow. None: whoever answers draws one.
         seeds: of each image, in the place of ``seed``.
         model, version: None: the default model, its live version.
+        truncation: hundredths by which latents are scaled; None: as they are.
     """
 
     label: int | str | list[int | str] | None
@@ -35,6 +37,7 @@ class Asked:
     seeds: list[int] | None
     model: str | None
     version: int | None
+    truncation: int | None = None
 
     @classmethod
     def of(
@@ -45,6 +48,7 @@ class Asked:
         seeds: Iterable[int] | None,
         model: str | None,
         version: int | None,
+        truncation: float | None = None,
     ) -> Asked:
         """What a call was given. Raises errors.Invalid for what no model can answer."""
         if seed is not None and seeds is not None:
@@ -65,13 +69,23 @@ class Asked:
             raise errors.Invalid(f"{len(turn)} labels for {count} images: give at most as many labels as images")
         first = None if seed is None else _seed(seed)
         number = None if version is None else _whole("version", version)
-        return cls(chosen, count, first, listed, model, number)
+        return cls(chosen, count, first, listed, model, number, scaling(truncation))
 
     def seeds_from(self, start: int, size: int, first: int) -> NDArray[np.uint64]:
         """The seeds of ``size`` images from image ``start`` on, uint64 [size]; ``first`` is that of image 0."""
         if self.seeds is not None:
             return np.asarray(self.seeds[start : start + size], np.uint64)
         return consecutive((first + start) % MAX_SEED, size)
+
+
+def scaling(truncation: float | None) -> int | None:
+    """A truncation in hundredths; None for none, and for 1. Raises errors.Invalid for no number of hundredths."""
+    try:
+        return None if truncation is None else hundredths(float(truncation))
+    except (TypeError, ValueError):
+        raise errors.Invalid(
+            f"truncation is {truncation!r}: expected whole hundredths above 0, up to 1, such as 0.7"
+        ) from None
 
 
 def in_turn(turn: Sequence[Any], start: int, size: int) -> list[Any]:

@@ -69,6 +69,7 @@ class Generator:
         seeds: Iterable[int] | None = None,
         model: str | None = None,
         version: int | None = None,
+        truncation: float | None = None,
         progress: bool | None = False,
     ) -> Images:
         """Images of one version, as :meth:`ganserve.Client.generate`; ``model`` may name another of the repository.
@@ -78,7 +79,7 @@ class Generator:
             errors.Invalid: a label that the model does not have, or other values that cannot be used.
             errors.Unavailable: the version's files are not what its card says.
         """
-        asked = Asked.of(label, n, seed, seeds, model, version)
+        asked = Asked.of(label, n, seed, seeds, model, version, truncation)
         network = self._network(asked.model, asked.version)
         card = network.card
         try:
@@ -88,10 +89,10 @@ class Generator:
         first = secrets.randbelow(MAX_SEED) if asked.seed is None else asked.seed
         chosen = asked.seeds_from(0, asked.n, first)
         with Bar("generate", asked.n, "images", shown=wanted(progress)) as bar:
-            images = network.run(chosen, classes, None, self._threads, bar.to)
+            images = network.run(chosen, classes, asked.truncation, self._threads, bar.to)
         told = classes if card.conditional else np.full(asked.n, -1, np.int64)
         made = (images, told, chosen, tuple(card.classes), card.name, card.version, card.latent_recipe)
-        return Images(*made, graph=card.sha256)
+        return Images(*made, card.sha256, asked.truncation)
 
     def verify(self, picture: bytes | str | Path, *, address: str | None = None) -> Verdict:
         """Whether a picture is what stands at its address, as :meth:`ganserve.Client.verify`; true for a match.

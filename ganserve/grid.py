@@ -82,14 +82,14 @@ def to_grid(recipe: str, values: ArrayLike) -> NDArray[np.float32]:
     return _values(recipe, steps.astype(np.int16))
 
 
-def grid_walk(recipe: str, first: int, last: int, z: int, frames: int) -> NDArray[np.float32]:
+def grid_walk(recipe: str, first: int, last: int, z: int, frames: int, truncation: int = 100) -> NDArray[np.float32]:
     """Latents float32 [frames, z] on the grid, from the seed ``first`` to the seed ``last``, both included bit for bit.
 
     As :func:`service.morph.walk`: along the great circle for ``philox-grid/v1``, along the straight line in the cube of
     ``philox-uniform-grid/v1``; then rounded to the grid. What lies between the ends uses sines: it may differ between
     machines by a step.
     """
-    ends = grid_latents(recipe, [first, last], z)
+    ends = grid_latents(recipe, [first, last], z, truncation)
     start, stop = ends.astype(np.float64)
     at = np.linspace(0.0, 1.0, frames)[:, None]
     weights = (1.0 - at, at)

@@ -33,6 +33,7 @@ class Images:
         version: its number.
         latent_recipe: how a seed becomes a latent vector.
         graph: sha256 of the version's ``model.onnx``; empty where it is not known.
+        truncation: hundredths by which latents are scaled; None: as they are.
     """
 
     images: NDArray[np.uint8] = field(repr=False)
@@ -43,6 +44,7 @@ class Images:
     version: int
     latent_recipe: str = field(repr=False)
     graph: str = field(default="", repr=False)
+    truncation: int | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -63,7 +65,8 @@ class Images:
         place = f"/images/{self.model}/{self.version}"
         pairs = zip(self.labels.tolist(), self.seeds.tolist(), strict=True)
         stand = [labels.in_path(label, self.class_names) for label in range(len(self.class_names))]
-        return [f"{place}/{'-' if label < 0 else stand[label]}/{seed}.png" for label, seed in pairs]
+        end = "" if self.truncation is None else f"?truncation={self.truncation / 100:g}"
+        return [f"{place}/{'-' if label < 0 else stand[label]}/{seed}.png{end}" for label, seed in pairs]
 
     def grid(self, columns: int | None = None, padding: int = 2, scale: int = 1) -> Image.Image:
         """All images on one sheet, row by row, ``scale`` times as large, ``padding`` pixels of black around each."""
@@ -110,12 +113,14 @@ class Images:
         meta: dict[str, Any] = {"model": self.model, "version": self.version, "latent_recipe": self.latent_recipe}
         if self.graph:
             meta["graph"] = self.graph[:GRAPH_DIGITS]
+        if self.truncation is not None:
+            meta["truncation"] = self.truncation / 100
         return write(self.images, indices, seeds, self.class_names, meta)
 
     def _address(self, layout: Layout) -> Address:
         """Where all of them stand, in this layout."""
-        labels = np.maximum(self.labels, 0)
-        return Address(self.model, self.version, self.latent_recipe, self.graph, labels, self.seeds, layout)
+        made_by = (self.model, self.version, self.latent_recipe, self.graph)
+        return Address(*made_by, np.maximum(self.labels, 0), self.seeds, layout, self.truncation)
 
     def _repr_png_(self) -> bytes | None:
         """The first images as a grid, for notebooks."""

@@ -19,16 +19,19 @@ Format = Literal["webp", "gif"]
 LAYOUT = "2"
 
 
-def walk(recipe: str, first: int, last: int, z: int, frames: int) -> NDArray[np.float32]:
+def walk(
+    recipe: str, first: int, last: int, z: int, frames: int, truncation: int | None = None
+) -> NDArray[np.float32]:
     """Latents float32 [frames, z] from the seed ``first`` to the seed ``last``, both included bit for bit.
 
     Normal latents go along the great circle (Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985, as
     White, 2016, arXiv:1609.04468 uses it): a straight line would pass through lengths that the generator never saw.
-    Uniform latents fill a cube, in which the straight line stays. Those of a grid are rounded to it.
+    Uniform latents fill a cube, in which the straight line stays. Those of a grid are rounded to it. A truncation, in
+    hundredths, scales both ends, and so the whole walk.
     """
     if recipe in STEPS:
-        return grid_walk(recipe, first, last, z, frames)
-    ends = latents(recipe, [first, last], z)
+        return grid_walk(recipe, first, last, z, frames, 100 if truncation is None else truncation)
+    ends = latents(recipe, [first, last], z, truncation)
     start, stop = ends.astype(np.float64)
     at = np.linspace(0.0, 1.0, frames)[:, None]
     weights = (1.0 - at, at)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganserve import encode, labels, marks
-from ganserve.address import GRAPH_DIGITS, LABEL, SEED, Address, Layout
+from ganserve.address import GRAPH_DIGITS, LABEL, SEED, TRUNCATION, Address, Layout, hundredths
 from ganserve.card import ModelCard
 from ganserve.encode import WEBP_SIDE, Pixels
 from ganserve.latents import MAX_SEED, consecutive
@@ -46,7 +45,8 @@ class Plan:
     @property
     def rows(self) -> Rows:
         """What the batcher takes."""
-        return Rows(self.address.seeds, self.address.labels if self.card.conditional else None)
+        address = self.address
+        return Rows(address.seeds, address.labels if self.card.conditional else None, None, address.truncation)
 
     @property
     def etag(self) -> str:
@@ -63,6 +63,8 @@ class Plan:
         seeds = self.address.seed
         if len(seeds) <= LONGEST_SEED_HEADER:
             told[SEED] = seeds
+        if self.address.truncation is not None:
+            told[TRUNCATION] = f"{self.address.truncation / 100:g}"
         if self.card.conditional and (names := labels.header(self.address.labels.tolist(), self.card.classes)):
             told[LABEL] = names
         return told
@@ -79,12 +81,14 @@ class Plan:
             images = images.repeat(layout.scale, axis=1).repeat(layout.scale, axis=2)
         if self.format == "npz":
             return encode.npz(images, indices, seeds, self.card.classes, self.address)
-        meta: Mapping[str, Any] = {
+        meta: dict[str, Any] = {
             "model": self.card.name,
             "version": self.card.version,
             "latent_recipe": self.card.latent_recipe,
             "graph": self.card.sha256[:GRAPH_DIGITS],
         }
+        if self.address.truncation is not None:
+            meta["truncation"] = self.address.truncation / 100
         document = encode.zip_archive if self.format == "zip" else encode.json_document
         return document(images, indices, seeds, self.card.classes, meta)
 
@@ -101,7 +105,8 @@ def plan(asked: GenerateRequest, card: ModelCard, form: Format, maker: str, sett
     # The tiles of the other formats are not laid out, so these shall not change their entity tag.
     pictured = form in PICTURES
     layout = Layout(asked.columns if pictured else None, asked.padding if pictured else 0, asked.scale)
-    address = Address.of(card, labels.rows(asked.label, n, card), seeds, layout)
+    truncation = None if asked.truncation is None else hundredths(asked.truncation)
+    address = Address.of(card, labels.rows(asked.label, n, card), seeds, layout, truncation)
     made = Plan(
         card=card,
         address=address,
@@ -114,9 +119,10 @@ def plan(asked: GenerateRequest, card: ModelCard, form: Format, maker: str, sett
     return made
 
 
-def single(card: ModelCard, label: int, seed: int, maker: str) -> Plan:
+def single(card: ModelCard, label: int, seed: int, maker: str, truncation: int | None = None) -> Plan:
     """The plan of one image at its address: a PNG without a border."""
-    address = Address.of(card, np.array([label], np.int64), np.array([seed], np.uint64), Layout(columns=1))
+    place = (np.array([label], np.int64), np.array([seed], np.uint64))
+    address = Address.of(card, *place, Layout(columns=1), truncation)
     return Plan(card=card, address=address, format="png", maker=maker, seeded=True, versioned=True)
 
 

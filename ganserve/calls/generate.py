@@ -27,6 +27,7 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument("--label", nargs="+", help="names or indices, taken in turn; the classes in turn without it")
     options.add_argument("-n", type=int, help="how many; 1 without it")
     options.add_argument("--seed", type=int, help="of the first image, the others follow; drawn without it")
+    options.add_argument("--truncation", type=float, help="above 0, up to 1: scales latents, for more typical images")
     options.add_argument("--model", help="the server's default one without it")
     options.add_argument("--version", type=int, help="the live one without it")
     options.add_argument(
@@ -46,7 +47,8 @@ def _write(given: argparse.Namespace) -> None:
 
 def _made(given: argparse.Namespace) -> Images:
     label: Any = given.label[0] if given.label is not None and len(given.label) == 1 else given.label
-    asked = {"model": given.model, "version": given.version, "progress": not given.quiet}
+    asked = {"model": given.model, "version": given.version, "truncation": given.truncation}
+    asked["progress"] = not given.quiet
     if given.local is None:
         with calls.connect(given) as client:
             return client.generate(label, given.n, given.seed, **asked)

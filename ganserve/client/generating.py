@@ -88,7 +88,7 @@ def generate(known: Known, asked: Asked, tell: Tell) -> Flow[Images]:
         if made is None:
             model, version, recipe = answers.made_by(reply)
             classes, graph = yield from of_version(known, model, version)
-            made = _room(asked.n, images, (classes, model, version, recipe, graph))
+            made = _room(asked, images, (classes, model, version, recipe, graph))
         made.images[done : done + size] = images
         made.labels[done : done + size] = labels
         made.seeds[done : done + size] = seeds
@@ -98,10 +98,11 @@ def generate(known: Known, asked: Asked, tell: Tell) -> Flow[Images]:
     return made
 
 
-def _room(n: int, first: Any, told: tuple[tuple[str, ...], str, int, str, str]) -> Images:
-    """Empty arrays for ``n`` images of the first ones' shape, of which all else is ``told``."""
+def _room(asked: Asked, first: Any, told: tuple[tuple[str, ...], str, int, str, str]) -> Images:
+    """Empty arrays for the images that are asked for, of the first ones' shape, of which all else is ``told``."""
+    n = asked.n
     images = np.empty((n, *first.shape[1:]), np.uint8)
-    return Images(images, np.empty(n, np.int64), np.empty(n, np.uint64), *told)
+    return Images(images, np.empty(n, np.int64), np.empty(n, np.uint64), *told, asked.truncation)
 
 
 def _fields(asked: Asked, made: Images | None, start: int, size: int) -> dict[str, Any]:
@@ -113,6 +114,7 @@ def _fields(asked: Asked, made: Images | None, start: int, size: int) -> dict[st
         "model": asked.model if made is None else made.model,
         "version": asked.version if made is None else made.version,
         "label": _turn(asked, made, start, size),
+        "truncation": None if asked.truncation is None else asked.truncation / 100,
     }
     if asked.seeds is not None:
         fields["seeds"] = asked.seeds[start : start + size]
@@ -149,6 +151,7 @@ class Rows:
     seed: int
     offset: int
     balanced: bool
+    truncation: int | None = None
     done: int = 0
 
     def __post_init__(self) -> None:
@@ -172,6 +175,8 @@ class Rows:
             "n": str(size),
             "balanced": str(self.balanced).lower(),
         }
+        if self.truncation is not None:
+            query["truncation"] = f"{self.truncation / 100:g}"
         if self.model is not None:
             query["model"] = self.model
         if self.version is not None:
@@ -182,4 +187,4 @@ class Rows:
         classes, graph = yield from of_version(self.known, self.model, self.version)
         self.offset += len(images)
         self.done += len(images)
-        return Images(images, labels, seeds, classes, self.model, self.version, recipe, graph)
+        return Images(images, labels, seeds, classes, self.model, self.version, recipe, graph, self.truncation)

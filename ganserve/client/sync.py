@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, cast
 import httpx
 
 from ganserve import errors
-from ganserve.asked import Asked, Label
+from ganserve.asked import Asked, Label, scaling
 from ganserve.client import calls, generating
 from ganserve.client.answers import Dataset, Job, Model
 from ganserve.client.exchange import Ask, Flow, Place, Reply, checked
@@ -65,6 +65,7 @@ class Client:
         seeds: Iterable[int] | None = None,
         model: str | None = None,
         version: int | None = None,
+        truncation: float | None = None,
         progress: bool | None = False,
     ) -> Images:
         """Images of one version; a large ``n`` is fetched in pieces, all of the version that the first one had.
@@ -80,9 +81,10 @@ class Client:
             seed: of image 0; image ``i`` has ``(seed + i) mod 2**53``. None: the server draws one.
             seeds: of each image.
             model, version: None: the server's default model, the live version.
+            truncation: above 0, up to 1, in whole hundredths: scales latents, for less variety and more typical images.
             progress: show a bar; None: where somebody watches.
         """
-        asked = Asked.of(label, n, seed, seeds, model, version)
+        asked = Asked.of(label, n, seed, seeds, model, version, truncation)
         with Bar("generate", asked.n, "images", shown=wanted(progress)) as bar:
             return self._run(generating.generate(self._known, asked, bar.to))
 
@@ -96,6 +98,7 @@ class Client:
         seed: int = 0,
         offset: int = 0,
         balanced: bool = True,
+        truncation: float | None = None,
     ) -> Iterator[Images]:
         """The rows of a synthetic data set in batches, in constant memory; ``offset`` goes on where a reader left off.
 
@@ -107,7 +110,7 @@ class Client:
             seed: of row 0; row ``i`` is the image of ``seed + i``.
             balanced: the classes in turn; False: each row's class is drawn from its seed.
         """
-        rows = generating.Rows(self._known, n, batch, model, version, seed, offset, balanced)
+        rows = generating.Rows(self._known, n, batch, model, version, seed, offset, balanced, scaling(truncation))
         return self._batches(rows)
 
     def _batches(self, rows: generating.Rows) -> Iterator[Images]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from ganserve import labels, marks
-from ganserve.address import LABEL
+from ganserve.address import LABEL, hundredths
 from ganserve.encode import Pixels
 from ganserve.latents import MAX_SEED
 from service import state
@@ -15,6 +15,7 @@ from service.http.errors import NotFound
 from service.http.openapi import IMAGES, KNOWN, Sample, told
 from service.plan import single
 from service.render import render
+from service.schema import TRUNCATED, Truncation
 
 router = APIRouter(tags=["images"])
 
@@ -41,6 +42,7 @@ async def image(
     version: Annotated[int, Path(ge=1)],
     label: Annotated[str, Path(description="class name or index; - for a model without classes")],
     seed: Annotated[int, Path(ge=0, lt=MAX_SEED)],
+    truncation: Annotated[Truncation | None, Query(description=TRUNCATED)] = None,
 ) -> Response:
     """The image itself, without a border."""
     state.admit(request)
@@ -52,7 +54,8 @@ async def image(
         )
     index = labels.index(label, card) if card.conditional else 0
     shown = card.classes[index] if card.conditional else label
-    plan = single(card, index, seed, app.catalogue.maker(card))
+    scaled = None if truncation is None else hundredths(truncation)
+    plan = single(card, index, seed, app.catalogue.maker(card), scaled)
 
     def finish(images: Pixels) -> bytes:
         return marks.picture(images[0], plan.address, {LABEL: shown})

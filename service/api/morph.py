@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ganserve import labels
-from ganserve.address import LABEL
+from ganserve.address import LABEL, TRUNCATION, hundredths
 from ganserve.card import ModelCard
 from ganserve.encode import WEBP_SIDE, Pixels
 from ganserve.latents import MAX_SEED
@@ -22,6 +22,7 @@ from service.http.openapi import IMAGES, KNOWN, Sample, told
 from service.inference.rows import Rows
 from service.morph import LAYOUT, Format, animate, there_and_back, walk
 from service.render import content
+from service.schema import TRUNCATED, Truncation
 
 router = APIRouter(tags=["images"])
 
@@ -44,6 +45,7 @@ class MorphQuery(BaseModel):
     format: Format = Field("webp", description="webp is lossless; gif has 256 colours a frame")
     scale: int = Field(1, ge=1, le=32, description="whole-number magnification")
     fps: int = Field(12, ge=1, le=50, description="frames a second; gif counts in hundredths of a second")
+    truncation: Truncation | None = Field(None, description=TRUNCATED)
     bounce: bool = Field(False, description="go back as well, so that the loop has no jump")
 
 
@@ -83,11 +85,14 @@ async def morph(request: Request, asked: Annotated[MorphQuery, Query()]) -> Resp
         ),
         "X-Seed": f"{asked.first},{asked.last}",
     }
+    truncation = None if asked.truncation is None else hundredths(asked.truncation)
+    if truncation is not None:
+        headers[TRUNCATION] = f"{truncation / 100:g}"
     if card.conditional and (named := labels.header([label], card.classes)) is not None:
         headers[LABEL] = named
     if matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    latent = walk(card.latent_recipe, asked.first, asked.last, card.z, asked.frames)
+    latent = walk(card.latent_recipe, asked.first, asked.last, card.z, asked.frames, truncation)
     rows = Rows(None, np.full(asked.frames, label, np.int64) if card.conditional else None, latent)
     body = await content(request, card, rows, partial(_finish, asked))
     return Response(body, headers=headers, media_type=MEDIA[asked.format])
@@ -115,8 +120,10 @@ def _label(asked: MorphQuery, card: ModelCard) -> int:
 
 
 def _etag(asked: MorphQuery, card: ModelCard, label: int, provider: str) -> str:
-    shown = asked.model_dump(exclude={"model", "version", "label"})
+    shown = asked.model_dump(exclude={"model", "version", "label", "truncation"})
     parts = [LAYOUT, ENCODERS, provider, card.sha256, card.name, card.version, label, shown]
+    if asked.truncation is not None and (truncation := hundredths(asked.truncation)) is not None:
+        parts.append(f"truncation {truncation}")
     # Frames between the ends follow from floating-point functions, which engines round apart.
     return weak(etag(repr(parts)), provider)
 

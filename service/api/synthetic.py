@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ganserve import labels
+from ganserve.address import TRUNCATION, hundredths
 from ganserve.latents import MAX_SEED
 from service import state
 from service.datasets.formats import FORMATS, LAYOUT, Format, writer
@@ -19,6 +20,7 @@ from service.http.answers import ENCODERS, describe, etag, matches, weak
 from service.http.errors import Invalid, Problem
 from service.http.openapi import IMAGES, KNOWN, Sample, told
 from service.http.stream import Stream
+from service.schema import TRUNCATED, Truncation
 
 router = APIRouter(tags=["datasets"])
 
@@ -44,6 +46,7 @@ class SyntheticQuery(BaseModel):
     balanced: bool = Field(
         True, description="the classes in turn; false: each row's class is drawn from its seed"
     )
+    truncation: Truncation | None = Field(None, description=TRUNCATED)
     format: Format = Field("tar", description="tar: WebDataset; parquet: Hugging Face; npz; zip: class folders")
 
 
@@ -98,7 +101,8 @@ async def synthetic(request: Request, asked: Annotated[SyntheticQuery, Query()])
     if asked.offset + n > MAX_SEED:
         raise Invalid("offset + n passes 2**53, after which the seeds would come again: lower offset")
     card = await catalogue.card(asked.model, asked.version)
-    span = Span(card, asked.seed, asked.offset, n, asked.balanced)
+    truncation = None if asked.truncation is None else hundredths(asked.truncation)
+    span = Span(card, asked.seed, asked.offset, n, asked.balanced, truncation)
     headers = {
         **describe(
             card,
@@ -109,6 +113,7 @@ async def synthetic(request: Request, asked: Annotated[SyntheticQuery, Query()])
         "X-Seed": str(span.seed),
         "X-Offset": str(span.offset),
         "X-Images": str(n),
+        **({} if truncation is None else {TRUNCATION: f"{truncation / 100:g}"}),
         "Content-Disposition": f'attachment; filename="{_file_name(span)}.{asked.format}"',
         "Accept-Ranges": "none",
     }
@@ -140,6 +145,8 @@ def _etag(span: Span, form: Format, maker: str) -> str:
     if labels.numbered(card.classes) and not labels.plain(card.classes):
         # The addresses inside are by name.
         parts.append("names")
+    if span.truncation is not None:
+        parts.append(f"truncation {span.truncation}")
     return weak(etag(repr(parts)), maker)
 
 

@@ -64,7 +64,8 @@ async def _chunks(
             seeds, labels = span.rows(start, min(rows, span.offset + span.n - start))
             prepare: Callable[[Images], Any] = partial(made.prepare, start)
             patient = start > span.offset
-            chunk = _chunk(batcher, engine, Rows(seeds, labels), prepare, timeout, patient=patient)
+            wanted = Rows(seeds, labels, None, span.truncation)
+            chunk = _chunk(batcher, engine, wanted, prepare, timeout, patient=patient)
             under_way.append(asyncio.ensure_future(chunk))
             if len(under_way) == ahead or not patient:
                 yield await under_way.popleft()

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ganserve import labels as named
 from ganserve import marks
 from service.datasets.span import Span
 
@@ -90,19 +89,15 @@ class ParquetWriter:
     def _write(self, count: int) -> None:
         arrow = self._arrow
         pngs, self._pngs = self._pngs[:count], self._pngs[count:]
-        card = self.span.card
-        seeds, labels = self.span.rows(self._at, count)
+        _, labels = self.span.rows(self._at, count)
         paths = [f"{row:09d}.png" for row in range(self._at, self._at + count)]
         kind = self._schema.field("image").type
         pair = [arrow.array(pngs, arrow.binary()), arrow.array(paths, arrow.string())]
         columns = [arrow.StructArray.from_arrays(pair, fields=list(kind))]
         if labels is not None:
             columns.append(arrow.array(labels, arrow.int64()))
-        stand = [named.in_path(label, card.classes) for label in range(len(card.classes))]
-        places = ["-"] * count if labels is None else [stand[label] for label in labels.tolist()]
-        place = f"/images/{card.name}/{card.version}"
         texts = {
-            "address": [f"{place}/{where}/{seed}.png" for where, seed in zip(places, seeds.tolist(), strict=True)],
+            "address": self.span.addresses(self._at, count),
             "digital_source_type": [marks.SOURCE_TYPE] * count,
         }
         columns += [arrow.array(texts[name]) for name in TEXTS]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ganserve import labels as named
 from ganserve import marks
 from ganserve.address import GRAPH_DIGITS
 from ganserve.card import ModelCard
@@ -27,6 +28,7 @@ class Span:
 
     Attributes:
         balanced: the classes in turn; else each row's class is drawn from its seed.
+        truncation: hundredths by which latents are scaled; None: as they are.
     """
 
     card: ModelCard
@@ -34,6 +36,7 @@ class Span:
     offset: int
     n: int
     balanced: bool
+    truncation: int | None = None
 
     def rows(self, start: int, count: int) -> tuple[NDArray[np.uint64], NDArray[np.int64] | None]:
         """Seeds uint64 [count] and labels int64 [count] (None without classes) of the rows from ``start`` on."""
@@ -52,7 +55,7 @@ class Span:
 
     def told(self) -> dict[str, Any]:
         """What names the rows, for the inside of a file."""
-        return {
+        told = {
             "model": self.card.name,
             "version": self.card.version,
             "latent_recipe": self.card.latent_recipe,
@@ -63,6 +66,17 @@ class Span:
             "graph": self.card.sha256[:GRAPH_DIGITS],
             **marks.FIELDS,
         }
+        return told if self.truncation is None else {**told, "truncation": self.truncation / 100}
+
+    def addresses(self, start: int, count: int) -> list[str]:
+        """Where each of the rows from ``start`` on stands, below the address of any server that has the model."""
+        card = self.card
+        seeds, labels = self.rows(start, count)
+        end = "" if self.truncation is None else f"?truncation={self.truncation / 100:g}"
+        stand = [named.in_path(label, card.classes) for label in range(len(card.classes))]
+        places = ["-"] * count if labels is None else [stand[label] for label in labels.tolist()]
+        base = f"/images/{card.name}/{card.version}"
+        return [f"{base}/{place}/{seed}.png{end}" for place, seed in zip(places, seeds.tolist(), strict=True)]
 
 
 def drawn_labels(seeds: NDArray[np.uint64], classes: int) -> NDArray[np.int64]:

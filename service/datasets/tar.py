@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ganserve import labels as named
 from ganserve import marks
 from service.datasets.span import Span
 
@@ -34,19 +33,19 @@ class TarWriter:
         """The members of the rows."""
         card = self.span.card
         seeds, labels = self.span.rows(start, len(images))
+        addresses = self.span.addresses(start, len(images))
         parts: list[bytes] = []
         for index, (pixels, seed) in enumerate(zip(images, seeds.tolist(), strict=True)):
             key = f"{start + index:09d}"
             meta: dict[str, Any] = {"model": card.name, "version": card.version, "seed": seed}
             members = [("png", marks.row(pixels))]
-            where = "-"
             if labels is not None:
                 label = int(labels[index])
-                where = named.in_path(label, card.classes)
                 members.append(("cls", str(label).encode()))
                 meta |= {"label": label, "class": card.classes[label]}
-            meta["address"] = f"/images/{card.name}/{card.version}/{where}/{seed}.png"
-            meta |= marks.FIELDS
+            if self.span.truncation is not None:
+                meta["truncation"] = self.span.truncation / 100
+            meta |= {"address": addresses[index], **marks.FIELDS}
             members.append(("json", json.dumps(meta, ensure_ascii=False).encode()))
             for suffix, content in members:
                 header = _tar_header(f"{key}.{suffix}".encode(), len(content))

@@ -107,6 +107,7 @@ HEADERS = {
     "X-Model-Version": "its version",
     "X-Seed": "the seed of the first image, or all that are no row",
     "X-Label": "the class names, percent-encoded: one for all, or in turn with commas",
+    "X-Truncation": "by how much latents are scaled, where they are",
     "X-Latent-Recipe": "how seeds become latent vectors",
 }
 HEADERS_OF = {

@@ -26,8 +26,8 @@ export function address(path, parameters = {}) {
   return url.href;
 }
 
-export const imagePath = (model, version, label, seed) =>
-  `images/${encodeURIComponent(model)}/${version}/${encodeURIComponent(label)}/${seed}.png`;
+export const imagePath = (model, version, label, seed, truncation) =>
+  `images/${encodeURIComponent(model)}/${version}/${encodeURIComponent(label)}/${seed}.png${truncation ? `?truncation=${truncation}` : ""}`;
 
 /** Send a request; answers with the response, or throws a Problem. */
 export async function send(path, { token = session.token, json, headers = {}, ...options } = {}) {

@@ -20,7 +20,7 @@ const PLACES = {
   jobs: ["jobs", jobs],
   data: ["data", data],
 };
-const CARRIED = ["model", "version", "label", "seed"];
+const CARRIED = ["model", "version", "label", "seed", "truncation"];
 
 let shown;
 let turn = 0;

@@ -31,6 +31,13 @@ function number(text, name, low, high) {
   throw new Problem(422, `${name} is a whole number from ${low} to ${high === SEEDS - 1 ? "2^53 - 1" : high}, not “${text}”.`);
 }
 
+// In whole hundredths; nothing for 1, which leaves pictures as they are.
+function truncationOf(asked) {
+  if (asked === undefined || asked === "" || Number(asked) === 1) return undefined;
+  if (/^0?\.[0-9]{1,2}$/.test(asked) && Number(asked) > 0) return String(Number(asked));
+  throw new Problem(422, `Truncation is a number above 0, up to 1, with two digits, not “${asked}”.`);
+}
+
 export function begin(onProblem) {
   refuse = onProblem;
   const form = $("controls");
@@ -41,7 +48,7 @@ export function begin(onProblem) {
   $("model").addEventListener("change", () => go(here().view, { ...fields(), model: $("model").value, version: "", label: "" }));
   $("version").addEventListener("change", apply);
   $("labels").addEventListener("change", apply);
-  for (const id of ["seed", "n", "from", "to", "frames", "format"]) {
+  for (const id of ["seed", "n", "from", "to", "frames", "format", "truncation"]) {
     $(id).addEventListener("change", () => $(id).reportValidity() && apply());
   }
   $("roll").addEventListener("click", () => {
@@ -75,7 +82,7 @@ export function begin(onProblem) {
 function fields() {
   const { view, parameters } = here();
   const label = document.querySelector("#labels input:checked")?.value ?? "";
-  const common = { model: $("model").value, version: $("version").value, label: view === "sheet" ? parameters.label : label };
+  const common = { model: $("model").value, version: $("version").value, label: view === "sheet" ? parameters.label : label, truncation: $("truncation").value };
   if (view === "walk") {
     return { ...common, seed: $("from").value, to: $("to").value, frames: $("frames").value, format: $("format").value };
   }
@@ -113,9 +120,11 @@ export async function show(view, asked, still) {
   } else {
     want.n = number(asked.n ?? String(USUAL[view]), "The number", 1, MOST[view]);
   }
+  want.truncation = truncationOf(asked.truncation);
   note(view, want);
   current = { ...want, view, card };
   $("seed").value = $("from").value = want.seed;
+  $("truncation").value = want.truncation ?? "";
   for (const name of ["n", "to", "frames", "format"]) if (name in want) $(name).value = want[name];
   $("n").max = MOST[view];
   showThumbs();
@@ -189,7 +198,7 @@ function showThumbs() {
   thumbs = new Pictures(() => {});
   if ($("labels").hidden) return;
   for (const img of document.querySelectorAll("#labels img")) {
-    thumbs.show(img, imagePath(current.model, current.version, img.dataset.label, current.seed));
+    thumbs.show(img, imagePath(current.model, current.version, img.dataset.label, current.seed, current.truncation));
   }
 }
 
@@ -210,7 +219,7 @@ function tile(label, seed) {
     alt: `Copy the address of ${describe(label, seed)}`,
     "data-label": label,
     "data-seed": seed,
-    "data-path": imagePath(current.model, current.version, label, seed),
+    "data-path": imagePath(current.model, current.version, label, seed, current.truncation),
   });
   return { img, done: loading.show(img, img.dataset.path) };
 }
@@ -309,7 +318,7 @@ function offer(request) {
   $("downloads").replaceChildren();
   if (!request) return;
   const link = (format, text, more = {}) => {
-    const path = address("generate", { ...request, ...more, format });
+    const path = address("generate", { ...request, truncation: current.truncation, ...more, format });
     const file = `${current.model}-${current.version}-${current.seed}.${format}`;
     const made = h("a", { href: path, download: file }, text);
     made.addEventListener("click", (event) => {
@@ -387,14 +396,14 @@ function onKey(event) {
 // ---- walk ----
 
 async function drawWalk(still) {
-  const { model, version, label, seed, to, frames, format, card } = current;
+  const { model, version, label, seed, to, frames, format, truncation, card } = current;
   const shape = card.image;
   const scale = Math.max(1, Math.floor(Math.min(280, $("canvas").clientWidth * 0.6) / shape.width));
   const crisp = shape.height < CRISP_BELOW ? "crisp" : "";
   const size = (factor) => ({ width: shape.width * factor, height: shape.height * factor });
   const end = (one) => {
     const img = h("img", { class: crisp, alt: describe(label, one), ...size(Math.max(1, Math.floor(scale / 3))) });
-    loading.show(img, imagePath(model, version, label, one));
+    loading.show(img, imagePath(model, version, label, one, truncation));
     return h("figure", {}, img, h("figcaption", {}, String(one)));
   };
   const stage = h("div", { class: "stage" });
@@ -407,14 +416,14 @@ async function drawWalk(still) {
   $("downloads").replaceChildren();
 
   const path = address("morph", {
-    model, version, label: label === "-" ? "" : label, from: seed, to, frames, format,
+    model, version, label: label === "-" ? "" : label, from: seed, to, frames, format, truncation,
   });
   const text = `walk from seed ${seed} to ${to}, ${frames} frames`;
   present({ kind: "walk", path, file: `${model}-${version}-${seed}-${to}.${format}` }, text);
   $("chosen-image").hidden = true;
 
   const stand = h("img", { class: crisp, alt: describe(label, seed), ...size(scale) });
-  loading.show(stand, imagePath(model, version, label, seed));
+  loading.show(stand, imagePath(model, version, label, seed, truncation));
   stage.replaceChildren(stand);
   let moving;
   const play = async () => {

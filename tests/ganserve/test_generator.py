@@ -30,6 +30,7 @@ def test_its_pixels_are_those_of_the_png_at_each_address(server: Any, name: str)
         {"seeds": [3, 1, 2**53 - 1]},
         {"label": 1, "n": 2, "seed": 7, "version": 1},
         {"n": 3, "seed": 9, "model": "plain"},
+        {"n": 3, "seed": 9, "truncation": 0.6},
     ],
 )
 def test_it_answers_a_call_as_the_service_does(server: Any, client: Client, asked: dict[str, Any]) -> None:

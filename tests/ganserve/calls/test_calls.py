@@ -33,6 +33,7 @@ def test_generate_writes_the_grid_that_the_client_makes(
 
 def test_generate_without_a_server_writes_the_same_file(place: Any, tmp_path: Path) -> None:
     asked = ["generate", "--label", "two", "0", "-n", "5", "--seed", "1", "--columns", "2", "--scale", "3", "-o"]
+    asked[-1:-1] = ["--truncation", "0.7"]
     assert run(*asked, str(tmp_path / "there.png"), "--model", "digits") == 0
     assert run(*asked, str(tmp_path / "here.png"), "--local", str(place.models / "digits")) == 0
     assert (tmp_path / "here.png").read_bytes() == (tmp_path / "there.png").read_bytes()

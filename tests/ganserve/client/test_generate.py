@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganserve import Client, errors
+from ganserve import Client, Generator, errors
 from ganserve.client import generating
 from ganserve.client.exchange import Reply
 
@@ -180,3 +180,18 @@ def test_a_stream_without_an_end_is_read_as_far_as_one_likes(client: Client) -> 
 def test_a_stream_refuses_before_it_is_read(client: Client) -> None:
     with pytest.raises(errors.Invalid, match="batch is 0"):
         client.stream(batch=0)
+
+
+def test_a_truncation_goes_with_every_piece_and_every_batch_of_a_stream(server: Any) -> None:
+    with Client(server.url) as client:
+        pieces = client.generate(n=130, seed=7, model="digits", truncation=0.5)
+        (rows,) = client.stream(n=5, batch=5, model="digits", seed=7, truncation=0.5)
+        whole = client.generate(n=5, seed=7, model="digits")
+    local = Generator(server.models / "digits").generate(n=130, seed=7, truncation=0.5)
+    assert np.array_equal(pieces.images, local.images)
+    assert np.array_equal(rows.images, local.images[:5])
+    assert not np.array_equal(rows.images, whole.images)
+    assert rows.addresses[0] == "/images/digits/1/0/7.png?truncation=0.5"
+    for wrong in (0, 1.2, 0.123, "half", float("nan")):
+        with pytest.raises(errors.Invalid, match="whole hundredths"):
+            client.generate(truncation=wrong)  # type: ignore[arg-type]

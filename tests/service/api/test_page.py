@@ -337,6 +337,24 @@ def test_what_the_service_refuses_is_said_in_its_words_and_never_read_as_html(si
     expect(problem).to_contain_text("This server has no walks")
 
 
+def test_a_truncation_goes_with_every_picture_of_grid_sheet_and_walk(site: Site, visit: Visit) -> None:
+    page = visit(site, GRID)
+    all_drawn(page, 6)
+    page.get_by_label("Truncation").fill("0.5")
+    page.get_by_role("button", name="Show").click()
+    expect(tiles(page).first).to_have_attribute("data-path", re.compile(r"\?truncation=0\.5$"))
+    all_drawn(page, 6)
+    expect(page.locator("#address")).to_contain_text("truncation=0.5")
+    expect(page.get_by_role("link", name="one PNG")).to_have_attribute("href", re.compile("truncation=0.5"))
+    for view, at in (("sheet", "#canvas img"), ("walk", "#canvas .walk img")):
+        page.locator(f'nav [data-view="{view}"]').click()
+        expect(page.locator(at).first).to_have_attribute("src", re.compile(r"truncation=0\.5$"))
+        expect(page.get_by_label("Truncation")).to_have_value("0.5")
+    expect(page.locator("#address")).to_contain_text("truncation=0.5")
+    page.goto(f"{site.url}{GRID}&truncation=2")
+    expect(page.locator("#problem")).to_contain_text("Truncation is a number above 0")
+
+
 # ---- a picture verified ----
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import NamedTuple
 
 import torch
@@ -9,7 +11,9 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from training.data import Dataset, class_counts
-from training.run import RunConfig, TrainingError
+from training.run import RunConfig, RunRefused
+
+log = logging.getLogger(__name__)
 
 
 class Labelled(NamedTuple):
@@ -23,7 +27,7 @@ class Batches:
     """A data set in the device's memory, of which each process takes its share of every batch.
 
     Raises:
-        TrainingError: there are too few images for a batch, or a class has none.
+        RunRefused: a batch is too small for so many processes, or a class has no image.
     """
 
     def __init__(self, dataset: Dataset, config: RunConfig, accelerator: Accelerator) -> None:
@@ -32,26 +36,26 @@ class Batches:
         self.mirror = bool(recipe.mirror)
         self.rank, self.share = accelerator.process_index, recipe.batch // accelerator.num_processes
         if self.share < 2:
-            raise TrainingError(f"a batch of {self.batch} is too small for {accelerator.num_processes} processes")
+            raise RunRefused(f"a batch of {self.batch} is too small for {accelerator.num_processes} processes")
         if len(dataset) < self.batch:
-            raise TrainingError(
-                f"data set {config.dataset!r} has {len(dataset)} training images, fewer than one batch of "
-                f"{self.batch}: add images or lower `batch`"
-            )
+            log.warning(
+                "data set %s has %d training images, fewer than a batch of %d: each batch shows some of them again",
+                config.dataset, len(dataset), self.batch,
+            )  # fmt: skip
         self.images = dataset.images.contiguous(memory_format=torch.channels_last).to(self.device)
         self.labels: Tensor | None = None
         if dataset.labels is not None and config.shape.classes:
             counts = class_counts(dataset.labels, dataset.classes)
             empty = [name for name, count in counts.items() if not count]
             if empty:
-                raise TrainingError(f"no training image of class {', '.join(empty)}: remove it or add images")
+                raise RunRefused(f"no training image of class {', '.join(empty)}: remove it or add images")
             self.labels = dataset.labels.to(self.device)
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
     @property
     def an_epoch(self) -> int:
         """Batches of one epoch; what is left of the images has its turn in another."""
-        return len(self.images) // self.batch
+        return max(1, len(self.images) // self.batch)
 
     def take(self, draw: int) -> Labelled:
         """The batch number ``draw`` of this run, this process's share, in the recipe's range: a pure function of seed
@@ -59,7 +63,9 @@ class Batches:
         epoch, index = divmod(draw, self.an_epoch)
         if epoch != self._epoch:
             seeded = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            self._epoch, self._order = epoch, torch.randperm(len(self.images), generator=seeded)
+            passes = math.ceil(self.batch / len(self.images))  # more than one where a batch is more than all of them
+            orders = [torch.randperm(len(self.images), generator=seeded) for _ in range(passes)]
+            self._epoch, self._order = epoch, torch.cat(orders)
         start = index * self.batch + self.rank * self.share
         rows = self._order[start : start + self.share].to(self.device)
         low, high = self.image_range

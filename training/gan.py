@@ -18,7 +18,7 @@ from training.batches import Batches, Labelled
 from training.losses import LOSSES, gradient_penalty, zero_centred_penalty
 from training.norms import batch_norms, frozen_statistics, recompute_statistics
 from training.recipes import Recipe
-from training.run import TrainingError
+from training.run import RunRefused
 from training.sampling import draw_latents, forked
 
 
@@ -206,12 +206,12 @@ class Gan:
         """Begin from a generator's weights instead of random ones; the discriminator begins anew.
 
         Raises:
-            TrainingError: the weights belong to a generator of another shape.
+            RunRefused: the weights belong to a generator of another shape.
         """
         try:
             self.generator.load_state_dict(load_file(weights))
         except (RuntimeError, OSError, ValueError) as error:
-            raise TrainingError(f"cannot start from {weights.name}: {error}") from error
+            raise RunRefused(f"cannot start from {weights.name}: {error}") from error
         if self.ema is not None:
             self.ema.load_state_dict(self.generator.state_dict())
 

@@ -22,7 +22,7 @@ class Loop:
     """Networks, batches and stages, and how many steps were taken: what one step reads and writes.
 
     Raises:
-        TrainingError: the data set is too small, or one of its classes is empty.
+        RunRefused: one of the data set's classes is empty.
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset, accelerator: Accelerator) -> None:

@@ -49,6 +49,10 @@ class TrainingError(RuntimeError):
     """Training that cannot go on: NaN, collapse, or a resume that would not continue the same run."""
 
 
+class RunRefused(TrainingError):  # noqa: N818
+    """A run that cannot begin, by what was asked for: nothing was trained."""
+
+
 class RunNameError(ValueError):
     """A name that no model could have, so that a run of it could never be exported by its own name."""
 
@@ -178,18 +182,18 @@ class RunFolder:
         """The first process lays or checks the folder, and all hear how that went: the state to go on from, or None.
 
         Raises:
-            TrainingError: the folder holds another configuration, or a run that is not to be resumed.
+            RunRefused: the folder holds another configuration, or a run that is not to be resumed.
         """
         saved, outcome = None, [""]
         if self.main:
             try:
                 saved = self._open(config, resume)
-            except TrainingError as error:
+            except RunRefused as error:
                 outcome = [str(error)]
         if self.accelerator.num_processes > 1:
             broadcast_object_list(outcome)
         if outcome[0]:
-            raise TrainingError(outcome[0])
+            raise RunRefused(outcome[0])
         if not self.main and resume:
             saved, _ = checkpoint.latest(self.path / "checkpoints")
         return saved
@@ -203,15 +207,15 @@ class RunFolder:
         # What an earlier version did not write down is not known to differ.
         changed = {key for key in before.keys() & now.keys() if before[key] != now[key]}
         if changed == {"pictures"}:
-            raise TrainingError(
+            raise RunRefused(
                 f"the pictures of data set {now['dataset']!r} have changed since run {name!r} was begun: bring them "
                 "back, or name another run"
             )
         if changed:
             told = "; ".join(f"{key}: {before.get(key)!r} before, {now.get(key)!r} now" for key in sorted(changed))
-            raise TrainingError(f"run {name!r} was begun with another configuration ({told}); name another run")
+            raise RunRefused(f"run {name!r} was begun with another configuration ({told}); name another run")
         if not resume:
-            raise TrainingError(f"run {name!r} exists: continue it with --resume, or name another run")
+            raise RunRefused(f"run {name!r} exists: continue it with --resume, or name another run")
         state, warnings = checkpoint.latest(self.path / "checkpoints")
         for warning in warnings:
             self.report({"event": "warning", "reason": warning})

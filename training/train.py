@@ -32,7 +32,7 @@ from training.command import positive
 from training.data import DataError, Dataset, load
 from training.networks.fast import keep_memory
 from training.relabel import in_order
-from training.run import Event, Intervals, RunNameError, Stopped, TrainingError, check_name, configure
+from training.run import Event, Intervals, RunNameError, RunRefused, Stopped, TrainingError, check_name, configure
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             should_stop=lambda: bool(asked),
             intervals=intervals,
         )
-    except (DataError, recipes.RecipeError, RunNameError, trackers.TrackerError, _NoPlace) as error:
+    except (
+        DataError, recipes.RecipeError, RunNameError, RunRefused, trackers.TrackerError, _NoPlace,
+    ) as error:  # fmt: skip
         return _end(report, BAD_INPUT, error)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         return _end(report, BAD_INPUT, error)

@@ -38,7 +38,8 @@ def train(
     """Train until ``config.images`` real images were shown; returns the final status.
 
     Raises:
-        TrainingError: NaN or collapse, or a run folder that holds another configuration.
+        RunRefused: a run folder that holds another configuration, or data or weights that do not fit.
+        TrainingError: NaN or collapse.
         Stopped: ``should_stop`` said so; a checkpoint was saved.
     """
     accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from tests.training.conftest import small
 from training.batches import Batches
 from training.data import Dataset
-from training.run import TrainingError, configure
+from training.run import RunRefused, configure
 
 
 def test_a_batch_is_decided_by_seed_and_number_and_an_epoch_shows_no_image_twice(few: Dataset) -> None:
@@ -38,14 +38,24 @@ def test_snapshots_are_scored_in_the_classes_own_proportions(digits: Dataset) ->
     assert torch.equal(labels, batches.drawn_labels(2000))  # type: ignore[arg-type]
 
 
-def test_too_few_images_are_named(digits: Dataset) -> None:
-    few = digits.subset(torch.arange(40))
-    with pytest.raises(TrainingError, match="fewer than one batch"):
-        Batches(few, configure("gan", few), Accelerator(cpu=True))
+def test_fewer_images_than_a_batch_are_shown_as_often_as_one_another(
+    digits: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = digits.subset(torch.arange(5))
+    batches = Batches(few, configure("gan", few, overrides={"batch": 12}), Accelerator(cpu=True))
+    assert "5 training images, fewer than a batch of 12" in caplog.text
+    assert batches.an_epoch == 1
+    shown = [batches.take(draw).image for draw in range(2)]
+    known = (few.images.float() * (2 / 255) - 1).flatten(1)
+    for image in shown:
+        times = (image.flatten(1)[:, None] - known).abs().amax(2).lt(1e-5).sum(0).tolist()
+        assert sum(times) == 12
+        assert set(times) == {2, 3}
+    assert not torch.equal(*shown)
 
 
 def test_a_class_without_images_is_named(digits: Dataset) -> None:
     assert digits.labels is not None
     kept = digits.subset(torch.nonzero(digits.labels != 3).squeeze(1))
-    with pytest.raises(TrainingError, match="no training image of class 3"):
+    with pytest.raises(RunRefused, match="no training image of class 3"):
         Batches(kept, small("cgan", kept), Accelerator(cpu=True))

@@ -86,7 +86,7 @@ def test_a_run_is_not_resumed_with_other_pictures(
     asked = [*TWO_BATCHES, "--dataset", str(class_folders), "--run", str(tmp_path / "run")]
     assert train.main(asked) == events.FINISHED
     Image.new("L", (10, 10), 77).save(class_folders / "cat" / "another.png")
-    assert train.main([*asked, "--resume"]) == events.FAILED
+    assert train.main([*asked, "--resume"]) == events.BAD_INPUT
     assert "have changed since run 'run' was begun" in capsys.readouterr().err
 
 

@@ -11,11 +11,12 @@ The one module of the package that imports torch; nothing imports it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice, pairwise
+from operator import index
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsIndex
 
 from PIL import Image
 
@@ -105,20 +106,21 @@ class Synthetic(IterableDataset[tuple[Any, int]]):
         block: int = BLOCK,
     ) -> None:
         for name, given, least in (("n", n, 1), ("offset", offset, 0), ("block", block, 1)):
-            if given < least:
-                raise errors.Invalid(f"{name} is {given}: expected at least {least}")
-        if isinstance(labels, str) and labels != BALANCED:
+            if not isinstance(given, SupportsIndex) or index(given) < least:
+                raise errors.Invalid(f"{name} is {given!r}: expected a whole number, at least {least}")
+        if labels != BALANCED if isinstance(labels, str) else not isinstance(labels, Iterable):
             raise errors.Invalid(f"labels is {labels!r}: expected a list of names or indices, or {BALANCED!r}")
         self._source = str(source)
-        self.n, self.seed, self.offset, self.block, self.transform = n, seed, offset, block, transform
+        self.n, self.offset, self.block = index(n), index(offset), index(block)
+        self.seed, self.transform = seed, transform
         asked = None if isinstance(labels, str) else list(labels)
         with _maker(self._source, model) as (maker, asked_of):
             # Settles what is asked for: the names that there are, and the version, also if another goes live meanwhile.
             first = maker.generate(asked, seed=seed, model=asked_of, version=version)
         self.model, self.version, self.class_names = first.model, first.version, first.class_names
-        indices = range(len(self.class_names)) if asked is None else first.labels.tolist()
+        chosen = range(len(self.class_names)) if asked is None else first.labels.tolist()
         # By name: that means the same whether or not names are whole numbers.
-        self._turn = [self.class_names[index] for index in indices] if self.class_names else None
+        self._turn = [self.class_names[label] for label in chosen] if self.class_names else None
         self._done = self._skipped = 0
         self._of: tuple[int, int] | None = None
         self._told: tuple[int, int] | None = None
@@ -154,19 +156,19 @@ class Synthetic(IterableDataset[tuple[Any, int]]):
         wanted = [(self.offset, self.n)] if parts is None else parts
         for start, stop in wanted:
             for images in self._images(_parts(start, stop, self.block, 0, 1), None, 0):
-                for index, address in enumerate(images.addresses):
-                    pixels = images.images[index]
+                for row, address in enumerate(images.addresses):
+                    pixels = images.images[row]
                     yield {
                         "image": Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels),
-                        "label": int(images.labels[index]),
-                        "seed": int(images.seeds[index]),
+                        "label": int(images.labels[row]),
+                        "seed": int(images.seeds[row]),
                         "address": address,
                     }
 
     def parts(self, number: int) -> list[tuple[int, int]]:
         """The rows in so many parts, for :meth:`rows`."""
         left = self.n - self.offset
-        ends = [self.offset + left * index // number for index in range(number + 1)]
+        ends = [self.offset + left * part // number for part in range(number + 1)]
         return list(pairwise(ends))
 
     def state_dict(self) -> dict[str, Any]:

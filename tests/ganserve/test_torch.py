@@ -212,7 +212,9 @@ def test_a_promotion_changes_nothing_for_a_data_set_that_is_there(repository: Re
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"n": 0}, "n is 0: expected at least 1"),
+        ({"n": 0}, "n is 0: expected a whole number, at least 1"),
+        ({"n": 2.5}, "n is 2.5"),
+        ({"labels": 3}, "labels is 3: expected a list"),
         ({"block": 0}, "block is 0"),
         ({"offset": -1}, "offset is -1"),
         ({"labels": "zero"}, "expected a list of names or indices"),

@@ -86,10 +86,10 @@ $(SERVE_STAMP): $(NEEDS)
 
 $(WORKER_STAMP): $(NEEDS)
 	@echo "Installing what service and worker need, PyTorch among it; this happens once."
-	@$(PIP) '.[training,postgres$(CUDA:%=,%)]'
+	@$(PIP) '.[training,postgres,store$(CUDA:%=,%)]'
 	@touch $@ $(SERVE_STAMP)
 
 $(TEST_STAMP): $(NEEDS)
 	@echo "Installing what the tests need, PyTorch among it; this happens once."
-	@$(PIP) '.[training,test,postgres]'
+	@$(PIP) '.[training,test,postgres,store]'
 	@touch $@ $(VENV)/.installed-serve $(VENV)/.installed-worker

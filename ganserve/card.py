@@ -5,6 +5,7 @@ RepositoryError
 ├── VersionNotFound
 │   └── VersionRemoved      there was one, and it was taken away for good
 ├── VersionLive             it is live, so it cannot be removed
+├── PointerMoved            another version went live than the one that was to be replaced
 ├── ModelCorrupt            what is on disk is not what its card says
 │   └── ModelUnreadable     the disk does not give it; it may again in a moment
 └── PublishRefused          what was handed over is not a servable model
@@ -40,6 +41,10 @@ class VersionRemoved(VersionNotFound):
 
 class VersionLive(RepositoryError):  # noqa: N818
     """The version is live: another must be, before this one can be removed."""
+
+
+class PointerMoved(RepositoryError):  # noqa: N818
+    """The live pointer is not the one that was to be replaced."""
 
 
 class ModelCorrupt(RepositoryError):  # noqa: N818

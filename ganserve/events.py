@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypedDict, cast, get_args, get_type_hints
 
 # How such a process ends: done; input that can never work; a training that failed (NaN, collapse); told to stop, with a
-# checkpoint to go on from. Any other status may be tried again.
-FINISHED, BAD_INPUT, FAILED, STOPPED = 0, 2, 3, 75
+# checkpoint to go on from; the object store was away, which is waited for. Any other status may be tried again.
+FINISHED, BAD_INPUT, FAILED, STOPPED, AWAY = 0, 2, 3, 75, 69
 
 
 class Progress(TypedDict):

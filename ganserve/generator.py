@@ -21,6 +21,7 @@ from ganserve.claim import Claim, NoAddress
 from ganserve.compare import FLOAT_TOLERANCE, compare
 from ganserve.images import Images
 from ganserve.latents import MAX_SEED, latents
+from ganserve.place import inside, place
 from ganserve.progress import Bar, wanted
 from ganserve.proof import exact_digest
 from ganserve.verdict import UNMARKED, Verdict, query_of
@@ -41,7 +42,7 @@ class Generator:
     (16, 28, 28, 1)
 
     Args:
-        folder: the model's, ``REPOSITORY/NAME``.
+        folder: the model's, ``REPOSITORY/NAME``; the repository may be the URL of an object store.
         version: the one to run; None: the live one, looked up at each call.
         threads: runs side by side; None: one a core.
 
@@ -52,9 +53,12 @@ class Generator:
     def __init__(self, folder: str | Path, *, version: int | None = None, threads: int | None = None) -> None:
         from ganserve.repository import Repository
 
-        place = Path(folder).resolve()
-        self._repository: Repository = Repository(place.parent)
-        self._name, self._version = place.name, version
+        where = place(folder)
+        root, self._name = (
+            where.rsplit("/", 1) if isinstance(where, str) else (where.resolve().parent, where.resolve().name)
+        )
+        self._repository: Repository = Repository(root)
+        self._version = version
         self._threads = threads or _cores()
         self._networks: dict[tuple[str, int], _Network] = {}
         with _translated():
@@ -118,7 +122,7 @@ class Generator:
             return compare(found.bare, images, stands, network.card, tolerance=tolerance)
 
     def __repr__(self) -> str:
-        return f"Generator({str(self._repository.root / self._name)!r})"
+        return f"Generator({str(inside(self._repository.place, self._name))!r})"
 
     def _network(self, model: str | None, version: int | None) -> _Network:
         """What runs the version that is asked for, kept."""

@@ -174,6 +174,15 @@ class Database:
         with self.engine.connect() as connection:
             return {str(status): int(count) for status, count in connection.execute(counted)}
 
+    def under_way(self) -> set[str]:
+        """The jobs that have not ended."""
+        import sqlalchemy as sa
+
+        jobs = self._jobs.c
+        found = sa.select(jobs.workflow_uuid).where(jobs.status.in_(("ENQUEUED", "DELAYED", "PENDING")))
+        with self.engine.connect() as connection:
+            return set(connection.execute(found).scalars())
+
     def owners(self) -> set[str]:
         """The workers that hold a running job, alive or not."""
         import sqlalchemy as sa

@@ -23,7 +23,8 @@ from ganserve.card import (
     VersionRemoved,
 )
 from ganserve.latents import RECIPES as LATENT_RECIPES
-from ganserve.store import FolderStore, Missing, Unreadable
+from ganserve.place import Place, open_store
+from ganserve.store import Missing, Store, Unreadable
 
 VERSION = re.compile(r"[1-9][0-9]*")
 HIGHEST, REMOVED = ".highest", ".removed"
@@ -31,11 +32,22 @@ MEASURES, WEIGHTS = "measures.jsonl", "weights.safetensors"
 
 
 class Reader:
-    """The models, to be read. Every method reads the store anew: several processes share it."""
+    """The models, to be read. Every method reads the store anew: several processes share it.
 
-    def __init__(self, root: Path) -> None:
-        self.root = Path(root)
-        self.store = FolderStore(self.root)
+    Args:
+        place: a folder, or the URL of an object store (:func:`ganserve.place.place`).
+        store: what is behind ``place``, where it is opened otherwise than :func:`ganserve.place.open_store` does.
+    """
+
+    def __init__(self, place: Place, store: Store | None = None) -> None:
+        self.place = place
+        self.store = store or open_store(place)
+
+    @property
+    def root(self) -> Path:
+        """The folder, of a repository in one."""
+        assert isinstance(self.place, Path), "a repository in an object store has no folder"
+        return self.place
 
     def names(self) -> list[str]:
         """Models that have a version, and those that cannot be looked into, sorted. Raises ModelUnreadable."""
@@ -112,7 +124,7 @@ class Reader:
         """The measurements that were added, oldest first; a line that a crash cut short is passed over."""
         self._known(name, version)
         try:
-            lines = self.store.read(f"{name}/{version}/{MEASURES}").splitlines()
+            lines = self.store.lines(f"{name}/{version}/{MEASURES}")
         except (Missing, Unreadable):
             return []
         found = []
@@ -138,13 +150,17 @@ class Reader:
 
     def _known(self, name: str, version: int | None = None) -> None:
         """Raises ModelNotFound, VersionNotFound, VersionRemoved, ModelUnreadable."""
+        if version is not None and NAME.fullmatch(name):
+            with _told(f"{name}: its folder"):
+                if self.store.exists(f"{name}/{version}"):
+                    return
         with _told("the models folder"):
             there = bool(NAME.fullmatch(name)) and name in self.store.folders()
         if not there:
             raise ModelNotFound(f"no model {name!r}: there are {', '.join(self.names()) or 'none yet'}")
+        if version is None:
+            return
         with _told(f"{name}: its folder"):
-            if version is None or str(version) in self.store.folders(name):
-                return
             known = ", ".join(map(str, self._versions(name))) or "none"
         if version in self.removed(name):
             raise VersionRemoved(f"{name} version {version} was removed for good: there are {known}")
@@ -157,7 +173,7 @@ class Reader:
             return True
 
     def _versions(self, name: str) -> list[int]:
-        return sorted(int(folder) for folder in self.store.folders(name) if VERSION.fullmatch(folder))
+        return sorted(int(folder) for folder in self.store.created(name) if VERSION.fullmatch(folder))
 
     def _part(self, name: str, version: int, part: str) -> bytes:
         self._known(name, version)
@@ -170,7 +186,12 @@ class Reader:
 
     def _file(self, name: str, version: int, part: str) -> Path:
         self._known(name, version)
-        path = self.store.path(f"{name}/{version}/{part}")
+        try:
+            path = self.store.local(f"{name}/{version}/{part}")
+        except Missing as error:
+            raise ModelCorrupt(f"{name} version {version}: {part} cannot be read ({error})") from error
+        except Unreadable as error:
+            raise ModelUnreadable(f"{name} version {version}: {part} cannot be read ({error})") from error
         if path.is_symlink():
             raise ModelCorrupt(f"{name} version {version}: {part} is a link; put the file itself in its place")
         with _told(f"{name} version {version}: {part}"):
@@ -180,13 +201,16 @@ class Reader:
 
     def _pointer(self, name: str) -> tuple[LivePointer | None, bytes | None]:
         """The pointer, and the very bytes that it was read from."""
-        self._known(name)
+        if not NAME.fullmatch(name):
+            self._known(name)
         try:
             content = self.store.read(f"{name}/live.json")
             return LivePointer.model_validate_json(content), content
         except Missing:
+            self._known(name)
             return None, None
         except (Unreadable, ValidationError) as error:
+            self._known(name)
             known = isinstance(error, ValidationError)
             told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise (ModelCorrupt if known else ModelUnreadable)(
@@ -200,7 +224,7 @@ def _told(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ModelUnreadable(f"{what} cannot be read ({error.strerror})") from error
+        raise ModelUnreadable(f"{what} cannot be read ({error.strerror or error})") from error
 
 
 def unservable(card: ModelCard) -> str | None:

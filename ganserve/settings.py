@@ -1,8 +1,8 @@
 """Every setting, once: ``GANSERVE_*`` in the environment, or the flag of the same name.
 
-    GANSERVE_PORT=9000 python -m service
-    python -m service --port 9000 --models /srv/models
-    python -m ganserve.settings > docs/settings.md
+GANSERVE_PORT=9000 python -m service
+python -m service --port 9000 --models /srv/models
+python -m ganserve.settings > docs/settings.md
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ganserve import machine
+from ganserve.place import CACHE_BYTES, place
 
 PREFIX = "GANSERVE_"
 # The default model where none is set and this one is there.
@@ -27,8 +28,8 @@ class SettingsError(ValueError):
     """A setting that cannot be used; the message names each one and what it accepts."""
 
 
-class Settings(BaseSettings):
-    """Settings of the service."""
+class Given(BaseSettings):
+    """What can be set."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -52,8 +53,16 @@ class Settings(BaseSettings):
         pattern=r"^((/[A-Za-z0-9._~-]+)+/?)?$",
         description="path under which a proxy offers the service, such as /gan; calls are answered with it and without",
     )
-    models: Path = Field(Path("models"), description="folder of the model repository")
-    data: Path = Field(Path("var"), description="folder of runs, uploads and the queue's file")
+    models: Path | str = Field(
+        Path("models"), description="the model repository: a folder, or s3://BUCKET/PREFIX, gs:// or az://"
+    )
+    data: Path = Field(Path("var"), description="folder of runs, uploads, the queue's file and local copies")
+    store: Path | str | None = Field(
+        None, description="where uploads and checkpoints are, a folder or a URL as above; unset: the data folder"
+    )
+    cache_bytes: int = Field(
+        CACHE_BYTES, ge=1 << 20, description="bytes of the local copies of what is read from an object store, each"
+    )
     default_model: str | None = Field(
         None, description=f"model of a request that names none; unset: {PREFERRED}, else the first by name"
     )
@@ -154,6 +163,12 @@ class Settings(BaseSettings):
                 )
         return secret
 
+    @field_validator("models", "store", mode="before")
+    @classmethod
+    def _place(cls, given: Any) -> Any:
+        """A folder or a URL, told apart before a path makes one slash of two."""
+        return place(given) if isinstance(given, str | Path) else given
+
     @field_validator("jobs_db")
     @classmethod
     def _database(cls, url: str | None) -> str | None:
@@ -167,6 +182,10 @@ class Settings(BaseSettings):
         if not (mark and backend == "sqlite"):
             raise ValueError("expected postgresql://user:password@host/database or sqlite:///path")
         return url
+
+
+class Settings(Given):
+    """Settings of the service."""
 
     @property
     def upstream(self) -> str | None:
@@ -211,6 +230,11 @@ class Settings(BaseSettings):
         return self.max_queued_images_total or 2 * self.max_queued_images
 
     @property
+    def kept(self) -> Path | str:
+        """Where uploads and checkpoints are."""
+        return self.data if self.store is None else self.store
+
+    @property
     def jobs_url(self) -> str:
         """The queue's database."""
         return self.jobs_db or f"sqlite:///{(self.data / 'jobs.sqlite').resolve()}"
@@ -244,7 +268,8 @@ def _explain(detail: object) -> str:
     assert isinstance(detail, dict)
     name = str(detail["loc"][0]).replace("-", "_")
     flag = "--" + name.lower().replace("_", "-")
-    secret = "token" in name or "jobs_db" in name
+    # A URL that is refused may hold what should never have been in it.
+    secret = "token" in name or name in ("jobs_db", "models", "store")
     given = "" if secret else f" is {detail['input']!r}"
     field = Settings.model_fields.get(name)
     meaning = f" ({field.description})" if field else ""

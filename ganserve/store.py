@@ -1,11 +1,14 @@
 """Where the model repository keeps its bytes: a narrow interface, and the folder behind it.
 
 Keys are names with slashes, ``mnist-projgan/2/card.json``. The interface asks for no more than an object store gives
-too: read a key, list one level, create what does not exist yet, replace what is still as it was read.
+too: read a key, list one level, create what does not exist yet, replace what is still as it was read. The other store
+is :mod:`ganserve.bucket`; :mod:`ganserve.place` opens either.
 
     StoreError
     ├── Missing       nothing stands at the key
-    └── Unreadable    something does, and it cannot be read; the message says why
+    ├── Unreadable    something does, and it cannot be read; the message says why
+    │   └── Away      the store does not answer; it may again in a moment
+    └── Unfit         it cannot be written to, whatever is tried; the message says what would be right
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import stat
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +29,8 @@ from typing import Protocol
 from ganserve import files
 
 STALE_SECONDS = 3600.0
+# The part whose creation is the commit of what stands beside it, where not all of it can appear at once.
+COMMIT = "card.json"
 # A graph of more bytes is none: protobuf reads no further.
 MOST_BYTES = (1 << 31) - 1
 
@@ -42,8 +47,22 @@ class Unreadable(StoreError):  # noqa: N818
     """What stands at this key cannot be read."""
 
 
+class Away(Unreadable):
+    """The store does not answer just now."""
+
+
+class Unfit(StoreError):  # noqa: N818
+    """A store that nobody may write to: it does not keep what writers rely on, or what reaches it is not for that."""
+
+
 class Store(Protocol):
-    """Bytes by key."""
+    """Bytes by key.
+
+    Attributes:
+        pause: seconds between two looks at :meth:`signature`, at least.
+    """
+
+    pause: float
 
     def read(self, key: str) -> bytes:
         """The content of a key. Raises Missing, Unreadable."""
@@ -54,8 +73,30 @@ class Store(Protocol):
     def folders(self, prefix: str = "") -> list[str]:
         """Those of :meth:`names` that hold keys of their own."""
 
+    def there(self) -> bool:
+        """Whether there is a place to read from at all."""
+
+    def exists(self, prefix: str) -> bool:
+        """Whether something was created at ``prefix``, to its end."""
+
+    def created(self, prefix: str) -> list[str]:
+        """Those of :meth:`folders` that were created to their end."""
+
+    def local(self, key: str) -> Path:
+        """A file of this machine with the content of a key. Raises Missing, Unreadable."""
+
+    def ensure(self, prefix: str) -> None:
+        """Let there be room for keys below ``prefix``, and make sure that this store may be written to.
+
+        Raises:
+            Unfit
+        """
+
     def create(self, prefix: str, parts: Mapping[str, bytes]) -> bool:
-        """Put all parts below ``prefix``, the last of them as the commit; False, and nothing, if it is taken."""
+        """Put all parts below ``prefix``, the last of them (``COMMIT``) as the commit; False if it is taken."""
+
+    def seal(self, prefix: str) -> None:
+        """See to it that whoever creates at ``prefix`` and is not at the end yet never gets there."""
 
     def replace(self, key: str, content: bytes, expected: bytes | None) -> bool:
         """Put a new content where ``expected`` stands still (None: nothing does); False if something else does."""
@@ -64,7 +105,19 @@ class Store(Protocol):
         """Take away everything below ``prefix``, at once for whoever reads."""
 
     def append(self, key: str, line: bytes) -> None:
-        """Add a line to a key that grows."""
+        """Add a line to what :meth:`lines` reads."""
+
+    def lines(self, key: str) -> list[bytes]:
+        """The lines that were appended to ``key``, oldest first; none where nothing was."""
+
+    def forget(self, prefix: str) -> None:
+        """What is below ``prefix`` is gone for good: no copy of it is kept here."""
+
+    def sweep(self, name: str) -> None:
+        """Remove what crashed writers of a model left; to be called by one that is about to write."""
+
+    def signature(self) -> Hashable:
+        """What changes when a pointer is replaced, or versions come and go. Raises StoreError."""
 
     def exclusive(self, name: str) -> AbstractContextManager[None]:
         """One writer of a model at a time, where the medium can promise that."""
@@ -72,6 +125,8 @@ class Store(Protocol):
 
 class FolderStore:
     """A folder on a disk that every process sees. Links are never followed; every name is whole or absent."""
+
+    pause = 0.0
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -83,6 +138,8 @@ class FolderStore:
 
     def read(self, key: str) -> bytes:
         """The content of a regular file; a pipe or a device would make the reader wait for ever."""
+        if self._linked(key.rpartition("/")[0]):
+            raise Unreadable("a folder above it is a link; put the folder itself in its place")
         try:
             descriptor = os.open(self.path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError as error:
@@ -120,6 +177,34 @@ class FolderStore:
                 return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+    def there(self) -> bool:
+        """Whether the folder is there."""
+        return self.root.is_dir()
+
+    def exists(self, prefix: str) -> bool:
+        """Whether a folder is there: it had no name before it was whole."""
+        return self.path(prefix).is_dir() and not self._linked(prefix)
+
+    def _linked(self, prefix: str) -> bool:
+        """Whether a folder between the store's own and this one, or this one, is a link."""
+        parts = prefix.split("/") if prefix else []
+        return any(self.path("/".join(parts[: depth + 1])).is_symlink() for depth in range(len(parts)))
+
+    def created(self, prefix: str) -> list[str]:
+        """As :meth:`folders`: a folder has no name before it is whole."""
+        return self.folders(prefix)
+
+    def local(self, key: str) -> Path:
+        """The file itself."""
+        return self.path(key)
+
+    def ensure(self, prefix: str) -> None:
+        """Make the folder."""
+        self.path(prefix).mkdir(parents=True, exist_ok=True)
+
+    def seal(self, prefix: str) -> None:
+        """Nothing to do: nobody is half way where all of it appears at once."""
 
     def create(self, prefix: str, parts: Mapping[str, bytes]) -> bool:
         """Write into a staging folder, read back, then rename: a crash leaves nothing that counts."""
@@ -171,6 +256,32 @@ class FolderStore:
             file.write(line + b"\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def lines(self, key: str) -> list[bytes]:
+        """As :meth:`Store.lines`."""
+        try:
+            return self.read(key).splitlines()
+        except Missing:
+            return []
+
+    def forget(self, prefix: str) -> None:
+        """Nothing to do: there are no copies."""
+
+    def signature(self) -> Hashable:
+        """Times and sizes of a few files. A rename into a folder changes its time, so new versions show too."""
+        found: set[tuple[str, int, int, int]] = set()
+        try:
+            names = self.folders()
+        except OSError:
+            return frozenset()
+        for name in names:
+            for path in () if name.startswith(".") else (self.path(name), self.path(f"{name}/live.json")):
+                try:
+                    status = os.stat(path)
+                except OSError:
+                    continue
+                found.add((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
+        return frozenset(found)
 
     @contextmanager
     def exclusive(self, name: str) -> Iterator[None]:

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _settle(settings: Settings) -> None:
     """Where nobody says which models to serve and none are here, those that come with the package are put here."""
-    if "models" in settings.model_fields_set:
+    if "models" in settings.model_fields_set or isinstance(settings.models, str):
         return
     place = settings.models.absolute()
     try:

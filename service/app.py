@@ -9,13 +9,18 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from fastapi import FastAPI
 
 from ganserve.archives import Limits
+from ganserve.bucket import BucketStore
+from ganserve.kept import KeptSets
+from ganserve.place import open_store
 from ganserve.repository import Repository
+from ganserve.runs import StoredRuns
 from ganserve.settings import Settings, load
 from service.api import datasets, generate, health, images, jobs, models, morph, page, synthetic, v2, verify
 from service.front import Front
@@ -30,6 +35,7 @@ from service.observe import tracing
 from service.observe.statistics import Statistics
 from service.processes import shared
 from service.state import Phase, State
+from service.stored import StoredUploads
 from service.uploads import Uploads
 
 # In the order of the documentation. Synthetic data sets come before the uploads, whose names theirs would be one of.
@@ -78,13 +84,19 @@ def _state(settings: Settings, open_engine: Opener | None) -> State:
         pixels=settings.max_upload_pixels,
         seconds=settings.max_upload_seconds,
     )
-    uploads = Uploads(settings.data / "datasets", limits)
+    shared = BucketStore(settings.kept) if isinstance(settings.kept, str) else None
+    uploads = (
+        Uploads(Path(settings.kept) / "datasets", limits)
+        if shared is None
+        else StoredUploads(settings.data / "datasets", KeptSets(shared), limits)
+    )
     return State(
         settings=settings,
         auth=Auth.of(settings.token, settings.admin_token),
         catalogue=_catalogue(settings, open_engine),
         jobs=JobStore(settings.jobs_url, check_dataset=uploads.untrainable),
         uploads=uploads,
+        runs=StoredRuns(shared) if shared is not None else None,
         telemetry=tracing.telemetry(settings.otlp_endpoint, _version()),
     )
 
@@ -100,7 +112,7 @@ def _catalogue(settings: Settings, open_engine: Opener | None) -> Catalogue:
         # The file was compared with its card all the same; the other server reads its own copy.
         open_engine = open_engine or (lambda card, content: RemoteEngine(card, there, settings.batch_rows))
     return Catalogue(
-        Repository(settings.models),
+        Repository(settings.models, open_store(settings.models, data=settings.data, cache_bytes=settings.cache_bytes)),
         default=settings.default_model,
         placement=Placement(
             "cpu" if upstream else settings.device,

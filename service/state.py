@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, get_args
 
 from fastapi import Depends, Request
 
 from ganserve import files
+from ganserve.runs import StoredRuns
 from ganserve.settings import Settings
 from service.http.auth import Auth
 from service.http.errors import Unavailable
@@ -41,6 +43,7 @@ class State:
     Attributes:
         batcher: there from the application's start on.
         jobs: the retraining queue; connects at its first use.
+        runs: what trainings put into an object store, where there is one.
         remembered: the answers 304 that are given from memory.
     """
 
@@ -49,6 +52,7 @@ class State:
     catalogue: Catalogue
     jobs: JobStore
     uploads: Uploads
+    runs: StoredRuns | None = None
     telemetry: Telemetry | None = None
     phase: Phase = Phase.STARTING
     batcher: Batcher = field(init=False)
@@ -61,8 +65,13 @@ class State:
     @property
     def unwritable(self) -> dict[str, str]:
         """Folders that cannot be written, by their settings, and why: a replica may well be meant to read only."""
-        folders = {"GANSERVE_DATA": self.settings.data, "GANSERVE_MODELS": self.settings.models}
-        return {name: reason for name, folder in folders.items() if (reason := files.unwritable(folder.absolute()))}
+        places = {
+            "GANSERVE_DATA": self.settings.data,
+            "GANSERVE_STORE": self.settings.store,
+            "GANSERVE_MODELS": self.settings.models,
+        }
+        folders = {name: place.absolute() for name, place in places.items() if isinstance(place, Path)}
+        return {name: reason for name, folder in folders.items() if (reason := files.unwritable(folder))}
 
     def queue_counts(self) -> Counts:
         """Jobs by state and how many workers live; None for what cannot be told just now. At most one look a second."""

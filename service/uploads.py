@@ -12,14 +12,13 @@ What is kept is read by training as any folder is, and nothing is kept that woul
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import shutil
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +29,7 @@ from pydantic import BaseModel, Field
 from ganserve import entries as set_files
 from ganserve import inspection, kinds, sets
 from ganserve.archives import LISTED, Limits, Refused, of_archive
+from ganserve.kept import forget_learnt
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 # Names that name something else in this service.
@@ -107,24 +107,20 @@ class Uploads:
 
     def list(self) -> list[Upload]:
         """All uploads, by name."""
-        found = sorted(self.root.glob(f"*/{RECORD}")) if self.root.is_dir() else []
-        return [self.get(path.parent.name) for path in found if not path.parent.name.startswith(".")]
+        return [self.get(name) for name in self._names() if NAME.fullmatch(name)]
 
     def get(self, name: str) -> Upload:
         """One upload. Raises UnknownDataset."""
-        path = self.root / name / RECORD
-        if not NAME.fullmatch(name) or not path.is_file():
+        record = self._record(name) if NAME.fullmatch(name) else None
+        if record is None:
             raise UnknownDataset(f"no uploaded data set is called {name!r}; GET /datasets lists them")
-        kept = Upload.model_validate_json(path.read_text(encoding="utf-8"))
+        kept = Upload.model_validate_json(record)
         return kept.model_copy(update={"left_out": kept.left_out[:LISTED]})
 
     def samples(self, name: str) -> bytes | None:
         """One picture a class as a PNG; None for a set that was kept without. Raises UnknownDataset."""
         self.get(name)
-        try:
-            return (self.root / name / SAMPLES).read_bytes()
-        except FileNotFoundError:
-            return None
+        return self._sheet(name)
 
     def untrainable(self, name: str) -> str | None:
         """Why a job cannot be trained on the data set that ``name`` names; None: nothing is known against it."""
@@ -142,18 +138,7 @@ class Uploads:
     def delete(self, name: str) -> None:
         """Remove an upload, and what was read or learnt of it. Raises UnknownDataset."""
         self.get(name)
-        self._forget(self.root / name)
-        # Renamed first: a crash while removing leaves rubbish, never half a data set.
-        gone = self.root / f".staging-{uuid.uuid4().hex}"
-        (self.root / name).rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
-
-    def _forget(self, folder: Path) -> None:
-        """Remove the caches and judges that trainings keep in the data folder under the mark of this place."""
-        mark = hashlib.sha256(os.fsencode(str(folder.resolve()))).hexdigest()[:16]
-        for kept in ("pictures", "judges"):
-            for old in (self.root.parent / kept).glob(f"{mark}-*"):
-                old.unlink(missing_ok=True)
+        self._take_away(name)
 
     def check_name(self, name: str) -> None:
         """Raises InvalidName or NameTaken."""
@@ -166,10 +151,49 @@ class Uploads:
             raise InvalidName(f"/datasets/{name} is a call of its own: choose another name")
         if name in RESERVED:
             raise InvalidName(f"data set name {name!r} is built in: choose another")
-        if (self.root / name).exists():
+        if self._taken(name):
             raise NameTaken(
                 f"a data set called {name!r} is kept already: DELETE it first, or choose another name"
             )
+
+    # -- where uploads are kept: below the folder
+
+    def _names(self) -> Sequence[str]:
+        return sorted(path.parent.name for path in self.root.glob(f"*/{RECORD}")) if self.root.is_dir() else []
+
+    def _record(self, name: str) -> bytes | None:
+        """What is noted of an upload; None: there is none."""
+        path = self.root / name / RECORD
+        return path.read_bytes() if path.is_file() else None
+
+    def _taken(self, name: str) -> bool:
+        return (self.root / name).exists()
+
+    def _sheet(self, name: str) -> bytes | None:
+        try:
+            return (self.root / name / SAMPLES).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def _place(self, unpacked: Path, name: str) -> bool:
+        """Keep a checked folder under its name; False, and nothing, if that is taken."""
+        # The file system's caches hold all the images: without this, a power cut could keep names of empty
+        # files.
+        os.sync()
+        try:
+            unpacked.rename(self.root / name)
+        except OSError:
+            return False
+        return True
+
+    def _take_away(self, name: str) -> None:
+        forget_learnt(self.root / name, self.root.parent)
+        # Renamed first: a crash while removing leaves rubbish, never half a data set.
+        gone = self.root / f".staging-{uuid.uuid4().hex}"
+        (self.root / name).rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    # -- taking one
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -236,13 +260,8 @@ class Uploads:
             file.write(upload.model_dump_json(indent=1) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        # The file system's caches hold all the images: without this, a power cut could keep names of empty
-        # files.
-        os.sync()
-        try:
-            unpacked.rename(self.root / name)
-        except OSError as error:
-            raise NameTaken(f"a data set called {name!r} was kept meanwhile: choose another name") from error
+        if not self._place(unpacked, name):
+            raise NameTaken(f"a data set called {name!r} was kept meanwhile: choose another name")
         return upload.model_copy(update={"left_out": upload.left_out[:LISTED]})
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from ganserve.card import RepositoryError
 from ganserve.events import BAD_INPUT
+from ganserve.place import Place, place
 
 
 class Main(Protocol):
@@ -49,6 +50,14 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1 up")
     return value
+
+
+def where(text: str) -> Place:
+    """An option's place: a folder, or the URL of an object store."""
+    try:
+        return place(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def version_of(text: str) -> tuple[str, int | None]:

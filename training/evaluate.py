@@ -32,7 +32,7 @@ from ganserve import files
 from ganserve.card import RepositoryError
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
-from training.command import ends, positive, refuse, version_of
+from training.command import ends, positive, refuse, version_of, where
 from training.data import DataError, Dataset, fingerprint, splits
 from training.graphs import open_session, run_session
 from training.measure import cas, guard, judge, metrics
@@ -260,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description="Score an exported generator.")
     parser.add_argument("model", help="NAME or NAME:VERSION of the repository, or the path of a .onnx file")
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--models", type=Path, default=Path("models"))
+    parser.add_argument("--models", type=where, default=Path("models"))
     parser.add_argument("--images", type=positive, default=10_000)
     parser.add_argument("--cas", action="store_true", help="the classification accuracy score too (minutes)")
     parser.add_argument("--cas-images", type=positive, help="how many it learns from; the training split's by default")

@@ -32,7 +32,7 @@ from ganserve.events import BAD_INPUT
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
 from training import networks
-from training.command import ends, refuse
+from training.command import ends, refuse, where
 from training.exact import ExactError, exact_card
 from training.exact import export as to_exact
 from training.exact.published import publish_exact
@@ -365,7 +365,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="run folders, or NAME:VERSION of a published float version; all finished runs under --runs by default",
     )
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--models", type=Path, default=Path("models"), help="the model repository")
+    parser.add_argument("--models", type=where, default=Path("models"), help="the model repository")
     parser.add_argument("--name", help="the model's name; the run folder's by default")
     parser.add_argument("--float", action="store_true", help="float32 instead of whole numbers")
     parser.add_argument("--no-promote", action="store_true", help="publish without making it live")

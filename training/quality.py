@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", type=Path, default=Path("models"))
     repository = Repository(parser.parse_args(argv).models)
     if not repository.names():
-        return refuse(f"{repository.root} holds no models: nothing is written")
+        return refuse(f"{repository.place} holds no models: nothing is written")
     write(repository)
     return 0
 

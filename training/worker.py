@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,13 +28,15 @@ from dbos import DBOS
 from ganserve.queue import APPLICATION_NAME, APPLICATION_VERSION, QUEUE, dbos_url
 from ganserve.settings import SettingsError
 from ganserve.settings import load as load_settings
+from ganserve.store import StoreError, Unfit
 from training import trackers
-from training.command import positive, refuse
+from training.command import positive, refuse, where
 from training.retrain import workflow
 from training.retrain.site import AGAIN_SECONDS, Config, Site
 
 BEAT_SECONDS = 2.0
 STOP_SECONDS = 60.0
+SWEEP_SECONDS = 3600.0
 
 log = logging.getLogger("ganserve.worker")
 
@@ -56,6 +59,7 @@ class Worker:
         self._patiently(self.site.database.prepare)
         # Before DBOS starts: a job whose worker has no row is free to be taken over.
         self._patiently(self.beat)
+        threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
         self._take_jobs()
         log.info("worker %s is ready (queue %s)", self.config.worker_id, _without_password(self.config.jobs_db))
         while not self.stopping.wait(BEAT_SECONDS):
@@ -105,11 +109,23 @@ class Worker:
     def _stop(self) -> None:
         log.info("worker %s ends; its job goes on with the next worker", self.config.worker_id)
         self.site.children.stop(STOP_SECONDS)
+        if self.site.mirror is not None:
+            self.site.mirror.leave()
         with contextlib.suppress(sa.exc.SQLAlchemyError):
             self.site.database.leave(self.config.worker_id, self.site.job)
         # A step that waits for this end must not get the chance to record an outcome.
         logging.shutdown()
         os._exit(0)
+
+    def _sweep(self) -> None:
+        """Every hour, let go of what jobs that have ended left in the store."""
+        while self.site.runs is not None:
+            try:
+                self.site.runs.sweep(self.site.database.under_way())
+            except (sa.exc.SQLAlchemyError, StoreError) as error:
+                log.warning("the store is not swept this time: %s", error)
+            if self.stopping.wait(SWEEP_SECONDS):
+                return
 
     def beat(self) -> None:
         """Tell that this worker lives."""
@@ -158,7 +174,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.worker", description="Carry out retraining jobs.")
     add = parser.add_argument
     add("--data", type=Path, default=settings.data, help="runs and uploads (GANSERVE_DATA)")
-    add("--models", type=Path, default=settings.models, help="model repository (GANSERVE_MODELS)")
+    add("--models", type=where, default=settings.models, help="model repository, a folder or a URL (GANSERVE_MODELS)")
+    add("--store", type=where, default=settings.store, help="uploads and checkpoints, as above (GANSERVE_STORE)")
     add("--jobs-db", default=settings.jobs_db, help="SQLAlchemy URL of the queue (GANSERVE_JOBS_DB)")
     add("--id", default=settings.worker_id or socket.gethostname(), help="unique, stable (GANSERVE_WORKER_ID)")
     add("--threads", type=positive, default=os.cpu_count() or 1, help="CPU threads of a training")
@@ -167,7 +184,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = Config(
         jobs_db=options.jobs_db or f"sqlite:///{(options.data / 'jobs.sqlite').resolve()}",
         data=options.data.resolve(),
-        models=options.models.resolve(),
+        models=options.models if isinstance(options.models, str) else options.models.resolve(),
+        store=options.store if isinstance(options.store, str) else options.store and options.store.resolve(),
+        cache_bytes=settings.cache_bytes,
         worker_id=options.id,
         threads=options.threads,
         local_datasets=settings.local_datasets,
@@ -175,6 +194,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     try:
         worker = Worker(config)
+        worker.site.check()
+    except Unfit as error:
+        sys.exit(refuse(error))
     except (ValueError, ImportError, sa.exc.ArgumentError) as error:
         parser.error(f"--jobs-db or GANSERVE_JOBS_DB: {error}")
     except OSError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
@@ -175,7 +175,7 @@ async def _watch(job: Job, app: State) -> AsyncGenerator[bytes, None]:
 @router.get(
     "/{job_id}/samples.png",
     summary="The latest sample sheet",
-    response_class=FileResponse,
+    response_class=Response,
     responses={200: {"content": {"image/png": {}}, "description": "one row a class"}},
     openapi_extra=told(
         (*ADMIN, 404, 422, 503),
@@ -191,15 +191,20 @@ def samples(
         Literal["fresh", "same-noise"],
         Query(description="new noise for each image, or one across the classes"),
     ] = "fresh",
-) -> FileResponse:
+) -> Response:
     """What the generator makes right now."""
     job = store.get(job_id)
-    sheet = latest_sheet(of(request).settings.data / "runs" / job.id, kind)
+    state = of(request)
+    if state.runs is not None:
+        sheet = state.runs.sheet(job.id, kind)
+    else:
+        path = latest_sheet(Path(state.settings.kept) / "runs" / job.id, kind)
+        sheet = None if path is None else path.read_bytes()
     if sheet is None:
         raise NotFound(
             f"job {job.id} has drawn no {kind} samples yet: the first come with its first snapshot"
         )
-    return FileResponse(sheet, media_type="image/png", headers={"Cache-Control": "no-store", **ALONE})
+    return Response(sheet, media_type="image/png", headers={"Cache-Control": "no-store", **ALONE})
 
 
 def latest_sheet(run: Path, kind: str) -> Path | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from types import EllipsisType
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ganserve import marks
-from ganserve.card import LivePointer, ModelCard, ModelCorrupt, RepositoryError
+from ganserve.card import LivePointer, ModelCard, ModelCorrupt, PointerMoved, RepositoryError
 from service.http.answers import ALONE, etag, holds, matches
 from service.http.errors import Conflict, NotFound, PreconditionFailed
 from service.http.openapi import ADMIN, KNOWN, Sample, told
@@ -200,13 +201,16 @@ async def promote(
     """
     catalogue = of(request).catalogue
     repository = catalogue.repository
+    expected: LivePointer | EllipsisType | None = ...
     if if_match is not None:
-        pointer = await asyncio.to_thread(repository.live_pointer, name)
-        if not holds(if_match, _pointer_tag(pointer)):
+        expected = await asyncio.to_thread(repository.live_pointer, name)
+        if not holds(if_match, _pointer_tag(expected)):
             raise PreconditionFailed(f"the live version of {name} has changed: read /models/{name} again")
     try:
         await catalogue.engine(name, body.version)
-        promoted = await asyncio.to_thread(repository.promote, name, body.version)
+        promoted = await asyncio.to_thread(repository.promote, name, body.version, expected)
+    except PointerMoved as error:
+        raise PreconditionFailed(str(error)) from error
     except ModelCorrupt as error:
         raise Conflict(f"nothing was changed: {error}") from error
     await catalogue.follow(name)

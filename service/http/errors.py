@@ -51,6 +51,7 @@ from ganserve.card import (
 from ganserve.claim import NoAddress
 from ganserve.labels import UnknownLabel
 from ganserve.pictures import PictureError, TooManyPixels
+from ganserve.store import StoreError, Unfit
 from service import jobs, uploads
 
 MEDIA_TYPE = "application/problem+json"
@@ -242,6 +243,8 @@ PROBLEMS: dict[type[Exception], Callable[[Any], Problem]] = {
     VersionNotFound: _says(NotFound),
     VersionRemoved: _says(Gone),
     VersionLive: _says(Conflict),
+    Unfit: lambda error: Unavailable(f"nothing was changed: {error}", retry_after=60),
+    StoreError: lambda error: Unavailable(f"{error}: what was asked for may not be done", retry_after=5),
     # Nothing is wrong with the request: the file is, until someone mends it.
     ModelCorrupt: lambda error: Unavailable(str(error), retry_after=60),
     RepositoryError: _repository,

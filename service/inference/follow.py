@@ -64,7 +64,7 @@ class Follower:
         """Changes count from here on."""
         loop = asyncio.get_running_loop()
         self._watcher = Watcher(
-            self.repository.root, partial(loop.call_soon_threadsafe, self.look_again), interval=self._interval
+            self.repository.store, partial(loop.call_soon_threadsafe, self.look_again), interval=self._interval
         )
 
     def start(self) -> None:
@@ -102,8 +102,9 @@ class Follower:
             left_out.set_repository(str(error))
             self._look_later()
             return
-        folder = self.repository.root.name
-        left_out.set_repository(None if there else f"there is no folder {folder}: set GANSERVE_MODELS")
+        place = self.repository.place
+        told = place if isinstance(place, str) else f"folder {place.name}"
+        left_out.set_repository(None if there else f"there is no {told}: set GANSERVE_MODELS")
         await asyncio.gather(*(self.follow(name) for name in {*names, *served.live, *left_out.models}))
 
     async def follow(self, name: str) -> None:
@@ -180,7 +181,7 @@ def _names(repository: Repository) -> tuple[bool, list[str]]:
     """Whether there is a models folder, and the models in it. Raises ModelUnreadable."""
     names = repository.names()
     try:
-        return bool(names) or repository.root.is_dir(), names
+        return bool(names) or repository.store.there(), names
     except OSError as error:
         raise ModelUnreadable(f"the models folder cannot be read ({error.strerror})") from error
 
@@ -194,7 +195,14 @@ def _look(
     Raises:
         RepositoryError: what is wrong with it.
     """
-    pointer = repository.live_pointer(name)
-    if pointer is None or pointer.version == checked:
-        return pointer, None, repository.removed(name)
-    return pointer, repository.verify(name, pointer.version), repository.removed(name)
+    pointer, removed = repository.live_pointer(name), repository.removed(name)
+    for version in removed:
+        repository.store.forget(f"{name}/{version}")
+    if pointer is None:
+        return pointer, None, removed
+    card = None if pointer.version == checked else repository.verify(name, pointer.version)
+    try:
+        repository.mend(name)
+    except (OSError, RepositoryError) as error:
+        log.debug("config.pbtxt of %s is left to those who may write: %s", name, error)
+    return pointer, card, removed

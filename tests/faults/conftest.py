@@ -62,6 +62,8 @@ class Site:
         return service
 
     def submit(self, dataset: str = "digits", images: int = 200, key: str | None = None, **more: Any) -> Job:
+        if dataset != "digits":
+            (self.data / "datasets" / dataset).mkdir(parents=True, exist_ok=True)
         request = JobRequest(model="m", recipe="stub", dataset=dataset, images=images, seed=7, **more)
         return self.store.submit(request, key)[0]
 

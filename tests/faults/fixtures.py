@@ -10,6 +10,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from ganserve.card import ImageShape, ModelCard
+from ganserve.place import place
 from ganserve.repository import Repository
 
 Z, SIDE = 4, 2
@@ -43,7 +44,7 @@ def tiny_onnx(weights: str) -> bytes:
     return content
 
 
-def publish_tiny(root: Path, name: str, weights: str, job_id: str | None = None) -> int:
+def publish_tiny(root: str | Path, name: str, weights: str, job_id: str | None = None) -> int:
     """Publish it; returns the version."""
     content = tiny_onnx(weights)
     card = ModelCard(
@@ -68,4 +69,4 @@ def publish_tiny(root: Path, name: str, weights: str, job_id: str | None = None)
         notes=[],
         job_id=job_id,
     )
-    return Repository(root).publish(card, content, b"\x89PNG", job_id=job_id)
+    return Repository(place(root)).publish(card, content, b"\x89PNG", job_id=job_id)

@@ -43,6 +43,7 @@ def train(argv: list[str], behaviour: dict[str, Any]) -> int:
     for name in ("resume", "events", "die-with-parent"):
         parser.add_argument(f"--{name}", action="store_true")
     options = parser.parse_args(argv)
+    options.dataset = Path(options.dataset).name
     run = Path(options.run)
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: stop.append(number))
@@ -69,6 +70,7 @@ def train(argv: list[str], behaviour: dict[str, Any]) -> int:
             continue
         step, state = saved["step"], saved["state"]
         break
+    replace(run / "begun", str(step).encode())
     total = options.images // STEP_IMAGES
     while step < total:
         time.sleep(behaviour.get("step_seconds", 0.0))
@@ -97,7 +99,7 @@ def export(run: str, repository: str, model: str, job_id: str) -> dict[str, Any]
     from fixtures import publish_tiny  # type: ignore[import-not-found]
 
     weights = Path(run, "best.safetensors").read_bytes()
-    return {"version": publish_tiny(Path(repository), model, weights.decode(), job_id)}
+    return {"version": publish_tiny(repository, model, weights.decode(), job_id)}
 
 
 def evaluate(onnx: str, dataset: str) -> dict[str, Any]:

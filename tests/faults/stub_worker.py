@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from dbos._sys_db import SystemDatabase
 
+from ganserve.place import place
 from training import worker
 from training.retrain import workflow
 from training.retrain.site import MAX_DEATHS, Config
@@ -57,7 +59,8 @@ def main() -> None:
         Config(
             jobs_db=database,
             data=data,
-            models=data / "models",
+            models=place(os.environ.get("GANSERVE_MODELS", str(data / "models"))),
+            store=place(os.environ["GANSERVE_STORE"]) if "GANSERVE_STORE" in os.environ else None,
             worker_id=name,
             threads=1,
             # Long, since a busy machine is slow to start a process; a test of it asks for less.

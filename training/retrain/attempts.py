@@ -14,15 +14,22 @@ import shutil
 from pathlib import Path
 
 
-def begin_attempt(job: Path) -> Path:
+def begin_attempt(job: Path, number: int | None = None, further: str = "") -> Path:
     """A new folder ``attempt-N`` that holds what the attempt before it left.
 
     Each attempt writes into its own folder, so a worker that was taken for dead and comes back late cannot
     touch the run of the one that took over.
+
+    Args:
+        number: of the attempt; None: the next one here.
+        further: a checkpoint that is kept elsewhere; what is here is left out if it did not get as far.
     """
     job.mkdir(parents=True, exist_ok=True)
-    before = attempts(job)
-    number = int(before[-1].name.partition("-")[2]) + 1 if before else 1
+    before = [run for run in attempts(job) if (newest_checkpoint(run) or "") >= further]
+    if further:
+        before.sort(key=lambda run: newest_checkpoint(run) or "")
+    if number is None:
+        number = number_of(before[-1]) + 1 if before else 1
     while True:
         attempt = job / f"attempt-{number}"
         try:
@@ -63,7 +70,12 @@ def _link_or_copy(path: Path, target: Path) -> None:
 def attempts(job: Path) -> list[Path]:
     """The attempts' folders, oldest first."""
     found = [path for path in job.glob("attempt-*") if re.fullmatch(r"attempt-\d+", path.name)]
-    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+    return sorted(found, key=number_of)
+
+
+def number_of(run: Path) -> int:
+    """The number of an attempt's folder."""
+    return int(run.name.partition("-")[2])
 
 
 def newest_checkpoint(run: Path) -> str | None:

@@ -16,7 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ganserve import events, files
-from ganserve.events import BAD_INPUT, FINISHED
+from ganserve.card import RepositoryError
+from ganserve.events import AWAY, BAD_INPUT, FINISHED
+from ganserve.place import place
+from ganserve.store import StoreError
+from training.retrain.mirror import store_is_away
 from training.train import die_with_parent
 
 IMAGES = 2000
@@ -27,7 +31,7 @@ def export(run: str, repository: str, model: str, job_id: str) -> dict[str, Any]
     from ganserve.repository import Repository
     from training.export import export_run
 
-    return {"version": export_run(Path(run), Repository(Path(repository)), name=model, promote=False, job_id=job_id)}
+    return {"version": export_run(Path(run), Repository(place(repository)), name=model, promote=False, job_id=job_id)}
 
 
 def evaluate(onnx: str, dataset: str) -> dict[str, Any]:
@@ -42,7 +46,7 @@ def recover(models: str, model: str, version: int, weights: str) -> dict[str, An
     from ganserve.repository import Repository
     from training.recover import recover as recover_weights
 
-    repository = Repository(Path(models))
+    repository = Repository(place(models))
     card = repository.verify(model, version)
     if (kept := repository.weights(card)) is not None:
         files.replace(Path(weights), kept)
@@ -65,6 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ExportError, DataError, RecoverError) as error:
         events.write({"event": "failed", "reason": str(error)})
         return BAD_INPUT
+    except (StoreError, RepositoryError) as error:
+        if not store_is_away(error):
+            raise
+        return AWAY
     events.write({**result, "event": "result"})
     return FINISHED
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from dbos import DBOS, WorkflowSerializationFormat
 from ganserve.events import BAD_INPUT, FAILED
 from ganserve.queue import PROGRESS, WORKFLOW
 from training.retrain import gate
-from training.retrain.attempts import begin_attempt, newest_checkpoint
+from training.retrain.attempts import newest_checkpoint
+from training.retrain.mirror import patiently
 from training.retrain.site import CHILD_TRIES, JobFailed, Site, log
 from training.retrain.warm import init_weights, keep_weights
 
@@ -72,7 +74,8 @@ async def retrain(job: dict[str, Any]) -> dict[str, Any]:
 async def train(job_id: str, spec: dict[str, Any]) -> dict[str, Any]:
     """Train in a child process until the budget is spent; returns the run's folder below the data folder."""
     site = _here()
-    run = await asyncio.to_thread(begin_attempt, site.folder(job_id))
+    spec = {**spec, "dataset": await patiently(partial(site.dataset, spec))}
+    run = await patiently(partial(site.begin, job_id))
     command = train_command(site, spec, run)
     if spec["init"] == "live":
         weights, classes = await init_weights(site, job_id, spec)
@@ -83,7 +86,9 @@ async def train(job_id: str, spec: dict[str, Any]) -> dict[str, Any]:
         before = newest_checkpoint(run)
         ended = await site.children.run(command, "train")
         if ended.code == 0:
-            return {"run": str(run.relative_to(site.config.data)), "status": ended.result}
+            if site.mirror is not None:
+                await patiently(site.mirror.finish)
+            return {"run": str(run.relative_to(site.place)), "status": ended.result}
         if ended.code in (BAD_INPUT, FAILED):
             raise JobFailed(f"training: {ended.reason}")
         tries = 1 if newest_checkpoint(run) != before else tries + 1
@@ -97,7 +102,7 @@ def train_command(site: Site, spec: dict[str, Any], run: Path) -> list[str]:
     """The command line of a training from nothing, into ``run``."""
     command = [
         *site.config.train,
-        *("--recipe", spec["recipe"], "--dataset", site.dataset(spec)),
+        *("--recipe", spec["recipe"], "--dataset", spec["dataset"]),
         *("--images", str(spec["images"]), "--seed", str(spec["seed"]), "--run", str(run)),
         *("--log-steps", "50", "--resume", "--events", "--die-with-parent"),
     ]
@@ -114,9 +119,10 @@ def train_command(site: Site, spec: dict[str, Any], run: Path) -> list[str]:
 async def export(job_id: str, spec: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
     """Make the ONNX graph, card and samples in a repository of the job's own: nothing is public yet."""
     site = _here()
+    run = await patiently(partial(site.have, trained["run"]))
     arguments = {
-        "run": str(site.config.data / trained["run"]),
-        "repository": str(site.staged(job_id).root),
+        "run": str(run),
+        "repository": str(site.staged(job_id).place),
         "model": spec["model"],
         "job_id": job_id,
     }
@@ -130,14 +136,14 @@ async def evaluate(job_id: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _evaluate(site: Site, job_id: str, spec: dict[str, Any]) -> dict[str, Any]:
-    name, dataset = spec["model"], site.dataset(spec)
-    candidate = str(site.staged(job_id).model_path(name, 1))
+    name, dataset = spec["model"], await patiently(partial(site.dataset, spec))
+    candidate = str(await patiently(partial(_candidate, site, job_id, name)))
     metrics = await site.task(job_id, "evaluate", {"onnx": candidate, "dataset": dataset})
-    live = site.repository.live(name) if name in site.repository.names() else None
+    live = await patiently(lambda: site.repository.live(name) if name in site.repository.names() else None)
     live_metrics: dict[str, Any] | None = None
     verdict: gate.Verdict | None = None
     if live is not None:
-        onnx = str(site.repository.model_path(name, live))
+        onnx = str(await patiently(partial(site.repository.model_path, name, live)))
         try:
             live_metrics = await site.task(job_id, "evaluate", {"onnx": onnx, "dataset": dataset})
         except JobFailed as error:
@@ -153,20 +159,25 @@ async def _evaluate(site: Site, job_id: str, spec: dict[str, Any]) -> dict[str, 
     }
 
 
+def _candidate(site: Site, job_id: str, name: str) -> Path:
+    staged = site.staged(job_id)
+    return staged.model_path(name, staged.versions(name)[-1])
+
+
 @DBOS.step(name="publish", preemptible=True)
 async def publish(job_id: str, spec: dict[str, Any], measured: dict[str, Any]) -> int:
     """Put the measured candidate into the model repository; one job gets one version, however often."""
     await DBOS.set_event_async(PROGRESS, {"step": "publish"})
-    return await asyncio.to_thread(_publish, _here(), job_id, spec, measured)
+    return await patiently(partial(_publish, _here(), job_id, spec, measured))
 
 
 def _publish(site: Site, job_id: str, spec: dict[str, Any], measured: dict[str, Any]) -> int:
     staged, name = site.staged(job_id), spec["model"]
-    card = staged.verify(name, 1)
+    card, onnx = staged.read(name, staged.versions(name)[-1])
+    samples, weights = staged.samples_path(name, card.version).read_bytes(), staged.weights(card)
     judged = {**measured["metrics"], "gate": {"rules": list(gate.RULES), "reasons": measured["reasons"]}}
     card = card.model_copy(update={"metrics": judged, "job_id": job_id, "dataset": spec["dataset"]})
-    onnx = staged.model_path(name, 1).read_bytes()
-    version = site.repository.publish(card, onnx, staged.samples_path(name, 1).read_bytes(), job_id=job_id)
+    version = site.repository.publish(card, onnx, samples, job_id=job_id, weights=weights)
     keep_weights(site, job_id, card)
     return version
 
@@ -178,7 +189,7 @@ async def promote(job_id: str, spec: dict[str, Any], version: int, measured: dic
     Not preemptible: it is short, and a job that reads ``cancelled`` should not have been half promoted.
     """
     await DBOS.set_event_async(PROGRESS, {"step": "promote"})
-    return await asyncio.to_thread(_promote, _here(), spec, version, measured)
+    return await patiently(partial(_promote, _here(), spec, version, measured))
 
 
 def _promote(site: Site, spec: dict[str, Any], version: int, measured: dict[str, Any]) -> dict[str, Any]:

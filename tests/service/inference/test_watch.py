@@ -9,7 +9,8 @@ from pathlib import Path
 from fastapi.testclient import TestClient
 
 from ganserve.repository import Repository
-from service.inference.watch import Watcher, signature
+from ganserve.store import FolderStore
+from service.inference.watch import Watcher
 from tests.service.conftest import Serve, state_of
 from tests.tiny import publish
 
@@ -28,7 +29,7 @@ def live(client: TestClient) -> str:
 def test_a_moved_pointer_is_noticed_and_a_quiet_folder_is_not(repository: Repository) -> None:
     calls = threading.Semaphore(0)
     publish(repository, "digits", seed=5, live=False)
-    watcher = Watcher(repository.root, calls.release, interval=0.01)
+    watcher = Watcher(repository.store, calls.release, interval=0.01)
     watcher.start()
     try:
         assert not calls.acquire(timeout=0.1)
@@ -45,7 +46,7 @@ def test_a_failing_listener_does_not_end_the_watch(repository: Repository) -> No
         calls.append(1)
         raise RuntimeError("not now")
 
-    watcher = Watcher(repository.root, fail, interval=0.01)
+    watcher = Watcher(repository.store, fail, interval=0.01)
     watcher.start()
     try:
         for expected in (1, 2):
@@ -57,7 +58,7 @@ def test_a_failing_listener_does_not_end_the_watch(repository: Repository) -> No
 
 
 def test_a_folder_that_is_not_there_has_an_empty_signature(tmp_path: Path) -> None:
-    assert signature(tmp_path / "none") == frozenset()
+    assert FolderStore(tmp_path / "none").signature() == frozenset()
 
 
 def test_a_version_that_another_process_promotes_goes_live(serve: Serve, repository: Repository) -> None:

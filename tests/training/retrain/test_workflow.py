@@ -86,7 +86,8 @@ def test_a_candidate_that_cannot_be_compared_with_the_live_version_is_published_
         return live
 
     models = SimpleNamespace(names=lambda: ["m"], live=lambda name: 1, model_path=lambda name, version: tmp_path / "m")
-    staged = SimpleNamespace(model_path=lambda name, version: tmp_path / "runs/job/export/m/1/model.onnx")
+    candidate = tmp_path / "runs/job/export/m/1/model.onnx"
+    staged = SimpleNamespace(versions=lambda name: [1], model_path=lambda name, version: candidate)
     site: Any = SimpleNamespace(
         repository=models, staged=lambda job: staged, dataset=lambda spec: spec["dataset"], task=task
     )

@@ -1,0 +1,121 @@
+"""Services that share no disk: each with a folder of its own, the models in an object store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from ganserve.repository import Repository
+from ganserve.settings import Settings
+from service.app import create_app
+from tests import stores
+from tests.service.conftest import ADMIN
+from tests.tiny import publish
+
+Begin = Callable[[str], TestClient]
+
+
+@pytest.fixture
+def writer(bucket: str) -> Repository:
+    """What publishes, from elsewhere."""
+    made = Repository(bucket)
+    publish(made, "digits", seed=1)
+    return made
+
+
+@pytest.fixture
+def begin(bucket: str, tmp_path: Path) -> Iterator[Begin]:
+    """A started service with the data folder of that name."""
+    clients = []
+
+    def start(name: str) -> TestClient:
+        settings = Settings(
+            models=bucket,
+            data=tmp_path / name,
+            device="cpu",
+            lanes=1,
+            admin_token=SecretStr("admin-secret"),
+        )
+        client = TestClient(create_app(settings), raise_server_exceptions=False)
+        client.__enter__()
+        clients.append(client)
+        return client
+
+    yield start
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
+def live(client: TestClient) -> str:
+    return str(client.get("/generate?label=1&seed=1").headers.get("x-model-version"))
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+def test_a_promotion_by_one_service_is_followed_by_the_other_within_five_seconds(
+    begin: Begin, writer: Repository
+) -> None:
+    one, other = begin("one"), begin("other")
+    publish(writer, "digits", seed=2, live=False)
+    assert (live(one), live(other)) == ("1", "1")
+    assert one.put("/models/digits/live", json={"version": 2}, headers=ADMIN).status_code == 200
+    assert live(one) == "2"
+    within(5, lambda: live(other) == "2")
+    same = "/generate?label=1&seed=1&model=digits&version=2"
+    assert one.get(same).content == other.get(same).content
+    publish(writer, "fresh", seed=3)
+    within(10, lambda: "fresh" in other.get("/metrics").text)
+
+
+def test_a_removed_version_is_410_at_every_service_and_no_copy_is_left(
+    begin: Begin, writer: Repository, tmp_path: Path
+) -> None:
+    publish(writer, "digits", seed=2)
+    one, other = begin("one"), begin("other")
+    path = "/images/digits/1/1/5.png"
+    assert (one.get(path).status_code, other.get(path).status_code) == (200, 200)
+    assert one.delete("/models/digits/1", headers=ADMIN).status_code == 204
+    assert one.get(path).status_code == 410
+    within(10, lambda: other.get(path).status_code == 410)
+    assert one.delete("/models/digits/2", headers=ADMIN).status_code == 409
+
+
+def test_a_service_starts_and_serves_while_the_store_is_away_and_writes_nothing(
+    begin: Begin, writer: Repository, proxy: stores.Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ganserve.objects.PATIENCE_SECONDS", 0.5)
+    first = begin("one")
+    same = "/generate?label=1&seed=1"
+    content = first.get(same).content
+    proxy.fault = lambda method, path: "503"
+    again = begin("one")
+    assert again.get(same).content == content
+    assert again.get("/health/ready").status_code == 200
+    assert again.delete("/models/digits/1", headers=ADMIN).status_code == 503
+    proxy.fault = lambda method, path: None
+    publish(writer, "digits", seed=2)
+    within(10, lambda: live(again) == "2")
+
+
+def test_a_store_that_ignores_conditions_is_served_from_and_never_written_to(
+    begin: Begin, writer: Repository, proxy: stores.Proxy
+) -> None:
+    publish(writer, "digits", seed=2, live=False)
+    proxy.unconditional = True
+    client = begin("one")
+    assert live(client) == "1"
+    refused = client.put("/models/digits/live", json={"version": 2}, headers=ADMIN)
+    assert refused.status_code == 503
+    assert "conditional requests" in refused.json()["detail"]
+    assert writer.live("digits") == 1
+    assert client.get("/health/ready").status_code == 200

@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, Command] = {
     "worker": Command("training.worker", "take retraining jobs from the queue and carry them out", training=True),
     "generate": Command("ganserve.calls.generate", "images of a server or of a model's folder, as a file"),
     "models": Command("ganserve.calls.models", "which models a server or a repository has"),
+    "copy": Command("ganserve.calls.copy", "copy models between repositories, folders or object stores"),
     "jobs": Command("ganserve.calls.jobs", "ask a server for a retraining, watch it, cancel it"),
     "check": Command("ganserve.calls.check", "look through a folder or a ZIP of pictures, and say what is odd"),
     "verify": Command("ganserve.calls.verify", "whether pictures are what stands at their addresses, without a server"),

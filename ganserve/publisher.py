@@ -83,14 +83,14 @@ class Publisher(Reader):
 
         Who leaves a number for another seals it first, so that whoever is still at work there cannot come to an end.
         """
-        marker = f"{name}/{JOBS}/{job_id if PLAIN.fullmatch(job_id) else hashlib.sha256(job_id.encode()).hexdigest()}"
+        key = marker(name, job_id)
         while True:
             try:
-                noted: bytes | None = self.store.read(marker)
+                noted: bytes | None = self.store.read(key)
             except Missing:
                 noted = None
             if noted is None:
-                self.store.replace(marker, f"{max(self.taken(name), default=0) + 1}\n".encode(), None)
+                self.store.replace(key, f"{max(self.taken(name), default=0) + 1}\n".encode(), None)
                 continue
             version = int(noted)
             if version in self.removed(name) or create(version):
@@ -99,7 +99,7 @@ class Publisher(Reader):
             if self.store.exists(f"{name}/{version}") and self._job_of(name, version) == job_id:
                 return version
             following = max([*self.taken(name), version]) + 1
-            self.store.replace(marker, f"{following}\n".encode(), noted)
+            self.store.replace(key, f"{following}\n".encode(), noted)
 
     def raise_highest(self, name: str, version: int) -> None:
         """Note that a number was given; a higher one that is noted stays."""
@@ -153,6 +153,11 @@ class Publisher(Reader):
             return self.card(name, version).job_id
         except (ModelCorrupt, VersionNotFound):
             return None
+
+
+def marker(name: str, job_id: str) -> str:
+    """The key under which a job's number is noted."""
+    return f"{name}/{JOBS}/{job_id if PLAIN.fullmatch(job_id) else hashlib.sha256(job_id.encode()).hexdigest()}"
 
 
 def _check(card: ModelCard, content: bytes) -> None:

@@ -109,11 +109,11 @@ class Repository(Publisher):
             self._not_live(name, version)
             self.raise_highest(name, max(self.taken(name)))
             # Before the files go: a crash between leaves a version that can be removed again.
-            self._note_removed(name, {version})
+            self.note_removed(name, {version})
             try:
                 self._not_live(name, version)
             except VersionLive:
-                self._note_removed(name, set(), kept={version})
+                self.note_removed(name, set(), kept={version})
                 raise
             self.store.remove(f"{name}/{version}")
 
@@ -129,7 +129,7 @@ class Repository(Publisher):
                 without = to_json(pointer.model_copy(update={"previous": None}))
                 done = self.store.replace(f"{name}/live.json", without, content)
 
-    def _note_removed(self, name: str, gone: set[int], kept: Set[int] = frozenset()) -> None:
+    def note_removed(self, name: str, gone: set[int], kept: Set[int] = frozenset()) -> None:
         """Add to the versions that were removed for good, or take back what was added."""
         done = False
         while not done:

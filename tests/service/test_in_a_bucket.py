@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 from pydantic import SecretStr
 
+from ganserve.bucket import BucketStore
+from ganserve.kept import KeptSets
 from ganserve.repository import Repository
 from ganserve.settings import Settings
 from service.app import create_app
@@ -119,3 +124,54 @@ def test_a_store_that_ignores_conditions_is_served_from_and_never_written_to(
     assert "conditional requests" in refused.json()["detail"]
     assert writer.live("digits") == 1
     assert client.get("/health/ready").status_code == 200
+
+
+def test_an_upload_to_one_service_is_every_services_and_deleted_for_all(
+    bucket: str, tmp_path: Path, writer: Repository
+) -> None:
+    def service(name: str) -> TestClient:
+        settings = Settings(
+            models=bucket,
+            store=f"{bucket}/store",
+            data=tmp_path / name,
+            device="cpu",
+            lanes=1,
+            admin_token=SecretStr("admin-secret"),
+        )
+        return TestClient(create_app(settings), raise_server_exceptions=False)
+
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as opened:
+        for label, colour in (("cat", 10), ("dog", 200)):
+            for number in range(2):
+                picture = io.BytesIO()
+                Image.new("L", (8, 8), colour + number).save(picture, "PNG")
+                opened.writestr(f"{label}/{number}.png", picture.getvalue())
+    content, headers = packed.getvalue(), {**ADMIN, "Content-Type": "application/zip"}
+    job = {"model": "m", "recipe": "cgan", "dataset": "pets", "images": 100}
+    with service("one") as one, service("other") as other:
+        assert other.post("/jobs", json=job, headers=ADMIN).status_code == 422
+        kept = one.put("/datasets/pets", content=content, headers=headers)
+        assert kept.status_code == 201
+        assert other.get("/datasets/pets", headers=ADMIN).json() == kept.json()
+        listed = other.get("/datasets", headers=ADMIN).json()["uploads"]
+        assert [upload["name"] for upload in listed] == ["pets"]
+        assert other.get("/datasets/pets/samples.png", headers=ADMIN).content.startswith(b"\x89PNG")
+        assert other.put("/datasets/pets", content=content, headers=headers).status_code == 409
+        assert other.post("/jobs", json=job, headers=ADMIN).status_code == 202
+        fetched = KeptSets(BucketStore(f"{bucket}/store")).fetch("pets", tmp_path / "worker")
+        assert sorted(path.parent.name for path in fetched.rglob("*.png")) == ["cat", "cat", "dog", "dog"]
+        assert other.delete("/datasets/pets", headers=ADMIN).status_code == 409
+        waiting = other.get("/jobs", headers=ADMIN).json()["jobs"][0]["id"]
+        assert other.delete(f"/jobs/{waiting}", headers=ADMIN).status_code in (200, 202)
+        assert other.delete("/datasets/pets", headers=ADMIN).status_code == 204
+        assert one.get("/datasets/pets", headers=ADMIN).status_code == 404
+    assert not list((tmp_path / "one" / "datasets").glob("*"))
+
+
+def test_no_field_of_a_job_is_ever_a_url(begin: Begin, writer: Repository) -> None:
+    client = begin("one")
+    job = {"model": "m", "recipe": "cgan", "dataset": "digits", "images": 100}
+    for field in ("model", "recipe", "dataset", "init", "promote"):
+        for url in ("s3://bucket/secret", "https://host/x", "file:///etc/passwd"):
+            assert client.post("/jobs", json={**job, field: url}, headers=ADMIN).status_code == 422

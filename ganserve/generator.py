@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ganserve import carried, errors, labels, pictures, signature
+from ganserve import carried, errors, labels, machine, pictures, signature
 from ganserve.asked import Asked, Label
 from ganserve.card import ModelCard, ModelNotFound, RepositoryError, VersionNotFound
 from ganserve.claim import Claim, NoAddress
@@ -59,9 +58,9 @@ class Generator:
         )
         self._repository: Repository = Repository(root)
         self._version = version
-        self._threads = threads or _cores()
-        self._networks: dict[tuple[str, int], _Network] = {}
-        with _translated():
+        self._threads = threads or machine.cores()
+        self._networks: dict[tuple[str, int], Network] = {}
+        with translated():
             self._repository.versions(self._name)
 
     def generate(
@@ -84,19 +83,8 @@ class Generator:
             errors.Unavailable: the version's files are not what its card says.
         """
         asked = Asked.of(label, n, seed, seeds, model, version, truncation)
-        network = self._network(asked.model, asked.version)
-        card = network.card
-        try:
-            classes = labels.rows(asked.label, asked.n, card)
-        except labels.UnknownLabel as error:
-            raise errors.Invalid(str(error)) from None
-        first = secrets.randbelow(MAX_SEED) if asked.seed is None else asked.seed
-        chosen = asked.seeds_from(0, asked.n, first)
         with Bar("generate", asked.n, "images", shown=wanted(progress)) as bar:
-            images = network.run(chosen, classes, asked.truncation, self._threads, bar.to)
-        told = classes if card.conditional else np.full(asked.n, -1, np.int64)
-        made = (images, told, chosen, tuple(card.classes), card.name, card.version, card.latent_recipe)
-        return Images(*made, card.sha256, asked.truncation)
+            return self.network(asked.model, asked.version).generate(asked, self._threads, bar.to)
 
     def verify(self, picture: bytes | str | Path, *, address: str | None = None) -> Verdict:
         """Whether a picture is what stands at its address, as :meth:`ganserve.Client.verify`; true for a match.
@@ -110,12 +98,12 @@ class Generator:
             errors.Invalid: no picture, or no address that it can stand at.
         """
         content = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
-        with _translated():
+        with translated():
             found = carried.read(content, max_pixels=pictures.MAX_PIXELS)
             claim = Claim.of_texts(found.texts) if address is None else Claim.parse(query_of(address))
             if claim is None:
                 return Verdict("unmarked", note=UNMARKED)
-            network = self._network(claim.model, claim.version)
+            network = self.network(claim.model, claim.version)
             stands = claim.at(network.card, (found.width, found.height))
             images = network.run(stands.seeds, stands.labels, stands.truncation, self._threads, lambda _: None)
             tolerance = 0 if network.exact else FLOAT_TOLERANCE
@@ -124,21 +112,24 @@ class Generator:
     def __repr__(self) -> str:
         return f"Generator({str(inside(self._repository.place, self._name))!r})"
 
-    def _network(self, model: str | None, version: int | None) -> _Network:
-        """What runs the version that is asked for, kept."""
+    def network(self, model: str | None = None, version: int | None = None) -> Network:
+        """What runs the version that is asked for, kept. Raises as :meth:`generate`."""
         name = model or self._name
-        with _translated():
+        with translated():
             version = version or (self._version if name == self._name else None) or self._repository.live(name)
             if version is None:
                 raise errors.NotFound(f"{name} has no live version yet: name one, or promote one")
             key = (name, version)
             if key not in self._networks:
-                self._networks[key] = _Network(*self._repository.read(name, version))
+                self._networks[key] = Network(*self._repository.read(name, version))
         return self._networks[key]
 
 
-class _Network:
+class Network:
     """One version's graph in a session of one thread: several runs go side by side.
+
+    Attributes:
+        card, content: the version's card and its ``model.onnx``, from which another process makes one of its own.
 
     Raises:
         errors.Unavailable: the graph does not load, or is none of the card's signature.
@@ -147,7 +138,7 @@ class _Network:
     def __init__(self, card: ModelCard, content: bytes) -> None:
         import onnxruntime
 
-        self.card = card
+        self.card, self.content = card, content
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
@@ -171,6 +162,20 @@ class _Network:
             return made
 
         return exact_digest(run, card.latent_recipe, card.z, len(card.classes)) == card.exact_digest
+
+    def generate(self, asked: Asked, threads: int, tell: Callable[[int], None] = lambda made: None) -> Images:
+        """The images that are asked for. Raises errors.Invalid for a label that the model does not have."""
+        card = self.card
+        try:
+            classes = labels.rows(asked.label, asked.n, card)
+        except labels.UnknownLabel as error:
+            raise errors.Invalid(str(error)) from None
+        first = secrets.randbelow(MAX_SEED) if asked.seed is None else asked.seed
+        chosen = asked.seeds_from(0, asked.n, first)
+        images = self.run(chosen, classes, asked.truncation, threads, tell)
+        told = classes if card.conditional else np.full(asked.n, -1, np.int64)
+        made = (images, told, chosen, tuple(card.classes), card.name, card.version, card.latent_recipe)
+        return Images(*made, card.sha256, asked.truncation)
 
     def run(
         self,
@@ -216,12 +221,8 @@ class _Network:
         return all(np.array_equal(self._rows(seeds[:n], labels[:n]), whole[:n]) for n in (1, 2, 3, 8))
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """The repository's refusals as a caller's errors."""
     try:
         yield

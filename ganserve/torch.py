@@ -11,6 +11,7 @@ The one module of the package that imports torch; nothing imports it.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice, pairwise
@@ -29,13 +30,15 @@ except ModuleNotFoundError as error:
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ganserve import errors
-from ganserve.asked import Label, in_turn
-from ganserve.generator import Generator
+from ganserve import errors, machine
+from ganserve.asked import Asked, Label, in_turn
+from ganserve.generator import Generator, Network, translated
 from ganserve.images import Images
 from ganserve.latents import MAX_SEED
+from ganserve.place import Place, inside, place
 
 BALANCED = "balanced"
+SERVER = re.compile("https?://", re.IGNORECASE)
 # Rows that are made at a time: enough runs for every core.
 BLOCK = 128
 
@@ -43,7 +46,7 @@ Transform = Callable[[Tensor], Any]
 
 
 class _Maker(Protocol):
-    """A client, or a model that is run here."""
+    """A server's client, or a model that is run here."""
 
     def generate(
         self,
@@ -55,6 +58,26 @@ class _Maker(Protocol):
         version: int | None = None,
     ) -> Images:
         """Images of one version."""
+
+
+class _Held:
+    """A version that is in memory: other processes need neither its repository nor what talks to an object store, of
+    which a process that was forked could make no use."""
+
+    def __init__(self, network: Network, threads: int | None) -> None:
+        self._network, self._threads = network, threads or machine.cores()
+
+    def generate(
+        self,
+        label: Any = None,
+        n: int | None = None,
+        seed: int | None = None,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+    ) -> Images:
+        """As :meth:`ganserve.Generator.generate`."""
+        return self._network.generate(Asked.of(label, n, seed, None, model, version, None), self._threads)
 
 
 class Synthetic(IterableDataset[tuple[Any, int]]):
@@ -73,8 +96,8 @@ class Synthetic(IterableDataset[tuple[Any, int]]):
     [7, 3, 7, 3]
 
     Args:
-        source: a server's URL (the token is ``GANSERVE_TOKEN``), or the folder of a repository or of a model in one,
-            where this process runs the model itself.
+        source: a server's URL (the token is ``GANSERVE_TOKEN``); or a repository, as a folder or the URL of an object
+            store, or the folder of a model in one: then this process runs the model itself.
         model: None: the server's default one; of a repository the flagship, else the first by name.
         version: None: the one that is live now, for as long as the data set lives.
         seed: of row 0.
@@ -114,9 +137,11 @@ class Synthetic(IterableDataset[tuple[Any, int]]):
         self.n, self.offset, self.block = index(n), index(offset), index(block)
         self.seed, self.transform = seed, transform
         asked = None if isinstance(labels, str) else list(labels)
-        with _maker(self._source, model) as (maker, asked_of):
+        found = None if SERVER.match(self._source) else _network(self._source, model, version)
+        self._held = None if found is None else (found.card, found.content)
+        with self._maker(None) as maker:
             # Settles what is asked for: the names that there are, and the version, also if another goes live meanwhile.
-            first = maker.generate(asked, seed=seed, model=asked_of, version=version)
+            first = maker.generate(asked, seed=seed, model=model, version=version)
         self.model, self.version, self.class_names = first.model, first.version, first.class_names
         chosen = range(len(self.class_names)) if asked is None else first.labels.tolist()
         # By name: that means the same whether or not names are whole numbers.
@@ -211,7 +236,7 @@ class Synthetic(IterableDataset[tuple[Any, int]]):
 
     def _images(self, parts: Iterator[range], threads: int | None, seen: int) -> Iterator[Images]:
         """The images of each part, without the first ``seen`` of all."""
-        with _maker(self._source, self.model, threads) as (maker, name):
+        with self._maker(threads) as maker:
             for part in parts:
                 left = part[min(seen, len(part)) :]
                 seen -= len(part) - len(left)
@@ -219,7 +244,18 @@ class Synthetic(IterableDataset[tuple[Any, int]]):
                     continue
                 label = None if self._turn is None else in_turn(self._turn, left.start, len(left))
                 first = (self.seed + left.start) % MAX_SEED
-                yield maker.generate(label, len(left), first, model=name, version=self.version)
+                yield maker.generate(label, len(left), first, model=self.model, version=self.version)
+
+    @contextmanager
+    def _maker(self, threads: int | None) -> Iterator[_Maker]:
+        """What makes the images, in this process."""
+        if self._held is not None:
+            yield _Held(Network(*self._held), threads)
+            return
+        from ganserve.client import Client
+
+        with Client(self._source) as client:
+            yield client
 
     def _rank(self) -> tuple[int, int]:
         """This process's place among those of a distributed run, and how many they are."""
@@ -237,27 +273,24 @@ def _parts(start: int, stop: int, block: int, rank: int, ranks: int) -> Iterator
             yield part
 
 
-@contextmanager
-def _maker(source: str, model: str | None, threads: int | None = None) -> Iterator[tuple[_Maker, str | None]]:
-    """What makes the images of a source, and the model's name; None: the server's default one."""
-    if "://" in source:
-        from ganserve.client import Client
-
-        with Client(source) as client:
-            yield client, model
-        return
-    folder = Path(source)
-    if model is None and (folder / "live.json").is_file():
-        folder, model = folder.parent, folder.name
-    name = model or _default(folder)
-    yield Generator(folder / name, threads=threads), name
+def _network(source: str, model: str | None, version: int | None) -> Network:
+    """What runs a version of a repository, or of a model in one."""
+    try:
+        where = place(source)
+    except ValueError as error:
+        raise errors.Invalid(f"{error}; or the http address of a server") from None
+    if model is None and isinstance(where, Path) and (where / "live.json").is_file():
+        where, model = where.resolve().parent, where.resolve().name
+    return Generator(inside(where, model or _default(where))).network(version=version)
 
 
-def _default(folder: Path) -> str:
+def _default(where: Place) -> str:
+    """The model of those who name none."""
     from ganserve.repository import Repository
     from ganserve.settings import PREFERRED
 
-    names = Repository(folder).names() if folder.is_dir() else []
+    with translated():
+        names = Repository(where).names() if isinstance(where, str) or where.is_dir() else []
     if not names:
-        raise errors.NotFound(f"{folder} has no models: expected a server's URL or the folder of a model repository")
+        raise errors.NotFound(f"{where} has no models: expected a server's URL or a model repository")
     return PREFERRED if PREFERRED in names else names[0]

@@ -66,7 +66,7 @@ def test_where_pixels_depend_on_the_rows_beside_them_runs_have_one_size(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = Generator(repository.root / "digits").generate(n=37, seed=0).images
-    monkeypatch.setattr(generator._Network, "_alike", lambda network: False)
+    monkeypatch.setattr(generator.Network, "_alike", lambda network: False)
     padded = Generator(repository.root / "digits")
     assert np.array_equal(padded.generate(n=37, seed=0).images, free)
     [network] = padded._networks.values()

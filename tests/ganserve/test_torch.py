@@ -235,11 +235,11 @@ def test_what_is_not_there_is_not_found(repository: Repository, tmp_path: Path) 
         pictures(repository, model="nothing")
     with pytest.raises(errors.NotFound, match="no version"):
         pictures(repository, version=7)
-    with pytest.raises(errors.NotFound, match="expected a server's URL or the folder"):
+    with pytest.raises(errors.NotFound, match="expected a server's URL or a model repository"):
         Synthetic(tmp_path / "nowhere", n=1)
     with pytest.raises(errors.Unreachable):
         Synthetic("http://127.0.0.1:9", n=1)
-    with pytest.raises(errors.Invalid, match="expected http"):
+    with pytest.raises(errors.Invalid, match="s3://BUCKET"):
         Synthetic("ftp://somewhere/models", n=1)
 
 
@@ -267,3 +267,15 @@ def test_without_torch_it_says_what_brings_it() -> None:
     code = "import sys; sys.modules['torch'] = None\ntry: import ganserve.torch\nexcept ImportError as e: print(e)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "ganserve.torch needs PyTorch: pip install torch, or 'ganserve[training]'\n"
+
+
+def test_an_object_store_gives_the_rows_of_its_copy_on_a_disk_also_to_workers(
+    repository: Repository, bucket: str
+) -> None:
+    shared = Repository(bucket)
+    publish(shared, "digits", seed=1)
+    there = Synthetic(bucket, n=30, seed=5, block=8)
+    here = read(pictures(repository, n=30, seed=5))
+    assert read(there) == here
+    loader = DataLoader(there, batch_size=8, num_workers=2, timeout=60)
+    assert read(row for batch in loader for row in zip(*batch, strict=True)) == here

@@ -54,7 +54,9 @@ CASES = {
     for n, connections in ((1, 32), (16, 1), (16, 8), (16, 32), (256, 2))
 }
 PEERS = {
-    "fastapi + onnxruntime": "benchmarks.peers.plain:onnx",
+    "fastapi + onnxruntime, inline": "benchmarks.peers.plain:inline",
+    "fastapi + onnxruntime, threaded": "benchmarks.peers.plain:threaded",
+    "fastapi + onnxruntime, runs on all cores": "benchmarks.peers.plain:cores",
     "fastapi + torch": "benchmarks.peers.plain:pytorch",
 }
 # Peers with requirements of their own (benchmarks/peers/*.txt): the environment each is installed in is looked for at
@@ -67,9 +69,10 @@ FRAMEWORKS = {
     ),
     "ray serve": ("ray", ["python", "-m", "benchmarks.peers.rayserve"]),
 }
-# Beside the default, a process a core.
-ONE = "ganserve, one process"
-SIDES = ("limit", "ganserve", ONE, *PEERS, *FRAMEWORKS)
+# Beside the default, a process a core; and the same network in whole numbers.
+ONE, EXACT = "ganserve, one process", "ganserve, exact"
+OWN = ("ganserve", ONE, EXACT)
+SIDES = ("limit", *OWN, *PEERS, *FRAMEWORKS)
 HELLO = "uvicorn alone"
 
 SCRIPT = """
@@ -198,7 +201,7 @@ def served(side: str, model: Path, core: int | None = None) -> Iterator[tuple[in
     else:
         command += [PEERS.get(side, ""), "--factory", "--workers", str(os.cpu_count() or 1)]
     with tempfile.TemporaryDirectory() as data:
-        if side in ("ganserve", ONE):
+        if side in OWN:
             command = [sys.executable, "-m", "service", "--port", str(port), "--models", str(model.parents[2])]
             command += ["--data", data, "--default-model", model.parents[1].name]
             environment["GANSERVE_ADMIN_TOKEN"] = "benchmark"
@@ -327,23 +330,39 @@ def _turn(side: str, cases: list[str], model: Path, seconds: float) -> Iterator[
             result = load(port, case, seconds) | {"memory_mb": memory_mb(pid, "VmHWM")}
             mine -= own_seconds() + group_seconds(pid)
             result["elsewhere"] = max(0.0, busy_seconds() - begun + mine) / seconds
-            if side in ("ganserve", ONE):
+            if side in OWN:
                 beside = limit(model, case, seconds)
                 result["of_limit"] = result["requests"] / result["seconds"] / beside["requests"] * beside["seconds"]
                 result["p50_over"] = result["p50"] - beside["p50"]
             yield case, result
 
 
+@contextmanager
+def alone(*models: Path) -> Iterator[list[Path]]:
+    """Copies of versions, each the live one of a repository of its own: what is served is what was named."""
+    with tempfile.TemporaryDirectory() as place:
+        found = []
+        for model in models:
+            version = model.parent.name
+            copied = Path(place) / version / model.parents[1].name
+            shutil.copytree(model.parent, copied / version)
+            pointer = {"version": int(version), "previous": None, "promoted_at": "2026-01-01T00:00:00Z"}
+            (copied / "live.json").write_text(json.dumps(pointer))
+            found.append(copied / version / model.name)
+        yield found
+
+
 def measure(
-    sides: list[str], cases: list[str], model: Path, rounds: int, seconds: float
+    sides: dict[str, Path], cases: list[str], rounds: int, seconds: float
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Medians of every side in every case, and why sides were left out; sides take turns within each round."""
+    """Medians of every side with its model in every case, and why sides were left out; sides take turns within each
+    round."""
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
     broken: dict[str, str] = {}
     for turn in range(rounds):
         for side in [side for side in sides if side not in broken]:
             try:
-                for case, result in _turn(side, cases, model, seconds):
+                for case, result in _turn(side, cases, sides[side], seconds):
                     found.setdefault((side, case), []).append(result)
                     rate = result["requests"] / result["seconds"] * CASES[case][0]
                     told = f"{rate:.0f} images/s, p50 {result['p50']:.2f} ms"
@@ -353,14 +372,15 @@ def measure(
                 broken[side] = f"{type(error).__name__}: {error}"
                 print(f"round {turn + 1}: {side} is left out from here on: {broken[side]}", flush=True)
     rows = []
-    served = f"{model.parents[1].name} version {model.parent.name}"
     for (side, case), results in found.items():
         middle = {key: statistics.median(r[key] for r in results) for key in results[0]}
         per_second = statistics.median(r["requests"] / r["seconds"] for r in results)
         errors = sum(r["errors"] for r in results)
         figures = {"requests_per_second": per_second, **middle, "errors": errors}
         how = f"{rounds} rounds of {seconds:g} s"
-        rows.append({"side": side, "case": case, **figures, "how": how, "model": served})
+        served = f"{sides[side].parents[1].name} version {sides[side].parent.name}"
+        each = [r["requests"] / r["seconds"] for r in results]
+        rows.append({"side": side, "case": case, **figures, "how": how, "model": served, "rounds": each})
     return rows, broken
 
 
@@ -481,6 +501,7 @@ def table(record: dict[str, Any]) -> str:
                 f"{share} | {row['p50']:.2f} | {over} | {row['p95']:.2f} | {row['p99']:.2f} | "
                 f"{row['errors']:.0f} | {memory} | {row.get('elsewhere', 0):.2f} |"
             )
+    lines += ratios(rows)
     lines += [f"\nLeft out: {side} ({why})." for side, why in record.get("left_out", {}).items()]
     if "cached" in record:
         told = record["cached"]
@@ -506,6 +527,30 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def ratios(rows: list[dict[str, Any]]) -> list[str]:
+    """How many times as many requests ganserve answers as each of the others, and exact as float: medians over the
+    rounds."""
+    rates = {(row["case"], row["side"]): row["rounds"] for row in rows}
+    others = [side for side in (*PEERS, *FRAMEWORKS) if any(side == found for _, found in rates)]
+    heads = ["ganserve to the best of them", *others, "exact to float"]
+    lines = ["", f"| case | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for case, (n, connections, form) in CASES.items():
+        against = {side: _ratio(rates, case, "ganserve", side) for side in others}
+        known = [ratio for ratio in against.values() if ratio is not None]
+        cells = [min(known, default=None), *against.values(), _ratio(rates, case, EXACT, "ganserve")]
+        if any(cell is not None for cell in cells):
+            told = " | ".join("-" if cell is None else f"{cell:.2f}" for cell in cells)
+            lines.append(f"| n = {n}, {connections} connections, {form} | {told} |")
+    return lines if len(lines) > 3 else []
+
+
+def _ratio(rates: dict[tuple[str, str], list[float]], case: str, side: str, other: str) -> float | None:
+    ours, theirs = rates.get((case, side), []), rates.get((case, other), [])
+    # Those of one round stand beside each other; of different calls there are none.
+    pairs = list(zip(ours, theirs, strict=False))
+    return statistics.median(a / b for a, b in pairs) if pairs else None
+
+
 def how_often(record: dict[str, Any]) -> str:
     """Rounds and seconds, with the sides that had others than most."""
     sides: dict[str, list[str]] = {}
@@ -521,6 +566,7 @@ def main() -> int:
     """Measure, merge into the record, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "mnist-projgan" / "4" / "model.onnx")
+    parser.add_argument("--exact", type=Path, help="the same in whole numbers; by default the version after it")
     parser.add_argument("--sides", nargs="*", choices=SIDES, default=list(SIDES))
     parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=3)
@@ -535,12 +581,16 @@ def main() -> int:
     record: dict[str, Any] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     model = options.model.resolve()
     if not options.start and not options.cached and not options.nginx:
-        new, broken = measure(options.sides, options.cases, model, options.rounds, options.seconds)
+        after = model.parents[1] / str(int(model.parent.name) + 1) / model.name
+        with alone(model, (options.exact or after).resolve()) as (given, exact):
+            sides = {side: exact if side == EXACT else given for side in options.sides}
+            new, broken = measure(sides, options.cases, options.rounds, options.seconds)
         named = {(row["side"], row["case"]) for row in new}
-        old = [row for row in record.get("rows", []) if (row["side"], row["case"]) not in named]
+        kept = [row for row in record.get("rows", []) if row["side"] in SIDES and "rounds" in row]
+        old = [row for row in kept if (row["side"], row["case"]) not in named]
         record["rows"] = sorted(old + new, key=lambda row: (list(CASES).index(row["case"]), SIDES.index(row["side"])))
-        kept = {side: why for side, why in record.get("left_out", {}).items() if side not in options.sides}
-        record["left_out"] = kept | broken
+        still = {side: why for side, why in record.get("left_out", {}).items() if side not in options.sides}
+        record["left_out"] = still | broken
     if options.cached:
         record["cached"] = cached(model, options.rounds, options.seconds)
     if options.nginx:
@@ -555,7 +605,8 @@ def main() -> int:
     head = (
         f"# Serving speed\n\n{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; "
         f"{how_often(record)}; {models}. ganserve and its peers run "
-        "one process a core, which is its default; `ganserve, one process` is `GANSERVE_WORKERS=1`. Made by `python -m "
+        "one process a core, which is its default; `ganserve, one process` is `GANSERVE_WORKERS=1`, `ganserve, exact` "
+        "the default with the version in whole numbers, all others the float one. Made by `python -m "
         "benchmarks.serving`. Of limit: for ganserve the median of pairs measured one right after the other, for the "
         "others the rows' ratio. Lost: cores that other work took meanwhile.\n\n"
     )

@@ -159,8 +159,10 @@ class Address:
 def _turn(labels: NDArray[np.int64]) -> list[int]:
     """The labels that, taken in turn, are these."""
     found: list[int] = labels.tolist()
-    if len(found) > 1:
-        for length in (np.flatnonzero(labels[1:] == labels[0])[:_TURNS] + 1).tolist():
-            if np.array_equal(np.resize(labels[:length], len(labels)), labels):
-                return found[:length]
+    length = 0
+    for _ in range(min(_TURNS, found.count(found[0]) - 1)):
+        length = found.index(found[0], length + 1)
+        # As lists: for a few labels an array costs more than all else here.
+        if found[length:] == found[:-length]:
+            return found[:length]
     return found

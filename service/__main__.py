@@ -23,7 +23,7 @@ from ganserve import machine, shipped
 from ganserve.settings import PREFERRED, Settings, SettingsError, load
 from service.inference.engine import DeviceUnavailable, providers
 from service.observe import logs, tracing
-from service.processes import listen
+from service.processes import listen, memory
 from service.processes.connections import Connection, Connections
 from service.processes.count import decide
 from service.processes.shared import sharing
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or Ctrl-C; exit status 2 for settings that cannot be."""
+    memory.keep_small()
     try:
         settings = load(sys.argv[1:] if arguments is None else arguments)
         tracing.check(settings.otlp_endpoint)
@@ -96,6 +97,8 @@ def _options(settings: Settings) -> dict[str, Any]:
         "http": partial(Connection, connections=Connections(settings, machine.descriptors())),
         "timeout_keep_alive": settings.idle_timeout,
         "ws": "none",
+        # Nothing here asks who calls, or by which scheme.
+        "proxy_headers": False,
         "access_log": False,
         "server_header": False,
         "log_level": "info",

@@ -93,14 +93,27 @@ class Plan:
         return document(images, indices, seeds, self.card.classes, meta)
 
 
-def plan(asked: GenerateRequest, card: ModelCard, form: Format, maker: str, settings: Settings) -> Plan:
+@dataclass(frozen=True)
+class Bounds:
+    """How much one request may ask for: images, and pixels of their grid."""
+
+    images: int
+    pixels: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Bounds:
+        """Those that are set."""
+        return cls(settings.image_limit, settings.max_pixels)
+
+
+def plan(asked: GenerateRequest, card: ModelCard, form: Format, maker: str, most: Bounds) -> Plan:
     """The plan of a request for the version of ``card``, as ``form``.
 
     Raises:
         Invalid: fields that exclude each other, or more images or pixels than are allowed.
         UnknownLabel: a label that the model does not have.
     """
-    n = _count(asked, settings.image_limit)
+    n = _count(asked, most.images)
     seeds = _seeds(asked, n)
     # The tiles of the other formats are not laid out, so these shall not change their entity tag.
     pictured = form in PICTURES
@@ -115,7 +128,7 @@ def plan(asked: GenerateRequest, card: ModelCard, form: Format, maker: str, sett
         seeded=asked.seed is not None or asked.seeds is not None,
         versioned=asked.version is not None,
     )
-    _check_pixels(made, settings.max_pixels)
+    _check_pixels(made, most.pixels)
     return made
 
 

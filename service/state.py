@@ -21,6 +21,7 @@ from service.inference.catalogue import Catalogue
 from service.jobs import JobsError, JobStore
 from service.jobs import State as JobState
 from service.observe.tracing import Telemetry
+from service.plan import Bounds
 from service.uploads import Uploads
 
 QUEUE_LOOK_SECONDS = 1.0
@@ -44,6 +45,7 @@ class State:
         batcher: there from the application's start on.
         jobs: the retraining queue; connects at its first use.
         runs: what trainings put into an object store, where there is one.
+        most: what one request may ask for.
         remembered: the answers 304 that are given from memory.
     """
 
@@ -56,10 +58,12 @@ class State:
     telemetry: Telemetry | None = None
     phase: Phase = Phase.STARTING
     batcher: Batcher = field(init=False)
+    most: Bounds = field(init=False)
     remembered: Revalidation = field(init=False)
     _counted: tuple[float, Counts] | None = None
 
     def __post_init__(self) -> None:
+        self.most = Bounds.of(self.settings)
         self.remembered = Revalidation(self.catalogue, self.auth, lambda: self.phase is Phase.READY)
 
     @property
@@ -108,8 +112,11 @@ def check_ready(request: Request) -> None:
 
 def admit(request: Request) -> None:
     """Raises Unauthorized without the token that is asked for, Unavailable while starting or draining."""
-    of(request).auth.check_user(request.headers.get("authorization"))
-    check_ready(request)
+    app = of(request)
+    if app.auth.user is not None:
+        app.auth.check_user(request.headers.get("authorization"))
+    if app.phase is not Phase.READY:
+        check_ready(request)
 
 
 # What follows is for routes to depend on: coroutines, because a plain function costs a thread hop a request.

@@ -1,9 +1,11 @@
 """Plain FastAPI with onnxruntime or with torch: what a developer writes in an afternoon.
 
-    uvicorn benchmarks.peers.plain:onnx --factory
+    uvicorn benchmarks.peers.plain:inline --factory
+    uvicorn benchmarks.peers.plain:threaded --factory
+    uvicorn benchmarks.peers.plain:cores --factory
     uvicorn benchmarks.peers.plain:pytorch --factory
 
-MODEL names the ONNX file; the endpoint is a ``def``, so that requests run in the framework's thread pool.
+MODEL names the ONNX file.
 """
 
 from __future__ import annotations
@@ -20,35 +22,51 @@ from numpy.typing import NDArray
 from benchmarks.peers import shared
 from benchmarks.peers.shared import Pixels
 
+Run = Callable[[NDArray[np.float32], NDArray[np.int64]], Pixels]
 
-def _app(run: Callable[[NDArray[np.float32], NDArray[np.int64]], Pixels], z: int) -> FastAPI:
+
+def _app(run: Run, z: int, *, inline: bool = False) -> FastAPI:
     app = FastAPI()
 
-    @app.get("/health/ready")
-    def ready() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @app.post("/generate")
-    def generate(ask: shared.Ask) -> Response:
+    def answer(ask: shared.Ask) -> Response:
         images = run(shared.noise(ask.seed, ask.n, z), np.full((ask.n, 1), ask.label, np.int64))
         body, media_type = shared.encode(images, ask.label, ask.format)
         return Response(body, media_type=media_type)
 
+    async def on_loop(ask: shared.Ask) -> Response:
+        return answer(ask)
+
+    async def ready() -> dict[str, str]:
+        return {"status": "ok"}
+
+    app.get("/health/ready")(ready)
+    app.post("/generate")(on_loop if inline else answer)
     return app
 
 
-def onnx() -> FastAPI:
-    """onnxruntime's session as it comes, shared by all threads."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(os.environ["MODEL"], providers=["CPUExecutionProvider"])
-    z = session.get_inputs()[0].shape[1]
+def _onnx(threads: int, *, inline: bool = False) -> FastAPI:
+    session = shared.session(threads)
 
     def run(noise: NDArray[np.float32], label: NDArray[np.int64]) -> Pixels:
         images: Pixels = session.run(None, {"latent": noise, "label": label})[0]
         return images
 
-    return _app(run, z)
+    return _app(run, session.get_inputs()[0].shape[1], inline=inline)
+
+
+def inline() -> FastAPI:
+    """onnxruntime on the event loop, one thread: what costs least where each core has a process."""
+    return _onnx(1, inline=True)
+
+
+def threaded() -> FastAPI:
+    """onnxruntime in the framework's thread pool, each run on one thread."""
+    return _onnx(1)
+
+
+def cores() -> FastAPI:
+    """onnxruntime in the framework's thread pool, each run on all cores."""
+    return _onnx(os.cpu_count() or 1)
 
 
 def pytorch() -> FastAPI:

@@ -66,5 +66,6 @@ def encode(images: Pixels, label: int, form: str) -> tuple[bytes, str]:
     for index, image in enumerate(images):
         row, column = divmod(index, columns)
         sheet[row * height + 2 : (row + 1) * height, column * width + 2 : (column + 1) * width] = image[..., 0]
-    Image.fromarray(sheet).save(buffer, "PNG")
+    # The fastest of Pillow's levels; it costs a tenth more bytes.
+    Image.fromarray(sheet).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue(), "image/png"

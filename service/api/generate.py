@@ -64,7 +64,7 @@ async def post(request: Request) -> Response:
         raise UnsupportedMedia(
             f"{kind} is not taken: send application/json", headers={"Accept": "application/json"}
         )
-    content = body.text(await request.body())
+    content = body.text(await body.whole(request.receive))
     # What curl -d sends when nothing else is said may be JSON, or a form.
     form = kind == _FORM and content.strip()[:1] not in (b"", b"{", b"[", b'"')
     return await _answer(request, parse_query(content) if form else parse_json(content))
@@ -109,9 +109,9 @@ async def get(request: Request) -> Response:
 async def _answer(request: Request, asked: GenerateRequest) -> Response:
     """Card, format, plan; then the entity tag, the images, their encoding."""
     app = state.of(request)
-    card = await app.catalogue.card(asked.model, asked.version)
+    card = app.catalogue.known(asked.model, asked.version) or await app.catalogue.card(asked.model, asked.version)
     form = negotiate(asked.format, request.headers.get("accept", "*/*"))
-    made = plan(asked.settled(card), card, form, app.catalogue.maker(card), app.settings)
+    made = plan(asked.settled(card), card, form, app.catalogue.maker(card), app.most)
     return await render(request, made, made.encode)
 
 

@@ -7,6 +7,7 @@ import codecs
 import re
 from collections.abc import Awaitable
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http import errors
@@ -105,7 +106,7 @@ class Bodies:
                 )
             kind = headers.get(b"content-type", b"").decode("latin-1")
             if not scope["path"].startswith(self.raw) and _charset(kind) not in (None, "utf-8", "ascii"):
-                receive = _given(text(await _whole(receive), kind), receive)
+                receive = _given(text(await whole(receive), kind), receive)
         except Problem as error:
             await errors.answer(scope["path"], error.status, error.detail, error.headers)(scope, receive, send)
             return
@@ -116,14 +117,17 @@ def _is_v2(path: str) -> bool:
     return path == "/v2" or path.startswith("/v2/")
 
 
-async def _whole(receive: Receive) -> bytes:
-    """The body, which is limited by who stands before."""
-    content, more = bytearray(), True
-    while more:
+async def whole(receive: Receive) -> bytes:
+    """The body, which is limited by who stands before. Raises ClientDisconnect where it breaks off."""
+    content = b""
+    while True:
         message = await receive()
-        content += message.get("body", b"")
-        more = message.get("more_body", False)
-    return bytes(content)
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part: bytes = message.get("body", b"")
+        content += part
+        if not message.get("more_body", False):
+            return content
 
 
 def _given(content: bytes, receive: Receive) -> Receive:

@@ -159,7 +159,7 @@ class Catalogue:
 
     async def engine(self, name: str, version: int | None = None) -> Engine:
         """The engine of a version, loaded now if need be; raises as :meth:`card`."""
-        card = await self.card(name, version)
+        card = self.known(name, version) or await self.card(name, version)
         return await self._shelf.engine((card.name, card.version))
 
     async def _find(self, name: str | None, version: int | None) -> ModelCard:

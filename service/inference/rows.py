@@ -92,7 +92,7 @@ class Waiting:
 W = TypeVar("W", bound=Waiting)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Piece(Generic[W]):
     """Rows ``start`` to ``stop`` of a request."""
 
@@ -104,7 +104,7 @@ class Piece(Generic[W]):
         return self.stop - self.start
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Chunk(Generic[W]):
     """What goes through an engine in one run."""
 

@@ -9,6 +9,7 @@ import socket
 import uvicorn
 
 from ganserve.settings import SettingsError
+from service.processes import memory
 
 log = logging.getLogger("uvicorn.error")
 
@@ -71,5 +72,6 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and tell."""
         await super().startup(sockets)
+        memory.settle()
         if sockets:
             tell(self.config.host, sockets[0])

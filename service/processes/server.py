@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from service.processes import shared
+from service.processes import memory, shared
 from service.processes.siblings import Siblings
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start without a listening socket of its own, then take what the parent hands over."""
         await super().startup(sockets=[])
+        memory.settle()
         self.pair.setblocking(False)
         self._loop, self._factory = asyncio.get_running_loop(), self._protocol()
         self._loop.add_reader(self.pair, self._receive)
@@ -157,6 +158,7 @@ class Server(uvicorn.Server):
 
 def serve(pair: socket.socket, options: Mapping[str, Any], silence: float) -> None:
     """The main function of a serving process."""
+    memory.keep_small()
     grace = GRACE_SECONDS + (options.get("timeout_graceful_shutdown") or 0)
     threading.Thread(target=end_after_parent, args=(grace,), daemon=True).start()
     Server(uvicorn.Config(APP, factory=True, **options), pair, silence=silence).run()

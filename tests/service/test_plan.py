@@ -10,7 +10,7 @@ from ganserve.address import Layout
 from ganserve.labels import UnknownLabel
 from ganserve.settings import Settings
 from service.http.errors import Invalid
-from service.plan import Plan, plan, single
+from service.plan import Bounds, Plan, plan, single
 from service.schema import GenerateRequest
 from tests.tiny import card
 
@@ -19,7 +19,8 @@ CARD = card("m")
 
 def made(form: Any = "png", settings: dict[str, Any] | None = None, **asked: Any) -> Plan:
     request = GenerateRequest.model_validate(asked)
-    return plan(request, CARD, form, "CPUExecutionProvider", Settings(data=Path("none"), **(settings or {})))
+    most = Bounds.of(Settings(data=Path("none"), **(settings or {})))
+    return plan(request, CARD, form, "CPUExecutionProvider", most)
 
 
 def test_seeds_and_labels_are_one_a_row() -> None:

@@ -547,7 +547,7 @@ def ratios(rows: list[dict[str, Any]]) -> list[str]:
 def _ratio(rates: dict[tuple[str, str], list[float]], case: str, side: str, other: str) -> float | None:
     ours, theirs = rates.get((case, side), []), rates.get((case, other), [])
     # Those of one round stand beside each other; of different calls there are none.
-    pairs = list(zip(ours, theirs, strict=False))
+    pairs = [(a, b) for a, b in zip(ours, theirs, strict=False) if b]
     return statistics.median(a / b for a, b in pairs) if pairs else None
 
 

@@ -2,61 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ganserve.bucket import BucketStore
-from ganserve.repository import Repository
-from ganserve.runs import StoredRuns
 from tests import stores
-from tests.faults.conftest import HERE, Site, undisturbed
-
-
-class Apart(Site):
-    """Every worker has a folder of its own; the queue is the tests'."""
-
-    def __init__(self, root: Path, database: str, url: str) -> None:
-        super().__init__(root, database)
-        self.url = url
-        self.repository = Repository(f"{url}/models")
-        self.stored = StoredRuns(BucketStore(f"{url}/store"))
-        self.slow: dict[str, float] = {}
-
-    def behave(self, **seconds: float) -> None:
-        self.slow = seconds
-
-    def disk(self, name: str) -> Path:
-        return self.data / f"disk-{name}"
-
-    def worker(self, name: str = "w1", script: str = "stub_worker.py") -> subprocess.Popen[bytes]:
-        self.disk(name).mkdir(exist_ok=True)
-        (self.disk(name) / "behaviour.json").write_text(json.dumps(self.slow))
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(HERE.parent.parent),
-            "GANSERVE_MODELS": f"{self.url}/models",
-            "GANSERVE_STORE": f"{self.url}/store",
-        }
-        with (self.data / f"{name}.log").open("ab") as log:
-            command = [sys.executable, str(HERE / script), str(self.disk(name)), self.database, name]
-            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        self.processes.append(process)
-        return process
-
-    def began(self, name: str) -> list[int]:
-        """The steps at which attempts of a worker began."""
-        return [int(path.read_text()) for path in self.disk(name).glob("runs/*/attempt-*/begun")]
-
-    def checkpoint_is_stored(self, job: str) -> None:
-        self.until(lambda: self.stored.furthest(job)[0])
+from tests.faults.apart import Apart
+from tests.faults.conftest import undisturbed
 
 
 @pytest.fixture
@@ -84,6 +39,7 @@ def test_a_machine_is_lost_with_its_disk_and_another_goes_on_from_the_last_check
     assert apart.repository.versions("m") == [1]
 
 
+@pytest.mark.slow
 def test_a_machine_is_lost_between_the_steps_and_another_ends_the_job_on_an_empty_disk(apart: Apart) -> None:
     apart.behave(evaluate_seconds=60.0)
     first = apart.worker("w1")
@@ -115,6 +71,7 @@ def test_two_workers_that_both_believe_a_job_is_theirs_make_one_version(apart: A
     assert apart.repository.live("m") == 1
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away_delays_a_job_and_costs_it_nothing(
     tmp_path: Path, bucket: str, proxy: stores.Proxy, apart: Apart
 ) -> None:

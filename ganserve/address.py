@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -119,7 +120,7 @@ class Address:
             parts.append(f"graph={self.graph[:GRAPH_DIGITS]}")
         return "&".join(parts)
 
-    @property
+    @cached_property
     def seed(self) -> str:
         """The seed of the first image where the others follow in a row, else all of them with commas."""
         first = int(self.seeds[0])

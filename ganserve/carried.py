@@ -143,7 +143,7 @@ def _webp(content: bytes) -> Carried:
         raise PictureError(f"has more than {_PARTS} parts")
     width, height = _webp_size(kept)
     texts = {} if b"EXIF" not in kept else _of_exif(kept[b"EXIF"])
-    return Carried(width, height, texts, _webp_of(kept))
+    return Carried(width, height, texts, _webp_of(kept, width, height))
 
 
 def _webp_size(parts: Mapping[bytes, bytes]) -> tuple[int, int]:
@@ -152,12 +152,14 @@ def _webp_size(parts: Mapping[bytes, bytes]) -> tuple[int, int]:
         bits = int.from_bytes(lossless[1:5], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     if (lossy := parts.get(b"VP8 ", b""))[3:6] == b"\x9d\x01\x2a" and len(lossy) >= 10:
-        return int.from_bytes(lossy[6:8], "little") & 0x3FFF, int.from_bytes(lossy[8:10], "little") & 0x3FFF
+        width, height = (int.from_bytes(lossy[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+        if width and height:
+            return width, height
     raise PictureError("is cut off, or no WebP")
 
 
-def _webp_of(parts: Mapping[bytes, bytes]) -> bytes:
-    """The pixels alone, and their opacity where that stands apart."""
+def _webp_of(parts: Mapping[bytes, bytes], width: int, height: int) -> bytes:
+    """The pixels alone, and their opacity where that stands apart, on a canvas of their own size."""
     pixels = next(kind for kind in (b"VP8L", b"VP8 ") if kind in parts)
     kinds = [pixels]
     if pixels == b"VP8 " and b"ALPH" in parts and b"VP8X" in parts:
@@ -166,7 +168,7 @@ def _webp_of(parts: Mapping[bytes, bytes]) -> bytes:
     for kind in kinds:
         data = parts[kind]
         if kind == b"VP8X":
-            data = b"\x10" + data[1:]
+            data = b"\x10\0\0\0" + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
         body += kind + len(data).to_bytes(4, "little") + data + bytes(len(data) % 2)
     return b"RIFF" + len(body).to_bytes(4, "little") + body
 

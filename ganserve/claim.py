@@ -182,15 +182,19 @@ def _fields(query: str) -> tuple[dict[str, str], list[str]]:
         raise NoAddress("the address has too many parts") from None
     told: dict[str, str] = {}
     named: list[str] = []
+    listed = 0
     for name, value in pairs:
         if name == "label":
             named.append(value)
+            listed += value.count(",") + 1
         elif name not in _FIELDS and name != "graph":
             raise NoAddress(f"{_short(name)} is no part of an address: expected {', '.join(_FIELDS)} or graph")
         elif name in told:
             raise NoAddress(f"{name} is given twice: give it once")
         else:
             told[name] = value
+    if listed > MAX_IMAGES:
+        raise NoAddress(f"more than {MAX_IMAGES} labels are told")
     if named and "labels" in told:
         raise NoAddress("label and labels exclude each other: give one of them")
     return told, named

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ganserve.card import LivePointer, ModelCard, RepositoryError, to_json
 from ganserve.publisher import marker
-from ganserve.reader import MEASURES, WEIGHTS
+from ganserve.reader import MEASURES, REPORT, WEIGHTS
 from ganserve.repository import Repository
 from ganserve.store import COMMIT, Missing
 
@@ -63,8 +63,9 @@ def _version(source: Repository, target: Repository, name: str, version: int, do
     parts = {"model.onnx": content}
     if (weights := source.weights(card)) is not None:
         parts[WEIGHTS] = weights
-    with contextlib.suppress(Missing):
-        parts["samples.png"] = source.store.read(f"{name}/{version}/samples.png")
+    for part in ("samples.png", REPORT):
+        with contextlib.suppress(Missing):
+            parts[part] = source.store.read(f"{name}/{version}/{part}")
     # As it is written: an older card may lack fields that this version of the code would add.
     parts[COMMIT] = source.store.read(f"{name}/{version}/{COMMIT}")
     with target.store.exclusive(name):

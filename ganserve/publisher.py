@@ -18,7 +18,7 @@ from ganserve.card import (
     VersionNotFound,
     to_json,
 )
-from ganserve.reader import HIGHEST, VERSION, WEIGHTS, Reader, unservable
+from ganserve.reader import HIGHEST, REPORT, VERSION, WEIGHTS, Reader, unservable
 from ganserve.store import COMMIT, Missing
 
 JOBS = ".jobs"
@@ -36,12 +36,14 @@ class Publisher(Reader):
         *,
         job_id: str | None = None,
         weights: bytes | None = None,
+        logged: bytes | None = None,
     ) -> int:
         """Add the next version of ``card.name``, all of it or nothing; returns its number.
 
         The card's version and digest are set here. With a ``job_id`` that a version bears already, that version is
         the answer: a step that runs twice publishes once. The new version is not live until it is promoted. ``weights``
-        (.safetensors) are for trainings that begin from a graph that no longer holds them.
+        (.safetensors) are for trainings that begin from a graph that no longer holds them; ``logged`` is what the
+        training logged, thinned, for people who ask how it went.
 
         Raises:
             PublishRefused: the graph does not load, or does not give what the card says.
@@ -51,7 +53,8 @@ class Publisher(Reader):
         if weights is not None:
             told["weights_sha256"] = hashlib.sha256(weights).hexdigest()
         card = card.model_copy(update=told)
-        name, beside = card.name, {} if weights is None else {WEIGHTS: weights}
+        given = {WEIGHTS: weights, REPORT: logged}
+        name, beside = card.name, {part: content for part, content in given.items() if content is not None}
         self.store.ensure(name)
         with self.store.exclusive(name):
             self.store.sweep(name)

@@ -28,7 +28,7 @@ from ganserve.store import Missing, Store, Unreadable
 
 VERSION = re.compile(r"[1-9][0-9]*")
 HIGHEST, REMOVED = ".highest", ".removed"
-MEASURES, WEIGHTS = "measures.jsonl", "weights.safetensors"
+MEASURES, REPORT, WEIGHTS = "measures.jsonl", "report.json", "weights.safetensors"
 
 
 class Reader:
@@ -134,6 +134,14 @@ class Reader:
             except ValueError:
                 continue
         return [measure for measure in found if isinstance(measure, dict)]
+
+    def logged(self, name: str, version: int) -> bytes | None:
+        """``report.json``: what its training logged, for :func:`ganserve.charts.read`; None where none is kept."""
+        self._known(name, version)
+        try:
+            return self.store.read(f"{name}/{version}/{REPORT}")
+        except (Missing, Unreadable):
+            return None
 
     def scores(self, name: str, version: int) -> dict[str, Any]:
         """How good a version is known to be: its last measurement, else the one that its card was published with."""

@@ -8,6 +8,7 @@ The layout is NVIDIA Triton's, so that ``tritonserver --model-repository=models`
     models/<name>/<version>/card.json
     models/<name>/<version>/samples.png
     models/<name>/<version>/weights.safetensors  beside an exact version: what a training can begin from
+    models/<name>/<version>/report.json     what its training logged, thinned: the curves of its report
     models/<name>/<version>/measures.jsonl  measurements, one a line; no part of what the version promises
     models/<name>/.highest                  the highest version ever given, so that none is given again
     models/<name>/.jobs/<id>                the number of a job's version, noted before the version is there

@@ -27,6 +27,7 @@ from safetensors.torch import load as from_safetensors
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ganserve import charts
 from ganserve.card import ImageShape, ModelCard, RepositoryError
 from ganserve.events import BAD_INPUT
 from ganserve.latents import consecutive, latents
@@ -136,8 +137,8 @@ def export_run(
     name = _model_name(name or run.name)
     made = exact_model if exact else float_model
     card, content = made(finished, name, job_id)
-    weights = finished.weights if exact else None
-    version = repository.publish(card, content, samples(content, card), job_id=job_id, weights=weights)
+    beside = {"weights": finished.weights if exact else None, "logged": json.dumps(charts.kept(run)).encode()}
+    version = repository.publish(card, content, samples(content, card), job_id=job_id, **beside)
     if promote:
         repository.promote(name, version)
     return version

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from training import charts, pictures, report
+from ganserve import charts
+from training import pictures, report
 from training.measure import guard
 from training.run import RunConfig, RunFolder, TrainingError, grace
 from training.sampling import Renderer

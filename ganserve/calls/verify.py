@@ -65,7 +65,7 @@ def _generator(root: Path) -> Generator:
 def _told(verdict: Verdict) -> str:
     parts: list[str] = [verdict.verdict]
     if verdict.differing_pixels:
-        parts.append(f"in {verdict.differing_pixels} pixels")
+        parts.append(f"in {verdict.differing_pixels} pixel{'s' if verdict.differing_pixels > 1 else ''}")
     if verdict.address is not None:
         parts.append(verdict.address)
     return " ".join(parts) + (f" ({verdict.note})" if verdict.note else "")

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from ganserve import marks
+from ganserve import charts, marks
 from ganserve.card import LivePointer, ModelCard, ModelCorrupt, PointerMoved, RepositoryError
-from service.http.answers import ALONE, etag, holds, matches
+from service import report
+from service.http.answers import ALONE, REVALIDATE, etag, holds, matches
 from service.http.errors import Conflict, NotFound, PreconditionFailed
 from service.http.openapi import ADMIN, KNOWN, Sample, told
 from service.inference.catalogue import Catalogue
@@ -149,6 +150,36 @@ def samples(request: Request, name: str, version: Version) -> Response:
     if matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type="image/png")
+
+
+@router.get(
+    "/{name}/{version}/report",
+    summary="Report of one version",
+    dependencies=[Depends(require_user)],
+    response_class=Response,
+    responses={200: {"description": "The page", "content": {"text/html": {}}}},
+    openapi_extra=told(
+        (304, 401, 404, 410, 422, 503),
+        Sample(200, "figures, curves, samples", "/models/mnist-projgan/1/report", file="report.html"),
+        Sample(304, "the client has it", "/models/mnist-projgan/1/report", headers=KNOWN),
+        Sample(404, "no such version", "/models/mnist-projgan/999/report"),
+        Sample(422, "versions are numbers", "/models/mnist-projgan/one/report"),
+    ),
+)
+def version_report(request: Request, name: str, version: Version) -> Response:
+    """Figures, measurements, curves where they are kept, and samples, as one page that needs nothing else."""
+    repository = of(request).catalogue.repository
+    card = repository.card(name, version)
+    try:
+        sheet: bytes | None = repository.samples_path(name, version).read_bytes()
+    except FileNotFoundError:
+        sheet = None
+    curves = charts.read(repository.logged(name, version) or b"")
+    content = report.page(card, repository.measures(name, version), curves, sheet)
+    headers = {**report.HEADERS, "Cache-Control": REVALIDATE, "ETag": etag(content)}
+    if matches(request.headers.get("if-none-match"), headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers=headers, media_type="text/html; charset=utf-8")
 
 
 @router.delete(

@@ -1,6 +1,6 @@
 // Model cards, and which version is live.
 
-import { Pictures, send, session } from "./api.js";
+import { Pictures, save, send, session } from "./api.js";
 import * as catalogue from "./catalogue.js";
 import { $, bytes, figure, h, moment, say, short, whole } from "./dom.js";
 import { go, here, link } from "./route.js";
@@ -107,8 +107,21 @@ function metrics(scores, title) {
 
 const notes = (card) => (card.notes.length ? h("ul", { class: "notes" }, card.notes.map((text) => h("li", {}, text))) : "");
 
+// A tab of its own cannot send the token; what was fetched with it is saved.
+function report(model, card) {
+  const path = `models/${encodeURIComponent(model.name)}/${card.version}/report`;
+  return h("a", {
+    class: "button", href: path, target: "_blank", rel: "noopener",
+    onclick: (event) => {
+      if (!session.guarded) return;
+      event.preventDefault();
+      save(path, `${model.name}-${card.version}-report.html`).catch(refuse);
+    },
+  }, "Report");
+}
+
 function versions(model, card) {
-  const buttons = [];
+  const buttons = card.error ? [] : [report(model, card)];
   if (model.versions.length > 1) {
     const choice = h("select", { onchange: (event) => go("models", { model: model.name, version: event.target.value }) },
       model.versions.map((one) => h("option", { value: one, selected: one === card.version }, one === model.live ? `${one} (live)` : `${one}`)).reverse());

@@ -51,6 +51,8 @@ def test_a_model_is_trained_measured_and_served_and_the_next_begins_from_its_pub
     assert first["gate"]["reasons"] == ["no version is live: nothing to beat"]
     site.until(lambda: served() == 1)
 
+    assert 'aria-label="Losses: ' in service.client.get("/models/digits/1/report").text
+
     # Another machine has no weights but those in the published graph.
     shutil.rmtree(site.data / "weights")
     second = finished(images=640, init="live")

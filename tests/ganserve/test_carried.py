@@ -137,6 +137,21 @@ def test_more_parts_than_any_encoder_writes_are_refused() -> None:
         read(b"RIFF" + struct.pack("<L", len(body)) + body)
 
 
+def test_a_canvas_larger_than_the_pixels_on_it_is_never_made() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(COLOUR).convert("RGBA").resize((45, 31)).save(buffer, "WEBP", lossless=False)
+    lossy = bytearray(buffer.getvalue())
+    Image.fromarray(np.dstack([COLOUR, SHEET])).save(buffer := io.BytesIO(), "WEBP", lossless=False)
+    layered = bytearray(buffer.getvalue())
+    assert b"ALPH" in layered
+    at = layered.index(b"VP8X") + 12
+    layered[at : at + 6] = b"\xff\x3f\0\xff\x3f\0"
+    for content in (lossy, layered):
+        found = read(bytes(content))
+        assert (found.width, found.height) == (45, 31)
+        assert pictures.decode(found.bare, max_pixels=45 * 31).image.size == (45, 31)
+
+
 def test_names_in_letters_of_any_script_are_read() -> None:
     info = PngImagePlugin.PngInfo()
     info.add_itxt("X-Label", "猫")

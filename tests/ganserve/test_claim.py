@@ -89,6 +89,7 @@ def test_any_text_is_an_address_or_is_refused_with_a_sentence(text: str) -> None
         ("seed=1&graph=xyz", "digits of a sha256"),
         ("seed=1&shell=rm", "is no part of an address"),
         ("&".join(["label=1"] * 70_000), "too many parts"),
+        ("seed=1&label=" + "," * 70_000, "more than 65536 labels"),
     ],
 )
 def test_what_is_no_address_is_refused_with_what_would_be_right(query: str, words: str) -> None:

@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Repository:
     made = Repository(tmp_path / "folder")
     for seed in (1, 2):
         publish(made, "m", seed=seed)
-    made.publish(card("m"), network(seed=3), b"\x89PNG", job_id="job")
+    made.publish(card("m"), network(seed=3), b"\x89PNG", job_id="job", logged=b'{"log": []}')
     made.promote("m", 1)
     made.remove("m", 2)
     made.record("m", 1, {"frechet": 1.5})
@@ -50,6 +50,7 @@ def test_models_go_to_a_store_and_back_with_all_that_belongs_to_them(
             assert content(target, name) == content(folder, name)
             assert target.live_pointer(name) == folder.live_pointer(name)
         assert target.measures("m", 1) == [{"frechet": 1.5}]
+        assert (target.logged("m", 1), target.logged("m", 3)) == (None, b'{"log": []}')
         assert f"versions: [ {target.live('m')} ]" in target.store.read("m/config.pbtxt").decode()
         with pytest.raises(VersionRemoved):
             target.card("m", 2)

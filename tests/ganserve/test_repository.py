@@ -78,6 +78,8 @@ def test_what_is_published_is_read_back(repository: Repository) -> None:
     assert content == ONNX
     assert (found.name, found.version, found.file_bytes) == ("tiny", 1, len(ONNX))
     assert repository.samples_path("tiny", 1).read_bytes() == b"png"
+    assert repository.logged("tiny", 1) is None
+    assert repository.logged("tiny", repository.publish(card(), ONNX, b"png", logged=b"{}")) == b"{}"
 
 
 def test_a_new_version_is_not_live_until_it_is_promoted(repository: Repository) -> None:

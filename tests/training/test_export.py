@@ -7,6 +7,7 @@ import onnx
 import pytest
 import torch
 
+from ganserve import charts
 from ganserve.latents import consecutive, latents
 from ganserve.repository import Repository
 from tests.training.conftest import silent, small
@@ -45,6 +46,9 @@ def test_a_finished_run_becomes_a_live_version_that_equals_torch(recipe: str, di
     plain = graphs.Graph(finished.generator(), finished.config.settings.image_range)
     expected = plain(torch.from_numpy(noise), None if label is None else torch.from_numpy(label)).numpy()
     assert np.abs(got.astype(int) - expected).max() <= 1
+    curves = charts.read(repository.logged("tiny", 1) or b"")
+    assert curves == charts.kept(run)
+    assert curves["log"][-1]["step"] == curves["snapshots"][-1]["step"] == 20
 
 
 def test_a_graph_that_disagrees_with_torch_is_not_published(digits: Dataset, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ganserve import png
-from training import charts, report
+from ganserve import charts, png
+from training import report
 
 HOSTILE = '<script>alert("1")</script>'
 # What may name something outside the file.

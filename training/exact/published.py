@@ -39,7 +39,8 @@ def exact_of_published(repository: Repository, name: str, version: int) -> tuple
 def publish_exact(repository: Repository, name: str, version: int, *, promote: bool = True) -> int:
     """Publish the exact form of a published float version as the next one; returns its number. Raises as above."""
     exact, card, weights = exact_of_published(repository, name, version)
-    made = repository.publish(card, exact.content, samples(exact.content, card), weights=weights)
+    logged = repository.logged(name, version)
+    made = repository.publish(card, exact.content, samples(exact.content, card), weights=weights, logged=logged)
     if promote:
         repository.promote(name, made)
     return made

@@ -177,7 +177,8 @@ def _publish(site: Site, job_id: str, spec: dict[str, Any], measured: dict[str, 
     samples, weights = staged.samples_path(name, card.version).read_bytes(), staged.weights(card)
     judged = {**measured["metrics"], "gate": {"rules": list(gate.RULES), "reasons": measured["reasons"]}}
     card = card.model_copy(update={"metrics": judged, "job_id": job_id, "dataset": spec["dataset"]})
-    version = site.repository.publish(card, onnx, samples, job_id=job_id, weights=weights)
+    logged = staged.logged(name, card.version)
+    version = site.repository.publish(card, onnx, samples, job_id=job_id, weights=weights, logged=logged)
     keep_weights(site, job_id, card)
     return version
 

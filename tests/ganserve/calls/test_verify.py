@@ -41,7 +41,7 @@ def test_the_exit_status_tells_whether_all_match(
     assert run(pictures["whole"], *at) == 0
     assert capsys.readouterr().out == f"{pictures['whole']}: match {PLACE}\n"
     assert run(pictures["whole"], pictures["changed"], *at) == 1
-    assert capsys.readouterr().out.splitlines()[1] == f"{pictures['changed']}: differs in 1 pixels {PLACE}"
+    assert capsys.readouterr().out.splitlines()[1] == f"{pictures['changed']}: differs in 1 pixel {PLACE}"
     assert run(pictures["stripped"], *at) == 1
     assert "unmarked (the picture carries no address" in capsys.readouterr().out
 

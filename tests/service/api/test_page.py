@@ -486,6 +486,23 @@ def test_a_wrong_token_is_refused_in_words_and_a_right_one_is_kept_for_the_tab_o
     assert ADMIN not in page.evaluate("JSON.stringify(sessionStorage)")
 
 
+def test_the_card_of_a_model_leads_to_the_report_of_its_version(site: Site, guarded: Site, visit: Visit) -> None:
+    page = visit(site, "#/models?model=digits&version=1")
+    shown = page.locator("article", has=page.get_by_role("heading", name="digits"))
+    with page.expect_popup() as opened:
+        shown.get_by_role("link", name="Report").click()
+    expect(opened.value.get_by_role("heading", name="digits version 1")).to_be_visible()
+    expect(opened.value.get_by_alt_text("Samples of digits version 1")).to_be_visible()
+    # Where a token is needed, a tab of its own could not send it.
+    page = visit(guarded, "#/models?model=digits&version=1")
+    sign_in(page, USER)
+    shown = page.locator("article", has=page.get_by_role("heading", name="digits"))
+    with page.expect_download() as download:
+        shown.get_by_role("link", name="Report").click()
+    assert download.value.suggested_filename == "digits-1-report.html"
+    assert b"digits version 1" in Path(download.value.path()).read_bytes()
+
+
 def test_an_admin_rolls_back_and_promotes(site: Site, visit: Visit) -> None:
     page = visit(site, "#/models")
     shown = page.locator("article", has=page.get_by_role("heading", name="digits"))

@@ -12,7 +12,7 @@ from tests.training.conftest import silent, small
 from training import export, graphs, trainer
 from training.data import Dataset
 from training.exact import reference
-from training.exact.published import exact_of_published
+from training.exact.published import exact_of_published, publish_exact
 from training.recover import RecoverError, rebuild
 from training.retrain import tasks
 from training.run import Intervals
@@ -57,6 +57,9 @@ def test_an_export_makes_an_exact_graph_unless_float_is_asked_for(run: Path, tmp
     exact, plain = repository.card("tiny", 1), repository.card("tiny", 2)
     assert (exact.exact, plain.exact) == (True, False)
     assert (exact.latent_recipe, plain.latent_recipe) == ("philox-grid/v1", "philox-normal/v1")
+    assert repository.logged("tiny", 1) == repository.logged("tiny", 2) is not None
+    assert publish_exact(repository, "tiny", 2) == 3
+    assert repository.logged("tiny", 3) == repository.logged("tiny", 2)
     assert (exact.parameters, exact.macs, exact.classes) == (plain.parameters, plain.macs, plain.classes)
     assert plain.exact_digest is None
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from ganserve.queue import STEPS, WORKFLOW
+from ganserve.repository import Repository
+from tests.tiny import card, network
 from training.retrain import workflow
 from training.retrain.site import JobFailed
 
@@ -57,6 +59,19 @@ def test_a_version_goes_live_by_its_owners_wish_and_the_gate(
     assert outcome["promoted"] is promoted
     assert words in outcome["promotion"]
     assert models.now == (3 if promoted else live)
+
+
+def test_what_the_training_logged_goes_with_the_version_that_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged, models = Repository(tmp_path / "staged"), Repository(tmp_path / "models")
+    staged.publish(card("m"), network(), b"png", logged=b'{"log": []}')
+    monkeypatch.setattr(workflow, "keep_weights", lambda *_: None)
+    site: Any = SimpleNamespace(repository=models, staged=lambda job_id: staged)
+    measured = {"metrics": {"frechet": 1.0}, "reasons": ["because"]}
+    assert workflow._publish(site, "a-job", {"model": "m", "dataset": "digits"}, measured) == 1
+    assert models.logged("m", 1) == b'{"log": []}'
+    assert models.card("m", 1).metrics["frechet"] == 1.0
 
 
 MEASURED = {"judge": "j", "dataset": "d", "split": "test", "images": 100, "frechet": 1.0}

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree
 
-from training import charts
+from ganserve import charts
 
 LINE = {"step": 1, "loss_d": 0.5, "loss_g": 1.0, "d_real": 0.6, "d_fake_before": 0.4, "d_fake_after": 0.5}
 SVG = "{http://www.w3.org/2000/svg}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -16,6 +17,9 @@ from ganserve import files
 
 # Points of a curve.
 POINTS = 300
+# The files of a run that are kept with a version, and bounds of what is read of them.
+KEPT = ("log", "epochs", "snapshots")
+MAX_BYTES, NAMES, _LARGEST = 4 << 20, 40, 1e30
 WIDTH, HEIGHT = 420, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 26, 24
 
@@ -69,6 +73,31 @@ def lines(file: Path) -> list[Line]:
     return whole
 
 
+def kept(run: Path) -> dict[str, list[Line]]:
+    """What a run has logged, thinned: what stands beside a version as ``report.json``."""
+    return {name: found for name in KEPT if (found := lines(run / f"{name}.jsonl"))}
+
+
+def read(content: bytes) -> dict[str, list[Line]]:
+    """What :func:`kept` has put beside a version; whatever else stands there is passed over, number by number."""
+    try:
+        told: Any = json.loads(content) if len(content) <= MAX_BYTES else None
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        told = {}
+    found: dict[str, list[Line]] = {}
+    for name in KEPT:
+        listed = told[name] if isinstance(told.get(name), list) else []
+        whole = [
+            {key: value for key, value in list(line.items())[:NAMES] if finite(value) and abs(value) < _LARGEST}
+            for line in spread(listed, POINTS)
+            if isinstance(line, dict)
+        ]
+        found[name] = [line for line in whole if "step" in line]
+    return {name: measured for name, measured in found.items() if measured}
+
+
 def spread(items: Sequence[T], limit: int) -> list[T]:
     """At most ``limit`` of the items, the first and the last among them."""
     if len(items) <= limit:
@@ -80,7 +109,10 @@ def spread(items: Sequence[T], limit: int) -> list[T]:
 
 def finite(value: object) -> bool:
     """Whether it is a number that can be drawn."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    # Whole numbers of any length are compared, floating ones hold for themselves.
+    return math.isfinite(value) if isinstance(value, float) else abs(value) <= sys.float_info.max
 
 
 def title(name: str) -> str:

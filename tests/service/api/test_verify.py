@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import time
 import zlib
@@ -90,6 +91,20 @@ def test_every_picture_of_this_service_matches_at_the_address_that_it_carries(sh
     # The address is one: what stands there is the very picture.
     again = shipped.get(told["address"] + ("&format=webp" if "webp" in place else ""))
     assert again.content == content
+
+
+def test_the_address_that_the_page_on_marks_shows_is_carried_by_its_picture(shipped: TestClient) -> None:
+    page = (SHIPPED.parent / "docs" / "marks.md").read_text(encoding="utf-8")
+    (line,) = [line.strip() for line in page.splitlines() if line.startswith("    model=")]
+    asked = "model=mnist-projgan&version=5&label=3&seed=42&n=16&columns=8&padding=2&scale=4"
+    content = shipped.get(f"/generate?{asked}").content
+    assert carried.read(content, max_pixels=1 << 26).texts["Address"] == line
+
+
+def test_the_answer_that_the_page_on_calls_shows_is_that_of_its_picture(shipped: TestClient) -> None:
+    page = (SHIPPED.parent / "docs" / "api.md").read_text(encoding="utf-8")
+    (line,) = [line.strip() for line in page.splitlines() if line.startswith('    {"verdict"')]
+    assert json.loads(line) == verdict(shipped, shipped.get("/images/mnist-projgan/1/3/42.png").content)
 
 
 def test_one_pixel_changed_is_told(shipped: TestClient) -> None:

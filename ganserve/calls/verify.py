@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ganserve import calls, errors
 from ganserve.generator import Generator
+from ganserve.place import inside, is_url, place
 from ganserve.verdict import Verdict
 
 OTHER = 1
@@ -32,13 +33,14 @@ def _options() -> argparse.ArgumentParser:
         "server. Exit status 0: all are; 1: one is not, or carries no address; 2: one cannot be verified.",
     )
     options.add_argument("files", metavar="FILE", nargs="+", type=Path, help="PNG or WebP")
-    options.add_argument("--models", metavar="FOLDER", type=Path, help="a repository; GANSERVE_MODELS, or models")
+    told = "a repository, as a folder or s3://, gs:// or az://; GANSERVE_MODELS without it, else models"
+    options.add_argument("--models", metavar="PLACE", help=told)
     options.add_argument("--address", help="/images/... or a query as /generate takes it, in place of what files carry")
     return options
 
 
 def _verify(given: argparse.Namespace) -> list[int]:
-    generator = _generator(given.models or Path(os.environ.get("GANSERVE_MODELS") or "models"))
+    generator = _generator(given.models or os.environ.get("GANSERVE_MODELS") or "models")
     statuses = []
     for file in given.files:
         try:
@@ -53,13 +55,22 @@ def _verify(given: argparse.Namespace) -> list[int]:
     return statuses
 
 
-def _generator(root: Path) -> Generator:
+def _generator(told: str) -> Generator:
+    """Of the model that an address without one means, as the service has it."""
+    from ganserve.card import RepositoryError
     from ganserve.repository import Repository
+    from ganserve.settings import PREFERRED
 
-    names = Repository(root).names() if root.is_dir() else []
+    try:
+        root = place(told)
+        names = Repository(root).names() if is_url(root) or Path(root).is_dir() else []
+    except ValueError as error:
+        raise errors.Invalid(str(error)) from None
+    except RepositoryError as error:
+        raise errors.Unavailable(str(error)) from error
     if not names:
-        raise errors.NotFound(f"{root} has no models: name a repository with --models")
-    return Generator(root / names[0])
+        raise errors.NotFound(f"{told} has no models: name a repository with --models")
+    return Generator(str(inside(root, PREFERRED if PREFERRED in names else names[0])))
 
 
 def _told(verdict: Verdict) -> str:

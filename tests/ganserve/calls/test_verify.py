@@ -66,11 +66,14 @@ def test_a_stripped_picture_is_found_by_its_address(
     assert run(pictures["stripped"], "--address", address.replace("42", "43")) == 1
     assert run(pictures["stripped"], "--address", address.replace("5", "99")) == 2
     assert run(pictures["stripped"], "--address", "x=1") == 2
+    # Without a model the flagship is meant, as by the service.
+    assert run(pictures["stripped"], "--address", "version=5&label=3&seed=42") == 0
 
 
 def test_a_folder_without_models_is_an_error(pictures: dict[str, Path], tmp_path: Path) -> None:
     assert run(pictures["whole"], "--models", tmp_path / "none") == 2
     assert run(pictures["whole"], "--models", tmp_path) == 2
+    assert run(pictures["whole"], "--models", "http://127.0.0.1:8000") == 2
 
 
 def test_client_async_client_and_generator_find_the_same(place: Any, client: Client, pictures: dict[str, Path]) -> None:

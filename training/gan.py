@@ -222,8 +222,11 @@ class Gan:
     def load_state(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state`."""
         for name, part in self._parts().items():
-            if part is not None:
+            if part is not None and state[name] is not None:
                 part.load_state_dict(state[name])
+        if self.ema is not None and state["ema"] is None:
+            # Of a run that was begun when its recipe kept no average yet.
+            self.ema.load_state_dict(self.generator.state_dict())
 
     def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer | None]:
         return {

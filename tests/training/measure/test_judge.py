@@ -47,7 +47,13 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 
 @pytest.mark.parametrize(
-    ("name", "least", "classes"), [("mnist", 0.994, tuple("0123456789")), ("cifar10", 0.85, CIFAR10)]
+    ("name", "least", "classes"),
+    [
+        ("mnist", 0.994, tuple("0123456789")),
+        ("cifar10", 0.91, CIFAR10),
+        ("second/cifar10", 0.89, CIFAR10),
+        ("second/cifar10-whitened", 0.85, CIFAR10),
+    ],
 )
 def test_a_shipped_judge_is_the_file_its_json_names_and_as_good_as_was_asked(
     name: str, least: float, classes: tuple[str, ...]

@@ -2,8 +2,8 @@
 
     python -m benchmarks.colour          # writes benchmarks/colour.md from benchmarks/colour.json
 
-``colour.json`` is a list of {"run", "judge", "config", "scores"}: the configuration of a run, as its ``config.json`` has
-it, and its scores by one judge.
+``colour.json`` is a list of {"run", "judge", "config", "scores"}: the configuration of a run, as its ``config.json``
+has it, and its scores by one judge.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ HERE = Path(__file__).parent
 SHOWN = ("label_accuracy", "frechet_ratio", "recall", "coverage", "precision", "copied")
 TEXT = """# Colour, and small sets
 
-10,000 generated images each, of float graphs through onnxruntime, beside the test split. Trained and scored on one NVIDIA
-H200 that several runs shared (torch 2.11, bfloat16 where the recipe is `projgan-colour`), in 15 minutes in all, from
-Hugging Face's `cifar10` and `mnist` or from some pictures of each class of them (`cifar10-1000`: 100 a class). The judge
-`second` shares neither weights nor layers nor augmentation with a run's own networks, and took no part in choosing
-snapshots: `wide` on CIFAR-10 (89.97 % on the test split), `wide` on MNIST (99.64 %; `python -m training.judge --dataset
-mnist --architecture wide --epochs 15`); `shipped` is MNIST's own. `frechet_ratio` is the distance over that of training
-images. A run is `python -m training.train --recipe RECIPE --dataset DATASET --images IMAGES --seed SEED --set OVERRIDES`
-(snapshots are 1/8 to 1/24 of a run apart, and the best by held-out pictures is kept). Made by `python -m
-benchmarks.colour` from `colour.json`.
+10,000 generated images each, of float graphs through onnxruntime, beside the test split. Trained and scored on one
+NVIDIA H200 that several runs shared (torch 2.11, bfloat16 where the recipe is `projgan-colour`), in 20 minutes in
+all, from Hugging Face's `cifar10` and `mnist` or from some pictures of each class of them (`cifar10-1000`: 100 a
+class). The judge `second` shares neither weights nor layers nor augmentation with a run's own networks, and took no
+part in choosing snapshots: `wide` on CIFAR-10 (89.97 % on the test split), `wide` on MNIST (99.64 %; `python -m
+training.judge --dataset mnist --architecture wide --epochs 15`); `shipped` is MNIST's own. `frechet_ratio` is the
+distance over that of training images. A run is `python -m training.train --recipe RECIPE --dataset DATASET --images
+IMAGES --seed SEED --set KEY=VALUE` (snapshots are 1/8 to 1/24 of a run apart, and the best by held-out pictures is
+kept). Made by `python -m benchmarks.colour` from `colour.json`.
 
 """
 

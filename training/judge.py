@@ -3,9 +3,9 @@
     python -m training.judge --dataset ylecun/mnist     # writes training/judges/mnist.safetensors and .json
     python -m training.judge --dataset uoft-cs/cifar10 --architecture residual --epochs 110 --flip --cut
 
-The folder ``second`` beside it holds judges that :mod:`training.evaluate` takes with ``--judge``: ``cifar10`` (``wide``,
-40 epochs) shares neither weights nor layers with the first; ``cifar10-whitened`` is the one by which cards were scored
-before.
+The folder ``second`` beside it holds judges that :mod:`training.evaluate` takes with ``--judge``: ``cifar10``
+(``wide``, 40 epochs) shares neither weights nor layers with the first; ``cifar10-whitened`` is the one by which cards
+were scored before.
 """
 
 from __future__ import annotations

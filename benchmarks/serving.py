@@ -2,6 +2,7 @@
 
     python -m benchmarks.serving                                  # every side, every case
     python -m benchmarks.serving --sides limit ganserve --cases n16c8 --rounds 3 --seconds 4
+    python -m benchmarks.serving --sides ganserve "ganserve, exact"      # what whole numbers gain, over the service
     python -m benchmarks.serving --start                          # start-up time and memory, and nothing else
     python -m benchmarks.serving --cached                         # answers 304 a second, and nothing else
     python -m benchmarks.serving --nginx                          # answers from nginx's cache, and nothing else
@@ -312,8 +313,10 @@ def limit(model: Path, case: str, seconds: float) -> dict[str, float]:
     }
 
 
-def _turn(side: str, cases: list[str], model: Path, seconds: float) -> Iterator[tuple[str, dict[str, float]]]:
-    """One measurement of a side in every case."""
+def _turn(
+    side: str, cases: list[str], model: Path, seconds: float, *, limited: bool
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """One measurement of a side in every case, the limit after each of ganserve's where that is asked for."""
     if side == "limit":
         for case in cases:
             begun, mine = busy_seconds(), own_seconds()
@@ -330,7 +333,7 @@ def _turn(side: str, cases: list[str], model: Path, seconds: float) -> Iterator[
             result = load(port, case, seconds) | {"memory_mb": memory_mb(pid, "VmHWM")}
             mine -= own_seconds() + group_seconds(pid)
             result["elsewhere"] = max(0.0, busy_seconds() - begun + mine) / seconds
-            if side in OWN:
+            if side in OWN and limited:
                 beside = limit(model, case, seconds)
                 result["of_limit"] = result["requests"] / result["seconds"] / beside["requests"] * beside["seconds"]
                 result["p50_over"] = result["p50"] - beside["p50"]
@@ -362,7 +365,7 @@ def measure(
     for turn in range(rounds):
         for side in [side for side in sides if side not in broken]:
             try:
-                for case, result in _turn(side, cases, sides[side], seconds):
+                for case, result in _turn(side, cases, sides[side], seconds, limited="limit" in sides):
                     found.setdefault((side, case), []).append(result)
                     rate = result["requests"] / result["seconds"] * CASES[case][0]
                     told = f"{rate:.0f} images/s, p50 {result['p50']:.2f} ms"

@@ -10,7 +10,7 @@ import pytest
 
 from service.processes import memory
 
-# What the allocator does by itself is to keep ever larger blocks within its arenas, once one of their size was freed.
+# By itself the allocator keeps blocks of a size among the small ones, once one of that size was freed.
 LARGE_BLOCKS = """
 import ctypes, sys
 from service.processes import memory
@@ -27,30 +27,6 @@ before = libc.mallinfo2().hblks
 kept = libc.malloc(1 << 20)
 print(libc.mallinfo2().hblks - before)
 """
-ARENAS = """
-import ctypes, os, sys, threading
-from service.processes import memory
-if sys.argv[1] == "small":
-    memory.keep_small()
-libc = ctypes.CDLL(None)
-libc.malloc.restype = libc.fdopen.restype = ctypes.c_void_p
-libc.fdopen.argtypes = [ctypes.c_int, ctypes.c_char_p]
-libc.malloc_info.argtypes, libc.fflush.argtypes = [ctypes.c_int, ctypes.c_void_p], [ctypes.c_void_p]
-together = threading.Barrier(4)
-def work():
-    together.wait()
-    libc.malloc(10_000)
-    together.wait()
-threads = [threading.Thread(target=work) for _ in range(4)]
-[thread.start() for thread in threads]
-[thread.join() for thread in threads]
-read, written = os.pipe()
-file = libc.fdopen(written, b"w")
-libc.malloc_info(0, file)
-libc.fflush(file)
-print(os.read(read, 1 << 16).count(b"<heap nr="))
-"""
-
 glibc = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="the C library is not glibc 2.33")
 
 
@@ -68,14 +44,8 @@ def test_a_large_block_stands_apart_so_that_it_goes_back_when_it_is_freed() -> N
 
 
 @glibc
-def test_threads_share_one_arena() -> None:
-    assert told(ARENAS, "as it is") > 1
-    assert told(ARENAS, "small") == 1
-
-
-@glibc
 def test_what_the_environment_says_of_malloc_counts_for_more() -> None:
-    assert told(ARENAS, "small", MALLOC_ARENA_MAX="3") == 3
+    assert told(LARGE_BLOCKS, "small", MALLOC_PERTURB_="0") == 0
 
 
 def test_a_ready_process_looks_no_more_at_what_its_start_has_made() -> None:

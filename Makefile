@@ -4,11 +4,12 @@
 # make worker   takes retraining jobs from the queue
 # make up       service and worker together; Ctrl-C ends both
 # make models   trains, exports and judges the shipped models again
+# make web-runtime  fetches onnxruntime-web with npm, for `ganserve web` and its test in a browser
 # make bench    runs the benchmarks and records their tables
 # make clean    removes what the others have built; models/, runs/ and var/ stay
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-faults worker up models bench clean
+.PHONY: help serve test test-faults worker up models web-runtime bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -57,6 +58,9 @@ test-faults: $(TEST_STAMP)
 models: $(WORKER_STAMP)
 	$(BIN)/python -m training.models
 	$(BIN)/python -m training.models --dataset uoft-cs/cifar10 --prefix cifar10 --recipes projgan
+
+web-runtime: $(SERVE_STAMP)
+	@$(BIN)/python -m ganserve.web.runtime
 
 # The one of GPUs needs one: make bench GANSERVE_DEVICE=cuda.
 # Those that compare two checkouts need to be told which.

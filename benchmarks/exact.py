@@ -79,9 +79,9 @@ def judged(content: bytes, exact: Exact, dataset: str, images: int) -> dict[str,
     verdict = judge(content, exact.content, dataset, images=images)
     return {
         "images": images,
-        "float": verdict.float_scores,
-        "exact": verdict.exact_scores,
-        "deviations": {name: round(verdict.deviations(name), 2) for name in verdict.exact_scores},
+        "float": [{name: scores[name] for name in verdict.measures} for scores in verdict.float_results],
+        "exact": {name: verdict.exact_result[name] for name in verdict.measures},
+        "deviations": {name: round(verdict.deviations(name), 2) for name in verdict.measures},
         "worse": verdict.worse,
     }
 

@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, Command] = {
     "check": Command("ganserve.calls.check", "look through a folder or a ZIP of pictures, and say what is odd"),
     "verify": Command("ganserve.calls.verify", "whether pictures are what stands at their addresses, without a server"),
     "upload": Command("ganserve.calls.upload", "send a server your own labelled images"),
+    "web": Command("ganserve.calls.web", "a model as static files: its pictures in any browser, without a server"),
 }
 
 

@@ -14,6 +14,7 @@ class DummyEngine:
     """A model without a network: pixel values tell label and latent."""
 
     provider = "dummy"
+    exact = None
 
     def __init__(self, card: ModelCard, max_rows: int = 32) -> None:
         self.card = card

@@ -148,6 +148,11 @@ class Yardstick:
         return (self.referee.digest, fingerprint(self.train), fingerprint(self.test))
 
 
+def yardstick_for(generated: Generated, dataset: str, images: int, referee: Path | None = None) -> Yardstick:
+    """The yardstick of a data set for images of a graph's size. Raises DataError."""
+    return Yardstick(dataset, generated.size, generated.channels, images, referee)
+
+
 def evaluate_onnx(
     onnx: Path | bytes,
     dataset_name: str,
@@ -157,17 +162,19 @@ def evaluate_onnx(
     with_cas: bool = False,
     cas_images: int | None = None,
     referee: Path | None = None,
+    yardstick: Yardstick | None = None,
 ) -> dict[str, Any]:
     """Every metric, each with its value for real images under ``<name>_real``.
 
     ``cas_images``: how many generated images the CAS classifiers learn from; as many as the training split has by
-    default. ``referee``: the weights of another judge than the data set's own.
+    default. ``referee``: the weights of another judge than the data set's own. ``yardstick``: that of the data set, if
+    it is there already: to make one takes longer than to measure.
 
     Raises:
         DataError: the data set or the model cannot be used, or their classes differ.
     """
     generated = Generated(onnx)
-    yardstick = Yardstick(dataset_name, generated.size, generated.channels, images, referee)
+    yardstick = yardstick or yardstick_for(generated, dataset_name, images, referee)
     train = yardstick.train
     generated.speak(train.classes)
     first = FIRST_SEED + seed * 10_000_000

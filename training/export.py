@@ -349,7 +349,8 @@ def _publish(run: Path, repository: Repository, options: argparse.Namespace) -> 
     """Export a run's folder, or make a published float version exact."""
     model, colon, version = str(run).partition(":")
     if colon and version.isdecimal() and not run.exists():
-        return publish_exact(repository, model, int(version), promote=not options.no_promote)
+        chosen = {"promote": not options.no_promote, "weights": not options.no_weights, "dataset": options.judge}
+        return publish_exact(repository, model, int(version), **chosen)
     return export_run(run, repository, name=options.name, promote=not options.no_promote, exact=not options.float)
 
 
@@ -359,17 +360,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m training.export", description="Export finished runs to ONNX and publish them."
     )
-    parser.add_argument(
-        "run",
-        nargs="*",
-        type=Path,
-        help="run folders, or NAME:VERSION of a published float version; all finished runs under --runs by default",
-    )
+    told = "run folders, or NAME:VERSION of a published float version; all finished runs under --runs by default"
+    parser.add_argument("run", nargs="*", type=Path, help=told)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--models", type=where, default=Path("models"), help="the model repository")
     parser.add_argument("--name", help="the model's name; the run folder's by default")
     parser.add_argument("--float", action="store_true", help="float32 instead of whole numbers")
     parser.add_argument("--no-promote", action="store_true", help="publish without making it live")
+    parser.add_argument("--no-weights", action="store_true", help="of NAME:VERSION: which keeps the float weights")
+    parser.add_argument("--judge", metavar="DATASET", help="of NAME:VERSION: refuse what a judge finds worse on this")
     options = parser.parse_args(argv)
     if options.name is not None:
         check_name(options.name)

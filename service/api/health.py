@@ -27,7 +27,8 @@ async def live() -> dict[str, str]:
     openapi_extra=told((503,), Sample(200, "a probe", "/health/ready")),
 )
 async def ready(request: Request) -> JSONResponse:
-    """200 when some model can be served, else 503; names the provider, what is loaded, and what is left out and why."""
+    """200 when some model can be served, else 503; names the provider, what is loaded, which of it gives proven bytes,
+    and what is left out and why."""
     state = of(request)
     catalogue = state.catalogue
     status = state.phase.value
@@ -41,7 +42,8 @@ async def ready(request: Request) -> JSONResponse:
         "provider": catalogue.provider,
         "default_model": catalogue.default,
         "live": dict(sorted(catalogue.live.items())),
-        "loaded": catalogue.loaded,
+        "loaded": list(catalogue.loaded),
+        "exact": {name: form for name, form in catalogue.loaded.items() if form},
         "left_out": dict(sorted(catalogue.left_out.items())),
         # Told only where it is so.
         **({"unwritable": found} if (found := state.unwritable) else {}),

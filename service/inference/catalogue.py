@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ganserve.card import ModelCard, ModelCorrupt, ModelNotFound, RepositoryError, VersionNotFound
 from ganserve.repository import Repository
 from ganserve.settings import PREFERRED
-from service.inference.engine import Engine, OnnxEngine, Placement, providers
+from service.inference.engine import Engine, Form, OnnxEngine, Placement, providers
 from service.inference.follow import Follower, Served
 from service.inference.patience import Patience
 from service.inference.shelf import Opener, Shelf
@@ -95,9 +95,9 @@ class Catalogue:
         return min(self.live, default=None)
 
     @property
-    def loaded(self) -> list[str]:
-        """What is in memory, as name:version."""
-        return [f"{name}:{version}" for name, version in self._shelf.keys]
+    def loaded(self) -> dict[str, Form | None]:
+        """What is in memory, as name:version, and the form in which it has proven an exact card's bytes, if it has."""
+        return {f"{name}:{version}": engine.exact for (name, version), engine in self._shelf.engines}
 
     async def start(self) -> None:
         """Check every live version, warm the default model, and follow the repository from then on."""

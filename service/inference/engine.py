@@ -3,6 +3,9 @@
 A CPU engine is one session without threads of its own: each lane of the batcher runs it in the lane's thread, side
 by side, so weights are in memory once.
 
+An exact version is opened in the form that gives its promised bytes here: the graph in whole numbers, or its float32
+twin (:mod:`ganserve.twin`), which comes first on CUDA, where onnxruntime has no product of such whole numbers.
+
 A CUDA engine runs padded batches of a few sizes, each warmed before the first request. Its runs happen on one thread,
 for which onnxruntime keeps the handles of CUDA's libraries; the lanes prepare and encode meanwhile.
 """
@@ -25,9 +28,12 @@ from ganserve import signature
 from ganserve.card import ModelCard, ModelCorrupt
 from ganserve.latents import consecutive, latents
 from ganserve.proof import exact_digest
+from ganserve.twin import TwinError, float32_twin
 from service.inference import cuda
 
 Device = Literal["auto", "cpu", "cuda"]
+# How an exact version is computed.
+Form = Literal["whole numbers", "float32 twin"]
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 CUDA_BUCKETS = (1, 8, 32, 128, 256)
@@ -45,6 +51,10 @@ class Engine(Protocol):
     card: ModelCard
     provider: str
     max_rows: int
+
+    @property
+    def exact(self) -> Form | None:
+        """The form in which it has proven its card's bytes; None: a float version, or not proven."""
 
     def run(self, latent: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.uint8]:
         """Images uint8 [n, h, w, c] of latents float32 [n, z] and labels int64 [n]; thread-safe; n <= max_rows."""
@@ -116,6 +126,7 @@ class OnnxEngine:
         buckets: batch sizes to pad to; empty where any size gives the same pixels, as on the CPU.
         thread: where all runs happen; None: each on its caller's.
         options: onnxruntime's of a run, while the engine is warmed.
+        exact: the form in which it has proven its card's bytes.
     """
 
     card: ModelCard
@@ -125,15 +136,45 @@ class OnnxEngine:
     buckets: tuple[int, ...] = ()
     thread: ThreadPoolExecutor | None = field(default=None, repr=False)
     options: Any = field(default=None, repr=False)
+    exact: Form | None = None
 
     @classmethod
     def open(cls, card: ModelCard, content: bytes, placement: Placement = Placement()) -> OnnxEngine:
         """Load, check and warm the network in ``content`` (whose digest the caller has compared with the card's).
 
         Raises:
-            ModelCorrupt: the file is no network of the card's signature.
+            ModelCorrupt: the file is no network of the card's signature, or in no form gives what an exact card
+                promises.
             DeviceUnavailable: see :func:`providers`.
         """
+        return cls._exact(card, content, placement) if card.exact else cls._open(card, content, placement)
+
+    @classmethod
+    def _exact(cls, card: ModelCard, content: bytes, placement: Placement) -> OnnxEngine:
+        """The first form that proves itself; where none does and that is allowed, the first that runs."""
+        opened: list[OnnxEngine] = []
+        failed: list[ModelCorrupt] = []
+        for form, graph in _forms(content, providers(placement.device)[1]):
+            try:
+                engine = cls._open(card, graph, placement)
+            except ModelCorrupt as error:
+                failed.append(error)
+                continue
+            opened.append(engine)
+            if engine._proves(placement.timeout):
+                engine.exact = form
+                return engine
+        if not opened:
+            raise failed[0]
+        if placement.allow_inexact:
+            return opened[0]
+        raise ModelCorrupt(
+            f"{card.name} version {card.version}: its card promises the same bytes everywhere, and "
+            f"{opened[0].provider} gives others here; GANSERVE_ALLOW_INEXACT=true serves it all the same"
+        )
+
+    @classmethod
+    def _open(cls, card: ModelCard, content: bytes, placement: Placement) -> OnnxEngine:
         wanted, provider = providers(placement.device)
         session = _session(card, content, wanted, placement.threads)
         carried = str(session.get_providers()[0])
@@ -147,8 +188,6 @@ class OnnxEngine:
         engine._check_signature()
         with engine._ending(placement.timeout):
             engine._warm_up()
-            if card.exact and not placement.allow_inexact:
-                engine._prove()
         return engine
 
     def run(self, latent: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.uint8]:
@@ -189,21 +228,21 @@ class OnnxEngine:
         except signature.SignatureMismatch as error:
             raise ModelCorrupt(f"{self.card.name} version {self.card.version}: model.onnx: {error}") from error
 
-    def _prove(self) -> None:
-        """Make the named addresses and compare their digest with the card's. Raises ModelCorrupt."""
+    def _proves(self, seconds: float | None) -> bool:
+        """Whether the named addresses have the digest that an exact card promises."""
         card = self.card
-        found = exact_digest(
-            lambda latent, label: self.run(latent, None if label is None else label[:, 0]),
-            card.latent_recipe,
-            card.z,
-            len(card.classes),
-            batch=min(32, self.max_rows),
-        )
-        if found != card.exact_digest:
-            raise ModelCorrupt(
-                f"{card.name} version {card.version}: its card promises the same bytes everywhere, and {self.provider} "
-                "gives others here; GANSERVE_ALLOW_INEXACT=true serves it all the same"
-            )
+
+        def run(latent: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.uint8]:
+            return self.run(latent, None if label is None else label[:, 0])
+
+        try:
+            with self._ending(seconds):
+                rows = min(32, self.max_rows)
+                found = exact_digest(run, card.latent_recipe, card.z, len(card.classes), batch=rows)
+        except Exception as error:  # onnxruntime raises many private kinds
+            log.warning("%s version %d: its proof fails in a run (%s)", card.name, card.version, _first_line(error))
+            return False
+        return found == card.exact_digest
 
     def _warm_up(self) -> None:
         """Run every size once, and see that a row's pixels do not depend on the batch it is in.
@@ -243,6 +282,19 @@ class OnnxEngine:
                 fixed,
             )
             self.buckets, self.max_rows = (fixed,), fixed
+
+
+def _forms(content: bytes, provider: str) -> Iterator[tuple[Form, bytes]]:
+    """An exact graph and its twin, the one first that the provider has the operators for."""
+    forms: tuple[Form, Form] = ("whole numbers", "float32 twin")
+    for form in reversed(forms) if provider == CUDA else forms:
+        if form == "whole numbers":
+            yield form, content
+            continue
+        try:
+            yield form, float32_twin(content)
+        except TwinError:
+            log.warning("an exact graph has no float32 twin: it was not made by this package")
 
 
 def _sample(card: ModelCard, rows: int) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:

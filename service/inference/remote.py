@@ -129,6 +129,8 @@ class RemoteEngine:
     upstream: Upstream = field(repr=False)
     max_rows: int
     provider: str = field(init=False)
+    # Another process computes: nothing is proven here.
+    exact: None = None
 
     def __post_init__(self) -> None:
         # config.pbtxt promises Triton no larger batch.

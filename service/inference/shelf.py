@@ -48,9 +48,9 @@ class Shelf:
         return key in self._engines
 
     @property
-    def keys(self) -> list[Key]:
+    def engines(self) -> list[tuple[Key, Engine]]:
         """What is in memory, the least used first."""
-        return list(self._engines)
+        return list(self._engines.items())
 
     async def engine(self, key: Key) -> Engine:
         """The engine of a version, from memory or loaded now; raises as :meth:`load`."""

@@ -95,7 +95,7 @@ def train(argv: list[str], behaviour: dict[str, Any]) -> int:
     return 0
 
 
-def export(run: str, repository: str, model: str, job_id: str) -> dict[str, Any]:
+def export(run: str, repository: str, beside: str, model: str, job_id: str) -> dict[str, Any]:
     from fixtures import publish_tiny  # type: ignore[import-not-found]
 
     weights = Path(run, "best.safetensors").read_bytes()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.evaluate import evaluate_onnx
+from training.evaluate import Generated, evaluate_onnx, yardstick_for
 
 # Each measure, and whether more of it is better.
 MEASURES = {"label_accuracy": True, "frechet_ratio": False, "coverage": True, "precision": True}
@@ -17,20 +17,29 @@ DEVIATIONS = 2.0
 
 @dataclass(frozen=True)
 class Verdict:
-    """The float graph's scores over its seed ranges, the exact graph's, and by which measures it is worse."""
+    """What :func:`training.evaluate.evaluate_onnx` found of the float graph over its seed ranges, and of the exact one
+    over the first of them."""
 
-    float_scores: list[dict[str, float]]
-    exact_scores: dict[str, float]
+    float_results: Sequence[Mapping[str, Any]]
+    exact_result: Mapping[str, Any]
+
+    @property
+    def measures(self) -> list[str]:
+        """What can be compared: the float graph has a value in every range."""
+        return [m for m in MEASURES if all(scores.get(m) is not None for scores in self.float_results)]
 
     @property
     def worse(self) -> list[str]:
         """The measures by which the exact graph is more than two standard deviations worse than the float mean."""
-        return [name for name in self.exact_scores if self.deviations(name) < -DEVIATIONS]
+        return [name for name in self.measures if self.deviations(name) < -DEVIATIONS]
 
     def deviations(self, name: str) -> float:
         """By how many standard deviations of the float graph the exact one is better (negative: worse)."""
-        values = [scores[name] for scores in self.float_scores]
-        apart = self.exact_scores[name] - statistics.mean(values)
+        values = [float(scores[name]) for scores in self.float_results]
+        own = self.exact_result.get(name)
+        if own is None:
+            return float("-inf")
+        apart = float(own) - statistics.mean(values)
         spread = statistics.stdev(values)
         if not spread:
             return 0.0 if not apart else float("inf") if (apart > 0) == MEASURES[name] else float("-inf")
@@ -38,9 +47,12 @@ class Verdict:
 
     def reason(self) -> str:
         """Why the float version is published instead; empty if it need not be."""
-        scores = self.exact_scores
-        told = [f"{name} {scores[name]:.4f} ({self.deviations(name):+.1f} deviations)" for name in self.worse]
+        told = [self._told(name) for name in self.worse]
         return f"the exact graph is worse than the float one: {', '.join(told)}" if told else ""
+
+    def _told(self, name: str) -> str:
+        own = self.exact_result.get(name)
+        return f"{name} -" if own is None else f"{name} {own:.4f} ({self.deviations(name):+.1f} deviations)"
 
 
 def judge(
@@ -51,9 +63,9 @@ def judge(
     Raises:
         DataError: the data set or a model cannot be used.
     """
-    scores = [_scores(evaluate_onnx(float_graph, dataset, images=images, seed=seed)) for seed in seeds]
-    return Verdict(scores, _scores(evaluate_onnx(exact_graph, dataset, images=images, seed=seeds[0])))
+    yardstick = yardstick_for(Generated(float_graph), dataset, images)
 
+    def scores(graph: bytes, seed: int) -> dict[str, Any]:
+        return evaluate_onnx(graph, dataset, images=images, seed=seed, yardstick=yardstick)
 
-def _scores(result: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(result[name]) for name in MEASURES if result.get(name) is not None}
+    return Verdict([scores(float_graph, seed) for seed in seeds], scores(exact_graph, seeds[0]))

@@ -9,7 +9,8 @@ from safetensors.torch import save as to_safetensors
 from ganserve.card import ModelCard
 from ganserve.repository import Repository
 from training import recipes
-from training.exact import Exact, exact_card, export
+from training.exact import Exact, ExactError, exact_card, export
+from training.exact.judged import judge
 from training.graphs import samples
 from training.recover import rebuild
 
@@ -36,11 +37,32 @@ def exact_of_published(repository: Repository, name: str, version: int) -> tuple
     return exact, made, to_safetensors(tensors)
 
 
-def publish_exact(repository: Repository, name: str, version: int, *, promote: bool = True) -> int:
-    """Publish the exact form of a published float version as the next one; returns its number. Raises as above."""
-    exact, card, weights = exact_of_published(repository, name, version)
-    logged = repository.logged(name, version)
-    made = repository.publish(card, exact.content, samples(exact.content, card), weights=weights, logged=logged)
+def publish_exact(
+    repository: Repository,
+    name: str,
+    version: int,
+    *,
+    promote: bool = True,
+    weights: bool = True,
+    dataset: str | None = None,
+) -> int:
+    """Publish the exact form of a published float version as the next one; returns its number.
+
+    Without ``weights`` beside it, a training that begins from it takes those of the float version. With ``dataset`` the
+    judge must find it no worse than the float graph on that.
+
+    Raises:
+        ExactError: the judge finds it worse; otherwise as above.
+        DataError: the data set cannot be used.
+    """
+    exact, card, kept = exact_of_published(repository, name, version)
+    if dataset is not None:
+        plain = repository.model_path(name, version).read_bytes()
+        if reason := judge(plain, exact.content, dataset).reason():
+            raise ExactError(reason)
+    sheet = samples(exact.content, card)
+    lent, logged = kept if weights else None, repository.logged(name, version)
+    made = repository.publish(card, exact.content, sheet, weights=lent, logged=logged)
     if promote:
         repository.promote(name, made)
     return made

@@ -141,7 +141,10 @@ def _step(layer: Layer, units: Floats, moment: Floats, after: Floats, before: in
     weight = layer.weight * each[:, None]
     to_levels = np.tile(after, layer.weight.shape[1] // len(after))
     scale = _scale(weight, before)
-    whole = rounded(weight, scale, moment / np.outer(each, each), WEIGHT_LIMIT)
+    try:
+        whole = rounded(weight, scale, moment / np.outer(each, each), WEIGHT_LIMIT)
+    except np.linalg.LinAlgError as error:
+        raise ExactError(f"a layer's weights or inputs are no finite numbers: {error}") from error
     bound = sum_bound(whole, before)
     shift, factor = _shift(layer.shift / to_levels, layer.scale * scale / to_levels, bound, layer.slope)
     weights = whole.astype(np.int8)

@@ -2,6 +2,7 @@
 
     <data>/runs/<job>/attempt-N/     the run of the N-th attempt (training/run.py)
     <data>/runs/<job>/export/        the job's own repository, before anything is public
+    <data>/runs/<job>/float/         the same with the float graph that the exact one is held against
     <data>/weights/<sha256>          weights of published versions, named by their graph
 """
 
@@ -12,6 +13,8 @@ import os
 import re
 import shutil
 from pathlib import Path
+
+EXPORT, FLOAT = "export", "float"
 
 
 def begin_attempt(job: Path, number: int | None = None, further: str = "") -> Path:

@@ -21,7 +21,14 @@ from ganserve.queue import WORKER_SILENT_SECONDS, Database, is_away
 from ganserve.repository import Repository
 from ganserve.runs import StoredRuns
 from ganserve.store import Away, Missing
-from training.retrain.attempts import attempts, begin_attempt, furthest_checkpoint, newest_checkpoint, number_of
+from training.retrain.attempts import (
+    EXPORT,
+    attempts,
+    begin_attempt,
+    furthest_checkpoint,
+    newest_checkpoint,
+    number_of,
+)
 from training.retrain.children import Children
 from training.retrain.mirror import Mirror, store_is_away
 
@@ -120,12 +127,12 @@ class Site:
             if self.runs is not None:
                 self.runs.store.ensure("")
 
-    def staged(self, job_id: str) -> Repository:
-        """The job's own repository: nothing in it is public."""
+    def staged(self, job_id: str, folder: str = EXPORT) -> Repository:
+        """A repository of the job's own: nothing in it is public."""
         if isinstance(self.config.store, str):
-            there = f"{self.config.store}/runs/{job_id}/export"
+            there = f"{self.config.store}/runs/{job_id}/{folder}"
             return Repository(there, open_store(there, data=self.folder(job_id)))
-        root = self.folder(job_id) / "export"
+        root = self.folder(job_id) / folder
         root.mkdir(parents=True, exist_ok=True)
         return Repository(root)
 

@@ -20,7 +20,7 @@ from dbos import DBOS, WorkflowSerializationFormat
 from ganserve.events import BAD_INPUT, FAILED
 from ganserve.queue import PROGRESS, WORKFLOW
 from training.retrain import gate
-from training.retrain.attempts import newest_checkpoint
+from training.retrain.attempts import EXPORT, FLOAT, newest_checkpoint
 from training.retrain.mirror import patiently
 from training.retrain.site import CHILD_TRIES, JobFailed, Site, log
 from training.retrain.warm import init_weights, keep_weights
@@ -55,8 +55,8 @@ async def retrain(job: dict[str, Any]) -> dict[str, Any]:
     if deaths >= site.config.max_deaths:
         raise JobFailed(f"{step}: given up, for its worker died {deaths} times on end and got no further")
     trained = await train(job_id, spec)
-    await export(job_id, spec, trained)
-    measured = await evaluate(job_id, spec)
+    exported = await export(job_id, spec, trained)
+    measured = await evaluate(job_id, spec, exported)
     version = await publish(job_id, spec, measured)
     promoted = await promote(job_id, spec, version, measured)
     return {
@@ -117,12 +117,17 @@ def train_command(site: Site, spec: dict[str, Any], run: Path) -> list[str]:
 
 @DBOS.step(name="export", preemptible=True)
 async def export(job_id: str, spec: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
-    """Make the ONNX graph, card and samples in a repository of the job's own: nothing is public yet."""
+    """Make the ONNX graph, card and samples in a repository of the job's own: nothing is public yet.
+
+    The graph is exact, with the float one beside it; or float alone, where there is no exact form, and ``inexact`` of
+    what is returned says so.
+    """
     site = _here()
     run = await patiently(partial(site.have, trained["run"]))
     arguments = {
         "run": str(run),
         "repository": str(site.staged(job_id).place),
+        "beside": str(site.staged(job_id, FLOAT).place),
         "model": spec["model"],
         "job_id": job_id,
     }
@@ -130,15 +135,18 @@ async def export(job_id: str, spec: dict[str, Any], trained: dict[str, Any]) -> 
 
 
 @DBOS.step(name="evaluate", preemptible=True)
-async def evaluate(job_id: str, spec: dict[str, Any]) -> dict[str, Any]:
-    """Measure the candidate, and the live version on the same judge, data and image count."""
-    return await _evaluate(_here(), job_id, spec)
+async def evaluate(job_id: str, spec: dict[str, Any], exported: dict[str, Any]) -> dict[str, Any]:
+    """Measure the candidate, and the live version on the same judge, data and image count.
+
+    The candidate is the exact graph; or the float one, where that is better, and ``inexact`` of what is returned says
+    so.
+    """
+    return await _evaluate(_here(), job_id, spec, exported)
 
 
-async def _evaluate(site: Site, job_id: str, spec: dict[str, Any]) -> dict[str, Any]:
+async def _evaluate(site: Site, job_id: str, spec: dict[str, Any], exported: dict[str, Any]) -> dict[str, Any]:
     name, dataset = spec["model"], await patiently(partial(site.dataset, spec))
-    candidate = str(await patiently(partial(_candidate, site, job_id, name)))
-    metrics = await site.task(job_id, "evaluate", {"onnx": candidate, "dataset": dataset})
+    metrics, inexact = await _candidate(site, job_id, name, dataset, exported.get("inexact"))
     live = await patiently(lambda: site.repository.live(name) if name in site.repository.names() else None)
     live_metrics: dict[str, Any] | None = None
     verdict: gate.Verdict | None = None
@@ -156,11 +164,29 @@ async def _evaluate(site: Site, job_id: str, spec: dict[str, Any]) -> dict[str, 
         "live_metrics": live_metrics,
         "better": verdict.better,
         "reasons": list(verdict.reasons),
+        "inexact": inexact,
     }
 
 
-def _candidate(site: Site, job_id: str, name: str) -> Path:
-    staged = site.staged(job_id)
+async def _candidate(
+    site: Site, job_id: str, name: str, dataset: str, inexact: str | None
+) -> tuple[dict[str, Any], str | None]:
+    """The candidate's metrics, and why it is the float graph; empty if it is the exact one, None if a version of this
+    package exported it that made no exact ones."""
+
+    async def graph(folder: str) -> str:
+        return str(await patiently(partial(_staged_graph, site, job_id, name, folder)))
+
+    if inexact == "":
+        arguments = {"exact": await graph(EXPORT), "plain": await graph(FLOAT), "dataset": dataset}
+        told = await site.task(job_id, "judge", arguments, shown="evaluate")
+        return told["metrics"], told["inexact"]
+    onnx = await graph(EXPORT if inexact is None else FLOAT)
+    return await site.task(job_id, "evaluate", {"onnx": onnx, "dataset": dataset}), inexact
+
+
+def _staged_graph(site: Site, job_id: str, name: str, folder: str) -> Path:
+    staged = site.staged(job_id, folder)
     return staged.model_path(name, staged.versions(name)[-1])
 
 
@@ -172,12 +198,14 @@ async def publish(job_id: str, spec: dict[str, Any], measured: dict[str, Any]) -
 
 
 def _publish(site: Site, job_id: str, spec: dict[str, Any], measured: dict[str, Any]) -> int:
-    staged, name = site.staged(job_id), spec["model"]
+    inexact, name = measured.get("inexact"), spec["model"]
+    staged = site.staged(job_id, FLOAT if inexact else EXPORT)
     card, onnx = staged.read(name, staged.versions(name)[-1])
     samples, weights = staged.samples_path(name, card.version).read_bytes(), staged.weights(card)
     judged = {**measured["metrics"], "gate": {"rules": list(gate.RULES), "reasons": measured["reasons"]}}
-    card = card.model_copy(update={"metrics": judged, "job_id": job_id, "dataset": spec["dataset"]})
-    logged = staged.logged(name, card.version)
+    notes = [*card.notes, *([f"not exact: {inexact}"] if inexact else [])]
+    told = {"metrics": judged, "job_id": job_id, "dataset": spec["dataset"], "notes": notes}
+    card, logged = card.model_copy(update=told), staged.logged(name, card.version)
     version = site.repository.publish(card, onnx, samples, job_id=job_id, weights=weights, logged=logged)
     keep_weights(site, job_id, card)
     return version

@@ -17,6 +17,7 @@ def test_ready_names_provider_live_and_loaded(client: TestClient) -> None:
         "default_model": "digits",
         "live": {"digits": 1, "plain": 1},
         "loaded": ["digits:1"],
+        "exact": {},
         "left_out": {},
     }
     client.get("/generate?model=plain")

@@ -36,18 +36,30 @@ def test_two_deviations_are_still_allowed() -> None:
         assert Verdict(FLOAT, EQUAL | {"label_accuracy": 0.99 - times * spread}).worse == worse
 
 
-def test_the_float_graph_is_scored_over_five_seed_ranges_and_the_exact_one_over_the_first(
+def test_a_measure_that_the_exact_graph_alone_has_not_is_worse_and_one_that_both_lack_is_none() -> None:
+    without = [{**scores, "coverage": None} for scores in FLOAT]
+    assert Verdict(without, {**EQUAL, "coverage": None}).worse == []
+    verdict = Verdict(FLOAT, {**EQUAL, "coverage": None})
+    assert verdict.worse == ["coverage"]
+    assert verdict.reason().endswith(": coverage -")
+
+
+def test_the_float_graph_is_scored_over_five_seed_ranges_and_the_exact_one_over_the_first_by_one_yardstick(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[tuple[bytes, int]] = []
+    one = object()
 
-    def score(graph: bytes, dataset: str, *, images: int, seed: int) -> dict[str, float | None]:
+    def score(graph: bytes, dataset: str, *, images: int, seed: int, yardstick: object) -> dict[str, float | None]:
+        assert yardstick is one
         asked.append((graph, seed))
         return {**FLOAT[seed], "label_accuracy": None, "kid": 0.5}
 
+    monkeypatch.setattr(judged, "Generated", lambda graph: graph)
+    monkeypatch.setattr(judged, "yardstick_for", lambda graph, dataset, images: one)
     monkeypatch.setattr(judged, "evaluate_onnx", score)
     verdict = judged.judge(b"float", b"exact", "digits")
     assert asked == [*((b"float", seed) for seed in range(5)), (b"exact", 0)]
     # An unconditional model has no label to hit.
-    assert set(verdict.exact_scores) == {"frechet_ratio", "coverage", "precision"}
+    assert verdict.measures == ["frechet_ratio", "coverage", "precision"]
     assert verdict.worse == []

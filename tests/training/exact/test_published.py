@@ -11,7 +11,7 @@ from ganserve.repository import Repository
 from tests.training.conftest import silent, small
 from training import export, graphs, trainer
 from training.data import Dataset
-from training.exact import reference
+from training.exact import judged, published, reference
 from training.exact.published import exact_of_published, publish_exact
 from training.recover import RecoverError, rebuild
 from training.retrain import tasks
@@ -93,3 +93,30 @@ def test_a_published_version_is_made_exact_by_its_name(run: Path, tmp_path: Path
     assert repository.weights(card) is not None
     assert export.main(["tiny:9", "--models", str(tmp_path / "models")]) == 2
     assert export.main(["tiny:2", "--models", str(tmp_path / "models")]) == 2, "it holds no float weights"
+
+
+def test_a_version_made_exact_without_weights_lends_those_of_its_float_version(run: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    repository = Repository(models)
+    export.export_run(run, repository, exact=False)
+    assert export.main(["tiny:1", "--models", str(models), "--no-weights"]) == 0
+    assert repository.weights(repository.card("tiny", 2)) is None
+    for version in (1, 2):
+        tasks.recover(str(models), "tiny", version, str(tmp_path / f"{version}.safetensors"))
+    assert (tmp_path / "2.safetensors").read_bytes() == (tmp_path / "1.safetensors").read_bytes()
+
+
+def test_an_exact_form_that_the_judge_finds_worse_is_refused_with_the_reason(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = Repository(tmp_path / "models")
+    export.export_run(run, repository, exact=False)
+    scores = [{"coverage": 0.9 + 0.001 * step} for step in range(5)]
+    asked = ["tiny:1", "--models", str(tmp_path / "models"), "--judge", "digits"]
+    monkeypatch.setattr(published, "judge", lambda plain, exact, dataset: judged.Verdict(scores, {"coverage": 0.5}))
+    assert export.main(asked) == 2
+    assert "the exact graph is worse than the float one: coverage 0.5000" in capsys.readouterr().err
+    assert repository.versions("tiny") == [1]
+    monkeypatch.setattr(published, "judge", lambda plain, exact, dataset: judged.Verdict(scores, {"coverage": 0.9}))
+    assert export.main(asked) == 0
+    assert repository.live("tiny") == 2

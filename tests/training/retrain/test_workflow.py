@@ -67,7 +67,7 @@ def test_what_the_training_logged_goes_with_the_version_that_is_published(
     staged, models = Repository(tmp_path / "staged"), Repository(tmp_path / "models")
     staged.publish(card("m"), network(), b"png", logged=b'{"log": []}')
     monkeypatch.setattr(workflow, "keep_weights", lambda *_: None)
-    site: Any = SimpleNamespace(repository=models, staged=lambda job_id: staged)
+    site: Any = SimpleNamespace(repository=models, staged=lambda job_id, folder: staged)
     measured = {"metrics": {"frechet": 1.0}, "reasons": ["because"]}
     assert workflow._publish(site, "a-job", {"model": "m", "dataset": "digits"}, measured) == 1
     assert models.logged("m", 1) == b'{"log": []}'
@@ -104,11 +104,42 @@ def test_a_candidate_that_cannot_be_compared_with_the_live_version_is_published_
     candidate = tmp_path / "runs/job/export/m/1/model.onnx"
     staged = SimpleNamespace(versions=lambda name: [1], model_path=lambda name, version: candidate)
     site: Any = SimpleNamespace(
-        repository=models, staged=lambda job: staged, dataset=lambda spec: spec["dataset"], task=task
+        repository=models, staged=lambda job, folder: staged, dataset=lambda spec: spec["dataset"], task=task
     )
-    found = asyncio.run(workflow._evaluate(site, "job", {"model": "m", "dataset": "d"}))
+    found = asyncio.run(workflow._evaluate(site, "job", {"model": "m", "dataset": "d"}, {"version": 1}))
     assert found["metrics"] == MEASURED
     assert found["better"] is False
     assert re.search(words, found["reasons"][0])
     refused = workflow._promote(site, {"model": "m", "promote": "if_better"}, 2, found)
     assert refused == {"promoted": False, "promotion": "the gate found it no better than the live version"}
+
+
+@pytest.mark.parametrize(
+    ("exported", "asked", "reason"),
+    [
+        ({"version": 1, "inexact": ""}, [("judge", "export", "float")], ""),
+        ({"version": 1, "inexact": "no exact form is known"}, [("evaluate", "float")], "no exact form is known"),
+        ({"version": 1}, [("evaluate", "export")], None),
+    ],
+    ids=["an exact graph", "none, and why", "of a version before"],
+)
+def test_an_exact_graph_is_held_against_its_float_one_and_what_else_there_is_stands_alone(
+    tmp_path: Path, exported: dict[str, Any], asked: list[tuple[str, ...]], reason: str | None
+) -> None:
+    seen: list[tuple[str, ...]] = []
+
+    async def task(job_id: str, task: str, arguments: dict[str, str], shown: str = "") -> dict[str, Any]:
+        files = (arguments.get(key) for key in ("onnx", "exact", "plain"))
+        seen.append((task, *(Path(file).parents[2].name for file in files if file)))
+        return {"metrics": MEASURED, "inexact": ""} if task == "judge" else MEASURED
+
+    def staged(job: str, folder: str) -> Any:
+        def path(name: str, version: int) -> Path:
+            return tmp_path / folder / name / str(version) / "model.onnx"
+
+        return SimpleNamespace(model_path=path, versions=lambda name: [1])
+
+    site: Any = SimpleNamespace(staged=staged, dataset=lambda spec: spec["dataset"], task=task)
+    site.repository = SimpleNamespace(names=list)
+    found = asyncio.run(workflow._evaluate(site, "job", {"model": "m", "dataset": "d"}, exported))
+    assert (seen, found["inexact"], found["metrics"]) == (asked, reason, MEASURED)

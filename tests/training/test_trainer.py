@@ -48,7 +48,8 @@ def flagship(few: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("recipe", recipes.RECIPES)
 def test_every_recipe_trains_and_leaves_pictures_logs_and_weights(recipe: str, digits: Dataset, tmp_path: Path) -> None:
     config = small(recipe, digits, images=16 * 20 * recipes.get(recipe).d_steps)
-    trainer.train(config, digits, tmp_path / "run", report=silent, intervals=STEPS_TO_20)
+    score = pixels.PixelScore(digits.images)
+    trainer.train(config, digits, tmp_path / "run", report=silent, intervals=STEPS_TO_20, score=score)
     run = tmp_path / "run"
     assert json.loads((run / "status.json").read_text())["state"] == "finished"
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
@@ -60,6 +61,27 @@ def test_every_recipe_trains_and_leaves_pictures_logs_and_weights(recipe: str, d
     assert "finished" in (run / "report.html").read_text(encoding="utf-8")
     kinds = {path.name.rsplit("-", 1)[0] for path in (run / "samples").iterdir()}
     assert kinds == ({"fresh", "same-noise"} if recipes.get(recipe).conditional else {"fresh"})
+
+
+def test_a_run_for_colour_that_was_stopped_goes_on_exactly_there_and_is_taught_once(
+    few: Dataset, tmp_path: Path
+) -> None:
+    config, score = small("projgan-colour", few, images=16 * 20), pixels.PixelScore(few.images)
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    trainer.train(config, few, whole, report=silent, intervals=STEPS_TO_20, score=score)
+    calls = iter([False] * 12 + [True])
+    with pytest.raises(Stopped):
+        trainer.train(
+            config,
+            few,
+            run,
+            report=silent,
+            intervals=STEPS_TO_20,
+            score=score,
+            should_stop=lambda: next(calls),
+        )
+    trainer.train(config, few, run, report=silent, intervals=STEPS_TO_20, score=score, resume=True)
+    assert_same(weights(whole), weights(run))
 
 
 def test_a_run_of_equal_configuration_gives_equal_weights(few: Dataset, flagship: Path, tmp_path: Path) -> None:

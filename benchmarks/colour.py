@@ -16,12 +16,13 @@ HERE = Path(__file__).parent
 SHOWN = ("label_accuracy", "frechet_ratio", "recall", "coverage", "precision", "copied")
 TEXT = """# Colour, and small sets
 
-10,000 generated images each, of float graphs through onnxruntime, beside the test split. Trained and scored on one
-NVIDIA H200 that several runs shared (torch 2.11, bfloat16 where the recipe is `projgan-colour`), in 20 minutes in
-all, from Hugging Face's `cifar10` and `mnist` or from some pictures of each class of them (`cifar10-1000`: 100 a
-class). The judge `second` shares neither weights nor layers nor augmentation with a run's own networks, and took no
-part in choosing snapshots: `wide` on CIFAR-10 (89.97 % on the test split), `wide` on MNIST (99.64 %; `python -m
-training.judge --dataset mnist --architecture wide --epochs 15`); `shipped` is MNIST's own. `frechet_ratio` is the
+10,000 generated images each, through onnxruntime, beside the test split: of float graphs, and of the exact versions
+that are shipped, where a row names one (scored on a CPU). Trained and scored on one NVIDIA H200 that several runs
+shared (torch 2.11, bfloat16 where the recipe is `projgan-colour`), in 20 minutes in all, from Hugging Face's
+`cifar10` and `mnist` or from some pictures of each class of them (`cifar10-1000`: 100 a class). The judge `second`
+shares neither weights nor layers nor augmentation with a run's own networks, and took no part in choosing snapshots:
+`wide` on CIFAR-10 (89.97 % on the test split), `wide` on MNIST (99.64 %; `python -m training.judge --dataset mnist
+--architecture wide --epochs 15`); `shipped` is MNIST's own. `frechet_ratio` is the
 distance over that of training images. A run is `python -m training.train --recipe RECIPE --dataset DATASET --images
 IMAGES --seed SEED --set KEY=VALUE` (snapshots are 1/8 to 1/24 of a run apart, and the best by held-out pictures is
 kept). Made by `python -m benchmarks.colour` from `colour.json`.
@@ -37,7 +38,8 @@ def main() -> None:
     for row in rows:
         config, scores = row["config"], row["scores"]
         asked = ", ".join(f"{key} {value:g}" for key, value in config["overrides"].items()) or "-"
-        told = [f"`{config['recipe']}`", config["dataset"], f"{config['images']:,}", str(config["seed"]), asked]
+        name = f"`{config['recipe']}`" + (f", exact: `{row['run']}`" if config.get("exact") else "")
+        told = [name, config["dataset"], f"{config['images']:,}", str(config["seed"]), asked]
         lines.append("| " + " | ".join([*told, row["judge"], *(f"{scores[name]:.4g}" for name in SHOWN)]) + " |")
     for judge, dataset in dict.fromkeys((row["judge"], row["scores"]["dataset"]) for row in rows):
         scores = next(r["scores"] for r in rows if (r["judge"], r["scores"]["dataset"]) == (judge, dataset))

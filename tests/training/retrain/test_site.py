@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from ganserve.bucket import BucketStore
+from ganserve.kept import KeptSets
+from ganserve.store import Unfit
+from tests import stores
 from training.retrain.site import Config, JobFailed, Site
 
 
@@ -47,3 +51,27 @@ def test_uploads_digits_and_names_of_the_hub_are_meant_as_ever(below: Path) -> N
     assert site.dataset({"dataset": "letters"}) == str(upload)
     assert site.dataset({"dataset": "digits"}) == "digits"
     assert site.dataset({"dataset": "ylecun/mnist"}) == "ylecun/mnist"
+
+
+def test_a_worker_refuses_stores_that_ignore_conditions_and_waits_for_one_that_is_away(
+    bucket: str, proxy: stores.Proxy, tmp_path: Path
+) -> None:
+    database = f"sqlite:///{tmp_path}/jobs.sqlite"
+    site = Site(Config(database, tmp_path / "var", f"{bucket}/models", "w", store=f"{bucket}/store"))
+    site.check()
+    proxy.unconditional = True
+    for places in ({"models": f"{bucket}/models"}, {"models": tmp_path / "models", "store": f"{bucket}/store"}):
+        with pytest.raises(Unfit, match="conditional requests"):
+            Site(Config(jobs_db=database, data=tmp_path / "var", worker_id="w", **places)).check()
+
+
+def test_an_upload_is_fetched_from_the_store_and_one_that_is_not_there_is_said(bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "pets" / "cat").mkdir(parents=True)
+    (tmp_path / "pets" / "cat" / "000001.png").write_bytes(b"picture")
+    KeptSets(BucketStore(f"{bucket}/store")).keep("pets", tmp_path / "pets", b"{}", None)
+    database = f"sqlite:///{tmp_path}/jobs.sqlite"
+    site = Site(Config(database, tmp_path / "var", f"{bucket}/models", "w", store=f"{bucket}/store"))
+    folder = Path(site.dataset({"dataset": "pets"}))
+    assert (folder.name, [path.name for path in folder.rglob("*.png")]) == ("pets", ["000001.png"])
+    with pytest.raises(JobFailed, match="there is no upload 'cats'"):
+        site.dataset({"dataset": "cats"})

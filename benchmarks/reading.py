@@ -1,6 +1,6 @@
 """Reading sets of pictures: pictures a second of a plain loop, of ours on one core and on all, and read again.
 
-    python -m benchmarks.reading [--photos 8] [--small 4000] [--rounds 5]
+    python -m benchmarks.reading [--photos 24] [--small 4000] [--rounds 5]
 
 Photos are JPEGs of 12 megapixels, small ones PNGs of 28 x 28; the small ones are in class folders, in a ZIP of them,
 and in a Parquet file as the hub keeps them. The plain loop decodes each picture whole, one after the other, and resizes
@@ -156,7 +156,7 @@ def row(made: Set, rounds: int) -> str:
 def main() -> int:
     """Measure, write ``reading.md``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reading")
-    parser.add_argument("--photos", type=int, default=8)
+    parser.add_argument("--photos", type=int, default=24)
     parser.add_argument("--small", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()

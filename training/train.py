@@ -1,5 +1,6 @@
 """Train one GAN.
 
+    python -m training.train --dataset path/to/class/folders            # the recipe that fits them
     python -m training.train --recipe cdcgan --dataset ylecun/mnist
     python -m training.train --recipe dcgan --dataset path/to/images --size 64 --run runs/faces
     python -m training.train --recipe cdcgan --dataset ylecun/mnist --resume
@@ -19,15 +20,15 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from ganserve import events
 from ganserve.events import BAD_INPUT, FAILED, FINISHED, STOPPED
-from training import recipes, trackers, trainer
+from training import fitting, recipes, trackers, trainer
 from training.command import positive
 from training.data import DataError, Dataset, load
 from training.networks.fast import keep_memory
@@ -49,23 +50,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = events.write if options.events else Bar()
     try:
         trackers.check(options.tracker)
-        overrides = _overrides(options.set)
-        settings = recipes.get(options.recipe, overrides)
-        run = options.run or Path("runs") / f"{_slug(options.dataset)}-{options.recipe}"
+        asked_for = _asked_for(options)
+        run = options.run or Path("runs") / f"{_slug(options.dataset)}-{asked_for.recipe}"
         if not options.resume:
             check_name(run.name)
         _check_place(run)
-        dataset = _dataset(options, labelled=settings.conditional)
+        dataset = asked_for.dataset or _dataset(options, labelled=recipes.RECIPES[asked_for.recipe].conditional)
         config = configure(
-            options.recipe,
+            asked_for.recipe,
             dataset,
-            images=options.images,
+            images=asked_for.images,
             seed=options.seed,
             init=options.init,
-            overrides=overrides,
+            overrides=asked_for.overrides,
             precision=options.precision,
             processes=int(os.environ.get("WORLD_SIZE", "1")),
         )
+        if short := fitting.too_short(config.settings, options.images):
+            report({"event": "warning", "reason": short})
         told = trackers.Tracked(options.tracker, config, run, report) if options.tracker else report
         intervals = Intervals(options.log_steps, options.snapshots, checkpoint_steps=options.checkpoint_steps)
         trainer.train(
@@ -91,6 +93,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     return FINISHED
 
 
+class _AskedFor(NamedTuple):
+    """What was asked for, with what was chosen where nothing was; the pictures, if it was chosen by them."""
+
+    recipe: str
+    images: int | None
+    overrides: Mapping[str, float | int]
+    dataset: Dataset | None = None
+
+
+def _asked_for(options: argparse.Namespace) -> _AskedFor:
+    """Raises RecipeError, and DataError where pictures had to be read."""
+    overrides = _overrides(options.set)
+    if options.recipe is not None:
+        recipes.get(options.recipe, overrides)
+        return _AskedFor(options.recipe, options.images, overrides)
+    dataset = _dataset(options, labelled=True)
+    choice = fitting.choose(dataset)
+    images, overrides = options.images or choice.images, {**choice.overrides, **overrides}
+    recipes.get(choice.recipe, overrides)
+    if not options.events:
+        told = "".join(f" --set {key}={value}" for key, value in overrides.items())
+        length = f" --images {images}" if images else ""
+        print(f"{choice.reason}; this is --recipe {choice.recipe}{length}{told}", file=sys.stderr)
+    return _AskedFor(choice.recipe, images, overrides, dataset)
+
+
 def _dataset(options: argparse.Namespace, *, labelled: bool) -> Dataset:
     """The pictures that were asked for, with a word on what they are. Raises DataError."""
     if options.init and not Path(options.init).is_file():
@@ -112,7 +140,7 @@ def _dataset(options: argparse.Namespace, *, labelled: bool) -> Dataset:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.train", description="Train one GAN.")
     add = parser.add_argument
-    add("--recipe", required=True, help=f"one of {', '.join(recipes.RECIPES)}")
+    add("--recipe", help=f"one of {', '.join(recipes.RECIPES)}; unset: what fits the labelled pictures")
     add(
         "--dataset",
         required=True,

@@ -204,9 +204,9 @@ def test_a_phones_folder_zipped_on_windows_uploaded_and_trained_on_the_page(site
         expect(page.get_by_role("status")).to_contain_text("phone is kept: 120 images in 4 classes.")
         page.goto(f"{service.client.base_url}#/jobs")
         job = page.locator("#job-form")
+        job.get_by_label("Recipe").select_option("cdcgan")
         for label, value in (("Model", "brought"), ("Data set", "phone"), ("Images to see", "12800"), ("Seed", "1")):
             job.get_by_label(label, exact=True).fill(value)
-        job.get_by_label("Recipe").select_option("cdcgan")
         job.get_by_text("Change the recipe").click()
         job.get_by_role("spinbutton", name="Batch size").fill("16")
         job.get_by_role("spinbutton", name="Width").fill("0.5")

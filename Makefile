@@ -1,6 +1,7 @@
 # make serve    the service on http://127.0.0.1:8000 (settings: GANSERVE_*, from the environment or after `make serve`)
 # make test     style, types, import rules, then every test
 # make test-faults  kills, restarts and starves real processes, on SQLite and PostgreSQL
+# make test-campaigns  strangers, kills, swaps, overload and a soak, each for an hour at most; goes on where it stopped
 # make worker   takes retraining jobs from the queue
 # make up       service and worker together; Ctrl-C ends both
 # make models   trains, exports and judges the shipped models again
@@ -9,7 +10,7 @@
 # make clean    removes what the others have built; models/, runs/ and var/ stay
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-faults worker up models web-runtime bench clean
+.PHONY: help serve test test-faults test-campaigns worker up models web-runtime bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -54,6 +55,10 @@ test: $(TEST_STAMP)
 
 test-faults: $(TEST_STAMP)
 	$(BIN)/python -m pytest -n 2 -m "slow or not slow" tests/faults
+
+# NAMES=..., SEED=... choose; the journals are below var/campaigns.
+test-campaigns: $(TEST_STAMP)
+	$(BIN)/python -m tests.campaigns $(NAMES) --seed $(or $(SEED),1)
 
 models: $(WORKER_STAMP)
 	$(BIN)/python -m training.models

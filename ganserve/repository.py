@@ -31,6 +31,7 @@ from typing import Any
 from ganserve import signature
 from ganserve.card import (
     LivePointer,
+    ModelUnreadable,
     PointerMoved,
     VersionLive,
     VersionNotFound,
@@ -39,7 +40,7 @@ from ganserve.card import (
 )
 from ganserve.publisher import Publisher
 from ganserve.reader import MEASURES, REMOVED
-from ganserve.store import Missing
+from ganserve.store import Missing, Unreadable
 
 
 class Repository(Publisher):
@@ -63,6 +64,7 @@ class Repository(Publisher):
             PointerMoved: another pointer than ``expected`` stands.
         """
         self.verify(name, version)
+        self._replaceable(f"{name}/config.pbtxt")
         moved = False
         while not moved:
             before, content = self._pointer(name)
@@ -117,6 +119,15 @@ class Repository(Publisher):
                 self.note_removed(name, set(), kept={version})
                 raise
             self.store.remove(f"{name}/{version}")
+
+    def _replaceable(self, key: str) -> None:
+        """Raises ModelUnreadable where what stands at a key is no file, so that nothing can take its place."""
+        try:
+            self.store.read(key)
+        except Missing:
+            return
+        except Unreadable as error:
+            raise ModelUnreadable(f"{key} cannot be written anew: {error}") from error
 
     def _not_live(self, name: str, version: int) -> None:
         """See to it that no roll back leads to a version. Raises VersionLive."""

@@ -16,10 +16,31 @@ from service.schema import MEDIA, GenerateRequest, negotiate, parameters, parse_
 
 router = APIRouter(tags=["images"])
 
+_IMAGE = {
+    "type": "object",
+    "required": ["seed", "png"],
+    "properties": {
+        "seed": {"type": "integer"},
+        "label": {"type": "integer"},
+        "class": {"type": "string"},
+        "png": {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/png"},
+    },
+}
+_DOCUMENT = {
+    "type": "object",
+    "required": ["images"],
+    "properties": {
+        "images": {"type": "array", "items": _IMAGE},
+        "class_names": {"type": "array", "items": {"type": "string"}},
+    },
+}
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The images",
-        "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA.values()},
+        "content": {
+            media: {"schema": _DOCUMENT if form == "json" else {"type": "string", "format": "binary"}}
+            for form, media in MEDIA.items()
+        },
     },
 }
 _FORM = "application/x-www-form-urlencoded"

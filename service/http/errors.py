@@ -26,8 +26,10 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
@@ -248,6 +250,7 @@ PROBLEMS: dict[type[Exception], Callable[[Any], Problem]] = {
     # Nothing is wrong with the request: the file is, until someone mends it.
     ModelCorrupt: lambda error: Unavailable(str(error), retry_after=60),
     RepositoryError: _repository,
+    StoreError: lambda error: Unavailable(f"the folder of GANSERVE_MODELS does not allow it: {error}", 60),
     UnknownLabel: _says(Invalid),
     NoAddress: _says(Invalid),
     PictureError: lambda error: Invalid(f"the picture {error}"),
@@ -295,7 +298,20 @@ def _disk(path: str, error: Exception) -> Problem | None:
             "the service, or name another folder; images are served all the same",
             retry_after=60,
         )
+    if error.errno in _IN_THE_WAY:
+        place = f" of {PurePath(os.fsdecode(error.filename2 or error.filename)).name!r}" if error.filename else ""
+        return Unavailable(
+            f"something else is in the place{place} in the folder of {setting} ({error.strerror}): move it away",
+            retry_after=60,
+        )
+    if error.errno in _NO_ANSWER:
+        return Unavailable(f"the disk of {setting} does not do it ({error.strerror}): ask again, or look after it", 5)
     return None
+
+
+# Where a file should be there is a folder, or the other way round, or a link that leads nowhere.
+_IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENXIO)
+_NO_ANSWER = (errno.EIO, errno.ESTALE, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Unanswered(Response):

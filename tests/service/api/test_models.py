@@ -99,6 +99,19 @@ def test_a_corrupt_version_cannot_go_live(serve: Serve, repository: Repository) 
     assert client.get("/generate?seed=1").headers["x-model-version"] == "1"
 
 
+def test_a_folder_in_a_files_place_is_named_and_no_failure_of_the_server(
+    client: TestClient, repository: Repository
+) -> None:
+    place = repository.root / "digits" / "config.pbtxt"
+    place.unlink()
+    place.mkdir()
+    answer = client.put("/models/digits/live", json={"version": 1}, headers=ADMIN)
+    assert answer.status_code == 409
+    assert "nothing was changed: digits/config.pbtxt cannot be written anew: it is no" in answer.json()["detail"]
+    assert str(repository.root) not in answer.text
+    assert client.get("/generate?seed=1").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("body", "status"), [({"version": 9}, 404), ({"version": "1"}, 422), ({}, 422), ({"v": 1}, 422)]
 )

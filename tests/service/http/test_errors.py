@@ -137,6 +137,9 @@ def test_a_wrong_value_is_told_once_a_field_without_pydantics_inside() -> None:
         (errno.EROFS, 503, "GANSERVE_MODELS cannot be written .*: make it writable"),
         (errno.EACCES, 503, "GANSERVE_MODELS cannot be written"),
         (errno.ENOSPC, 507, "disk of GANSERVE_MODELS is full"),
+        (errno.EISDIR, 503, "something else is in the place in the folder of GANSERVE_MODELS"),
+        (errno.EIO, 503, "the disk of GANSERVE_MODELS does not do it"),
+        (errno.EMFILE, 503, "Too many open files"),
     ],
 )
 def test_what_a_disk_refuses_is_told_by_the_setting_of_its_folder(number: int, status: int, words: str) -> None:

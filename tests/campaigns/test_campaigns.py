@@ -1,0 +1,60 @@
+"""A few cases of each campaign, and the record that they keep."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.campaigns.__main__ import NAMES, ROOT, campaign
+from tests.campaigns.journal import Journal
+
+# Cases that go over most kinds, and take a few seconds.
+FEW = {"fuzz": 1500, "archives": 32, "models": 20, "swaps": 10, "kills": 2}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_first_cases_of_a_campaign_break_no_promise(tmp_path: Path, name: str) -> None:
+    journal = Journal(tmp_path / "journals", name, 1, FEW[name], 600)
+    campaign(name).run(journal, tmp_path)
+    assert journal.tried >= FEW[name]
+    assert not journal.broken
+
+
+def test_a_campaign_goes_on_where_it_stopped_and_its_table_tells_what_broke(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "any", 3, 10, 60)
+    for number in journal.open():
+        if number == 2:
+            break
+        journal.add("a kind", 200, cases=2)
+    with journal.path.open("a") as file:
+        file.write('{"kind": "cut off by a cra')
+    again = Journal(tmp_path, "any", 3, 10, 60)
+    assert again.tried == 4
+    assert next(again.open()) == 2
+    again.add("a kind", 500, "it was answered 500", cases=6)
+    assert list(again.open()) == []
+    assert Journal(tmp_path, "any", 3, 10, 60).tried == 10
+    table = again.table("Title", "Promise.")
+    assert "| a kind | 10 | 200: 4, 500: 6 |" in table
+    assert "- line 2, a kind: it was answered 500" in table
+
+
+def test_chance_is_the_seeds_and_the_lines_alone(tmp_path: Path) -> None:
+    one, other = (Journal(tmp_path / folder, "any", seed, 1, 1) for folder, seed in (("a", 1), ("b", 2)))
+    assert one.random(5).random() == Journal(tmp_path / "c", "any", 1, 1, 1).random(5).random()
+    assert one.random(5).random() != one.random(6).random() != other.random(6).random()
+
+
+def test_a_broken_promise_is_the_commands_exit_status(tmp_path: Path) -> None:
+    journals = tmp_path / "journals"
+    journals.mkdir()
+    (journals / "swaps-1.jsonl").write_text(json.dumps({"kind": "k", "outcome": "o", "broken": "b"}) + "\n")
+    command = [sys.executable, "-m", "tests.campaigns", "swaps", "--cases", "1"]
+    where = ["--journals", str(journals), "--tables", str(tmp_path / "tables")]
+    done = subprocess.run([*command, *where], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    assert "line 0, k: b" in (tmp_path / "tables" / "swaps.md").read_text()

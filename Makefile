@@ -59,6 +59,7 @@ test-faults: $(TEST_STAMP)
 # NAMES=..., SEED=... choose; the journals are below var/campaigns.
 test-campaigns: $(TEST_STAMP)
 	$(BIN)/python -m tests.campaigns $(NAMES) --seed $(or $(SEED),1)
+	$(BIN)/python -m benchmarks.overload
 
 models: $(WORKER_STAMP)
 	$(BIN)/python -m training.models

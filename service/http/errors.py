@@ -250,7 +250,6 @@ PROBLEMS: dict[type[Exception], Callable[[Any], Problem]] = {
     # Nothing is wrong with the request: the file is, until someone mends it.
     ModelCorrupt: lambda error: Unavailable(str(error), retry_after=60),
     RepositoryError: _repository,
-    StoreError: lambda error: Unavailable(f"the folder of GANSERVE_MODELS does not allow it: {error}", 60),
     UnknownLabel: _says(Invalid),
     NoAddress: _says(Invalid),
     PictureError: lambda error: Invalid(f"the picture {error}"),

@@ -54,6 +54,11 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
 
+    def clear(self) -> None:
+        """Begin anew."""
+        self.path.unlink(missing_ok=True)
+        self.results = []
+
     @property
     def broken(self) -> list[str]:
         """Each promise that did not hold, with its line."""

@@ -86,7 +86,7 @@ class _Life:
         kinds = ["service", "serving process", "worker", "training child", *(["database"] if self.postgres else [])]
         kind = chance.choice(kinds)
         images = IMAGES + 10 * chance.randrange(20)
-        job = self.service.post(key, images=images)
+        job = self._post(key, images)
         time.sleep(chance.uniform(0, 2.5 * STEP_SECONDS * images / 10))
         getattr(self, "_" + kind.replace(" ", "_"))()
         try:
@@ -102,9 +102,19 @@ class _Life:
             self.versions.append(ended.result["version"])
         if self.site.repository.versions("m") != sorted(self.versions):
             broken.append(f"versions {self.site.repository.versions('m')} for jobs of versions {self.versions}")
-        if self.service.post(key, images=images) != job:
+        if self._post(key, images) != job:
             broken.append("asked for again, it is another job")
         return kind, ended.state, "; ".join(broken)
+
+    def _post(self, key: str, images: int) -> str:
+        """Ask for a job, and again with the same key where no answer comes, as a client would."""
+
+        def asked() -> str | None:
+            with contextlib.suppress(httpx.HTTPError):
+                return self.service.post(key, images=images)
+            return None
+
+        return str(self.site.until(asked))
 
     def _service(self) -> None:
         self.service.end(signal.SIGKILL)

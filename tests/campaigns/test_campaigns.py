@@ -2,26 +2,59 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import uvloop
 
+from benchmarks import overload
+from benchmarks.serving import served
+from tests.campaigns import soak
 from tests.campaigns.__main__ import NAMES, ROOT, campaign
 from tests.campaigns.journal import Journal
 
 # Cases that go over most kinds, and take a few seconds.
-FEW = {"fuzz": 1500, "archives": 32, "models": 20, "swaps": 10, "kills": 2}
+FEW = {"fuzz": 1500, "archives": 32, "models": 20, "swaps": 10, "kills": 2, "soak": 4}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_first_cases_of_a_campaign_break_no_promise(tmp_path: Path, name: str) -> None:
+def test_the_first_cases_of_a_campaign_break_no_promise(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of so few samples, the slope tells nothing.
+    monkeypatch.setattr(soak, "SAMPLE_SECONDS", 3.0)
+    monkeypatch.setattr(soak, "SLOPE", float("inf"))
     journal = Journal(tmp_path / "journals", name, 1, FEW[name], 600)
     campaign(name).run(journal, tmp_path)
     assert journal.tried >= FEW[name]
     assert not journal.broken
+
+
+def test_a_flood_is_answered_with_images_or_with_when_to_ask_again() -> None:
+    options = argparse.Namespace(n=64, seconds=3, times=10)
+    model = ROOT / "models" / "mnist-projgan" / "1" / "model.onnx"
+    with served("ganserve", model) as (port, pid, _):
+        result = uvloop.run(overload.measure(port, pid, options))
+    assert result["statuses"].keys() == {"200", "429"}
+    least, most = result["retry_after"]
+    assert 1 <= least <= most <= 30
+    assert result["accepted_after"] is not None
+    assert not [line for line in overload.broken(result) if "answers" in line or "tell when" in line]
+
+
+def test_the_slope_of_samples_is_that_of_most_pairs() -> None:
+    samples = [
+        {"kind": "sample", "second": 10.0 * index, "service_mib": 100.0 + 0.5 * index, "worker_mib": 50.0}
+        for index in range(60)
+    ]
+    # What comes first does not count, nor does a peak.
+    samples[3]["service_mib"] = 900.0
+    samples[45]["service_mib"] = 900.0
+    assert soak.theil_sen(samples) == pytest.approx(3.0)
 
 
 def test_a_campaign_goes_on_where_it_stopped_and_its_table_tells_what_broke(tmp_path: Path) -> None:

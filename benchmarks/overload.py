@@ -164,6 +164,9 @@ async def measure(port: int, pid: int, options: argparse.Namespace) -> dict[str,
             break
         await asyncio.sleep(0.02)
     await asyncio.gather(*tasks)
+    for client in pool.idle:
+        client.transport.close()
+    await asyncio.sleep(0.1)
     accepted = sorted(seconds for status, seconds in told if status == 200)
     refused = sorted(seconds for status, seconds in told if status == 429)
     steady = memory[min(5, len(memory) - 1)]

@@ -13,7 +13,7 @@ from service.http.answers import ALONE
 from service.http.errors import ClientGone, Conflict, NotFound, UnsupportedMedia
 from service.http.openapi import ADMIN, Sample, told
 from service.jobs import JobStore
-from service.state import Kept, Store, prefix, require_admin
+from service.state import Guarded, Kept, Store, prefix, require_admin
 from service.uploads import RESERVED, TooLarge, Upload
 
 # What clients call a ZIP, with what curl says when it is told nothing.
@@ -26,7 +26,7 @@ ZIP_TYPES = frozenset(
     }
 )
 
-router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=[Depends(require_admin)])
+router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=[Depends(require_admin)], route_class=Guarded)
 
 
 class DatasetList(BaseModel):

@@ -20,7 +20,7 @@ from service.http.openapi import ADMIN, Sample, told
 from service.http.stream import Stream
 from service.jobs import Job, JobRequest, JobStore, JobsUnavailable, UnknownJob
 from service.jobs import State as JobState
-from service.state import Phase, State, Store, of, prefix, require_admin
+from service.state import Guarded, Phase, State, Store, of, prefix, require_admin
 
 NO_WORKER = "no worker is running: the job waits until one starts (`make worker`)"
 POLL_SECONDS = 1.0
@@ -32,7 +32,7 @@ RETRY_MILLISECONDS = 2000
 JOB = "669262f8b97259af96f21b7144d1ddee"
 _ASKED = {"model": "letters", "recipe": "projgan", "dataset": "digits", "images": 20000, "overrides": {"batch": 32}}
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[Depends(require_admin)])
+router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[Depends(require_admin)], route_class=Guarded)
 
 
 class JobPage(BaseModel):
@@ -54,7 +54,7 @@ def _noted(job: Job, store: JobStore) -> Job:
     status_code=202,
     summary="Ask for a retraining",
     openapi_extra=told(
-        (*ADMIN, 409, 413, 422, 429, 503),
+        (*ADMIN, 400, 409, 413, 415, 422, 429, 503),
         Sample(202, "a new model from digits", "/jobs", json.dumps(_ASKED), headers=("Idempotency-Key: letters-1",)),
         Sample(
             409,
@@ -63,6 +63,8 @@ def _noted(job: Job, store: JobStore) -> Job:
             json.dumps(_ASKED | {"images": 5}),
             headers=("Idempotency-Key: letters-1",),
         ),
+        Sample(400, "broken JSON", "/jobs", '{"model": "letters"'),
+        Sample(415, "packed", "/jobs", json.dumps(_ASKED), headers=("Content-Encoding: gzip",)),
         Sample(422, "no such override", "/jobs", json.dumps(_ASKED | {"overrides": {"speed": 9}})),
     ),
 )

@@ -16,9 +16,9 @@ from service.http.answers import ALONE, REVALIDATE, etag, holds, matches
 from service.http.errors import Conflict, NotFound, PreconditionFailed
 from service.http.openapi import ADMIN, KNOWN, Sample, told
 from service.inference.catalogue import Catalogue
-from service.state import of, require_admin, require_user
+from service.state import Guarded, of, require_admin, require_user
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = APIRouter(prefix="/models", tags=["models"], route_class=Guarded)
 
 Version = Annotated[int, Path(ge=1, le=2**31)]
 
@@ -206,9 +206,11 @@ async def remove(request: Request, name: str, version: Version) -> Response:
     summary="Promote or roll back",
     dependencies=[Depends(require_admin)],
     openapi_extra=told(
-        (*ADMIN, 404, 409, 410, 412, 413, 422, 503),
+        (*ADMIN, 400, 404, 409, 410, 412, 413, 415, 422, 503),
         Sample(200, "version 1 answers from now on", "/models/mnist-projgan/live", '{"version": 1}'),
+        Sample(400, "broken JSON", "/models/mnist-projgan/live", '{"version": 1'),
         Sample(404, "no such version", "/models/mnist-projgan/live", '{"version": 999}'),
+        Sample(415, "packed", "/models/mnist-projgan/live", '{"version": 1}', headers=("Content-Encoding: gzip",)),
         Sample(
             412,
             "somebody was faster",

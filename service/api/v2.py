@@ -26,9 +26,9 @@ from service.http.openapi import carry
 from service.inference.catalogue import Catalogue
 from service.inference.rows import Rows
 from service.protocol import BINARY, HEADER_LENGTH
-from service.state import Phase, check_ready, of, require_admin, require_user
+from service.state import Guarded, Phase, check_ready, of, require_admin, require_user
 
-router = APIRouter(prefix="/v2", tags=["v2"])
+router = APIRouter(prefix="/v2", tags=["v2"], route_class=Guarded)
 
 # Larger bodies are read on a thread: the event loop has other requests to see to.
 INLINE_BYTES = 1 << 16

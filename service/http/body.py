@@ -106,7 +106,7 @@ class Bodies:
                 )
             kind = headers.get(b"content-type", b"").decode("latin-1")
             if not scope["path"].startswith(self.raw) and _charset(kind) not in (None, "utf-8", "ascii"):
-                receive = _given(text(await whole(receive), kind), receive)
+                receive = _converted(receive, kind)
         except Problem as error:
             await errors.answer(scope["path"], error.status, error.detail, error.headers)(scope, receive, send)
             return
@@ -130,11 +130,15 @@ async def whole(receive: Receive) -> bytes:
             return content
 
 
-def _given(content: bytes, receive: Receive) -> Receive:
-    """Receives ``content``, and then what comes after it."""
-    waiting: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
+def _converted(receive: Receive, kind: str) -> Receive:
+    """Receives the whole body in UTF-8, read when it is first asked for, and then what comes after it."""
+    begun = False
 
     async def received() -> Message:
-        return waiting.pop() if waiting else await receive()
+        nonlocal begun
+        if begun:
+            return await receive()
+        begun = True
+        return {"type": "http.request", "body": text(await whole(receive), kind), "more_body": False}
 
     return received

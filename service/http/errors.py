@@ -213,6 +213,12 @@ def invalid(error: ValidationError | RequestValidationError, *, fields: Iterable
     return Invalid(detail, errors=errors)
 
 
+def _unreadable(error: RequestValidationError) -> BadRequest | None:
+    """The problem of a body that is no JSON at all; None for one that is."""
+    broken = next((item for item in error.errors() if item["type"] == "json_invalid"), None)
+    return broken and BadRequest(f"the body is not JSON: {broken['ctx']['error']}, at character {broken['loc'][-1]}")
+
+
 def _is_branch(part: int | str) -> bool:
     """Where several types are possible, pydantic adds the one it tried to the place; clients have no use for it."""
     return isinstance(part, str) and (
@@ -267,7 +273,7 @@ PROBLEMS: dict[type[Exception], Callable[[Any], Problem]] = {
     uploads.TooLarge: _says(BodyTooLarge),
     uploads.DiskFull: _says(NoRoom),
     ClientDisconnect: lambda error: ClientGone("the client has hung up"),
-    RequestValidationError: lambda error: invalid(error),
+    RequestValidationError: lambda error: _unreadable(error) or invalid(error),
     Problem: lambda error: error,
 }
 
@@ -332,18 +338,23 @@ def install(app: FastAPI) -> None:
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         detail, headers = str(error.detail), dict(error.headers or {})
-        if isinstance(error.__cause__, ClientDisconnect):
-            # The framework takes an end within a body for a body that is wrong.
-            return answer(request.url.path, ClientGone.status, "the client has hung up")
+        if isinstance(error.__cause__, ClientDisconnect | Problem):
+            # The framework takes whatever comes of reading a body for a body that is wrong.
+            return await known(request, error.__cause__)
         if error.status_code == 404 and error.detail == "Not Found":
             if (other := _moved(request)) is not None:
                 return Response(status_code=307, headers={"Location": other})
+            if (request.method, request.scope["path"]) == ("OPTIONS", "*"):
+                return Response(status_code=204, headers={"Allow": ", ".join((*METHODS, "OPTIONS"))})
             detail = f"nothing is at {request.url.path}; /docs lists what there is"
         elif error.status_code == 405:
             # The framework knows the methods of one of the routes at this path only.
-            allowed = ", ".join(sorted(_methods(request))) or headers.pop("Allow", "")
-            headers["Allow"] = allowed
-            detail = f"{request.method} is not possible here; {allowed} is"
+            methods = _methods(request)
+            headers["Allow"] = ", ".join(sorted({*methods, "OPTIONS"}))
+            if request.method == "OPTIONS":
+                # What is possible here was the question.
+                return Response(status_code=204, headers=headers)
+            detail = f"{request.method} is not possible here; {', '.join(sorted(methods))} is"
         return answer(request.url.path, error.status_code, detail, headers)
 
     async def unforeseen(request: Request, error: Exception) -> Response:

@@ -24,6 +24,8 @@ from service.http.middleware import LATE
 MOST = 16384
 LOOKS = 4
 LONGEST_LOOK_SECONDS = 1.0
+# What comes in one piece, of 256 KiB at most, is taken beside.
+MOST_HEAD_BYTES = 1 << 16
 # Where Linux's ``struct tcp_info`` has the count of bytes that the other side has taken.
 ACKNOWLEDGED = 120
 
@@ -34,7 +36,8 @@ def _answer(status: str, detail: str, *more: str) -> bytes:
     return ("\r\n".join(lines) + f"\r\n\r\n{detail}").encode()
 
 
-UNREADABLE = _answer("400 Bad Request", "this is no HTTP request")
+UNREADABLE = _answer("400 Bad Request", "this is no request of HTTP/1.1 with one Host")
+LARGE_HEADERS = _answer("431 Request Header Fields Too Large", "the request's headers are too large")
 LATE_HEADERS = _answer("408 Request Timeout", "the request's headers took too long")
 LATE_BODY = _answer("408 Request Timeout", "the request's body did not get on")
 NO_ROOM = _answer("503 Service Unavailable", "too many connections: ask again shortly", "retry-after: 5")
@@ -87,6 +90,8 @@ class Connection(HttpToolsProtocol):
         self._awaited: float | None = None
         self._moved = 0.0
         self._taken: int | None = None
+        # Bytes of headers that are not complete, and whether the body of a request, answered or not, still comes.
+        self._head, self._within = 0, False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, or turn it away where there are too many."""
@@ -110,13 +115,27 @@ class Connection(HttpToolsProtocol):
             return
         self._moved = time.monotonic()
         super().data_received(data)
-        if self._awaited is None and (self.cycle is None or self.cycle.response_complete):
-            self._awaited = self._moved
+        if self._awaited is None:
+            if self.cycle is None or self.cycle.response_complete:
+                self._awaited = self._moved
+        elif not self._within:
+            self._head += len(data)
+            if self._head > MOST_HEAD_BYTES:
+                self._end(LARGE_HEADERS)
 
     def on_headers_complete(self) -> None:
         """The deadline of the headers was met."""
-        self._awaited = None
+        self._awaited, self._head, self._within = None, 0, True
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        # RFC 9112, section 3.2; and what two readers could take for two things is no request.
+        if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
+            raise ValueError("expected one Host")
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """What comes next is another request."""
+        self._within = False
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP."""
@@ -140,8 +159,8 @@ class Connection(HttpToolsProtocol):
             return
         elif self._awaited is not None:
             if now - self._awaited > self.bounds.header:
-                # A client that has sent nothing at all has asked for no answer.
-                self._end(LATE_HEADERS if self._moved else b"")
+                # A client that has sent nothing at all, or still sends what was answered, has asked for no answer.
+                self._end(LATE_HEADERS if self._moved and not self._within else b"")
         # What this side does not read, the client cannot send.
         elif cycle and cycle.more_body and not cycle.response_complete and stands and not self.flow.read_paused:
             cycle.scope["state"][LATE] = True

@@ -21,6 +21,7 @@ PROMISE = (
 CASES = 1000
 CLIENTS = 3
 SEEDS = 5
+PATIENCE_SECONDS = 300.0
 ASKED = {"model": "digits", "label": 1, "n": 3}
 
 
@@ -97,12 +98,12 @@ def _swap(journal: Journal, running: Serving, number: int, told: Counter[str], w
         if answer.status_code != 200:
             wrong.append(f"{kind}: {answer.status_code} {answer.text[:200]}")
     # Within the watcher's interval, and as long as a busy machine takes.
-    end, seen = time.monotonic() + 30, 0
+    end, seen = time.monotonic() + PATIENCE_SECONDS, 0
     while seen < 8:
         answer = running.client.post("/generate", json={**ASKED, "seed": 0})
         seen = seen + 1 if answer.headers.get("X-Model-Version") == str(version) else 0
         if time.monotonic() > end:
-            wrong.append(f"version {version} was not live everywhere after 30 s")
+            wrong.append(f"version {version} was not live everywhere after {PATIENCE_SECONDS:g} s")
             break
     time.sleep(chance.uniform(0, 0.2))
     journal.add(kind, "swapped", "; ".join(wrong[already : already + 3]), requests=sum(told.values()) - asked)

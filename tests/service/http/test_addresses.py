@@ -35,6 +35,23 @@ def test_places_begin_with_the_prefix(serve: Serve) -> None:
     assert behind.get(page["next"], headers=ADMIN).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/generate", "GET, HEAD, OPTIONS, POST"),
+        ("/jobs", "GET, HEAD, OPTIONS, POST"),
+        ("/models/digits", "GET, HEAD, OPTIONS"),
+        ("/v2/models/digits/infer", "OPTIONS, POST"),
+    ],
+)
+def test_options_tells_what_is_possible_as_a_405_does(client: TestClient, path: str, allowed: str) -> None:
+    told = client.options(path)
+    assert (told.status_code, told.headers["allow"], told.content) == (204, allowed, b"")
+    wrong = client.patch(path)
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, allowed)
+    assert client.options("/nothing").status_code == 404
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_every_answer_forbids_guessing_its_kind_once(client: TestClient, path: str) -> None:
     for method in ("GET", "HEAD", "PATCH"):

@@ -20,6 +20,17 @@ USER_CALLS = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/jobs"), ("PUT", "/models/digits/live"), ("PUT", "/datasets/a"), ("POST", "/generate")],
+)
+@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-16", "application/zip"])
+def test_the_token_is_asked_for_before_the_body(serve: Serve, method: str, path: str, kind: str) -> None:
+    client = serve(token=SecretStr("user-secret"))
+    answer = client.request(method, path, content=b"{", headers={"Content-Type": kind})
+    assert answer.status_code == 401
+
+
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic dXNlcjp1c2Vy", "user"])
 def test_missing_credentials_are_401_and_say_how(header: str | None) -> None:
     for check in (BOTH.check_user, BOTH.check_admin):

@@ -107,7 +107,7 @@ def test_what_is_not_possible_names_all_that_is_at_that_path() -> None:
     app.include_router(one)
     app.include_router(two)
     answer = TestClient(app).delete("/things/a")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, PUT")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, OPTIONS, PUT")
 
 
 def test_headers_and_members_of_a_problem_are_told() -> None:

@@ -176,6 +176,37 @@ def test_who_hangs_up_is_499_and_no_traceback(environment: dict[str, str]) -> No
         assert "Traceback" not in stop(process)
 
 
+def answered(port: int, data: bytes) -> bytes:
+    """The status line of what comes, whether or not the connection ends with it."""
+    with hold(port, data) as held:
+        return held.recv(65536).partition(b"\r\n")[0]
+
+
+def test_what_is_no_request_or_more_than_one_is_refused_and_headers_are_bounded(environment: dict[str, str]) -> None:
+    get = b"GET /health/live HTTP/1.1\r\n"
+    with serving(environment, "--workers", "1") as (process, port):
+        assert answered(port, get + b"Host: a\r\n\r\n") == b"HTTP/1.1 200 OK"
+        assert answered(port, b"GET /health/live HTTP/1.0\r\n\r\n") == b"HTTP/1.1 200 OK"
+        assert answered(port, b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").startswith(b"HTTP/1.1 204")
+        for wrong in (get + b"\r\n", get + b"Host: a\r\nHost: b\r\n\r\n", b"\x16\x03\x01\r\n\r\n"):
+            assert answered(port, wrong) == b"HTTP/1.1 400 Bad Request"
+        large = hold(port, get + b"Host: a\r\nX: ")
+        with suppress(OSError):
+            for _ in range(100):
+                large.sendall(b"a" * 10_000)
+                time.sleep(0.005)
+        assert rest(large).startswith(b"HTTP/1.1 431 ")
+        # A body that nobody wants any more is no header.
+        wanted = b"PUT /datasets/a HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n"
+        unwanted = hold(port, wanted)
+        assert unwanted.recv(12) == b"HTTP/1.1 401"
+        for _ in range(20):
+            unwanted.sendall(b"a" * 10_000)
+        unwanted.sendall(get + b"Host: a\r\n\r\n")
+        assert b"HTTP/1.1 200 OK" in rest(unwanted)
+        assert "Traceback" not in stop(process)
+
+
 def test_connections_never_take_all_descriptors_and_are_divided_among_processes() -> None:
     assert Connections(settings(), 1024).most == 768
     assert Connections(settings(max_connections=100, workers=4), 1024).most == 25

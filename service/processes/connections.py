@@ -113,12 +113,12 @@ class Connection(HttpToolsProtocol):
         """Read on; what belongs to no request under way counts as the beginning of the next one's headers."""
         if self.parser is None or self.transport.is_closing():
             return
-        self._moved = time.monotonic()
+        self._moved, within = time.monotonic(), self._within
         super().data_received(data)
         if self._awaited is None:
             if self.cycle is None or self.cycle.response_complete:
                 self._awaited = self._moved
-        elif not self._within:
+        elif not (within or self._within):
             self._head += len(data)
             if self._head > MOST_HEAD_BYTES:
                 self._end(LARGE_HEADERS)

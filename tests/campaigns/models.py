@@ -240,7 +240,9 @@ def _life(journal: Journal, folder: Path) -> bool:
             log = running.told()
             broken = "; ".join(filter(None, (wrong, log if log != told else "")))
             told = log
-            shutil.rmtree(running.models / name)
+            # Moved away first: the service may be mending a file in it.
+            (running.models / name).rename(folder / name)
+            shutil.rmtree(folder / name, ignore_errors=True)
             kind = (maker.__doc__ or "").rstrip(".")
             journal.add(kind, statuses[0], broken)
             if running.process.poll() is not None:

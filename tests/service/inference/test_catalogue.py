@@ -231,7 +231,7 @@ def test_a_graph_without_an_end_is_left_out_at_the_deadline_and_delays_nobody(
     publish(repository, "digits", seed=5, live=False)
     publish(repository, "endless", seed=4)
     overwrite(repository, "endless", 1, endless())
-    client = serve(load_timeout=2.0)
+    client = serve(load_timeout=5.0)
     with ThreadPoolExecutor(3) as threads:
         began = time.monotonic()
         hanging = [threads.submit(client.get, "/generate?model=endless") for _ in range(3)]
@@ -242,7 +242,7 @@ def test_a_graph_without_an_end_is_left_out_at_the_deadline_and_delays_nobody(
         assert client.get("/generate?model=plain").status_code == 200
         assert not any(asked.done() for asked in hanging), "the promotion waited"
         answers = [asked.result() for asked in hanging]
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 15
     assert [answer.status_code for answer in answers] == [503] * 3
     assert "GANSERVE_LOAD_TIMEOUT" in answers[0].json()["detail"]
     assert "endless" in left_out(client)

@@ -29,13 +29,13 @@ base=docker.io/library/python:3.11-slim
 if [[ ${BASE:-} == debootstrap ]] && ! buildah inspect --type image "$base" >/dev/null 2>&1; then
     root=$(mktemp -d)
     trap 'rm -rf "$root"' EXIT
-    debootstrap --variant=minbase --include=python3,python3-pip,ca-certificates bookworm "$root/root" >"$root/log" ||
+    debootstrap --variant=minbase --include=python3,python3-pip,ca-certificates bookworm "$root/base" >"$root/log" ||
         { tail -n 5 "$root/log" >&2; exit 1; }
     # The base image's own names: `python`, and a pip that may write where it stands.
-    ln -s python3 "$root/root/usr/bin/python"
-    rm -rf "$root"/root/usr/lib/python3.11/EXTERNALLY-MANAGED "$root"/root/var/cache/apt/* "$root"/root/var/lib/apt/lists/*
+    ln -s python3 "$root/base/usr/bin/python"
+    rm -rf "$root"/base/usr/lib/python3.11/EXTERNALLY-MANAGED "$root"/base/var/cache/apt/* "$root"/base/var/lib/apt/lists/*
     container=$(buildah from scratch)
-    buildah add --quiet "$container" "$root/root" / >/dev/null
+    buildah add --quiet "$container" "$root/base" / >/dev/null
     buildah commit --quiet --rm "$container" "$base" >/dev/null
 fi
 

@@ -7,7 +7,8 @@ RepositoryError
 ├── VersionLive             it is live, so it cannot be removed
 ├── PointerMoved            another version went live than the one that was to be replaced
 ├── ModelCorrupt            what is on disk is not what its card says
-│   └── ModelUnreadable     the disk does not give it; it may again in a moment
+│   ├── ModelUnreadable     the disk does not give it; it may again in a moment
+│   └── ModelRefused        it is what its card says, and cannot be served
 └── PublishRefused          what was handed over is not a servable model
 """
 
@@ -53,6 +54,10 @@ class ModelCorrupt(RepositoryError):  # noqa: N818
 
 class ModelUnreadable(ModelCorrupt):
     """The disk refuses a file or a folder, or does not answer; nothing is known against what is in it."""
+
+
+class ModelRefused(ModelCorrupt):
+    """Its graph is the one that its card names, and it cannot be opened, or not as the card promises."""
 
 
 class PublishRefused(RepositoryError):  # noqa: N818

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from weakref import WeakValueDictionary
 
-from ganserve.card import LivePointer, ModelCard, ModelNotFound, ModelUnreadable, RepositoryError
+from ganserve.card import LivePointer, ModelCard, ModelNotFound, ModelRefused, ModelUnreadable, RepositoryError
 from ganserve.repository import Repository
 from service.inference.leftout import LeftOut
 from service.inference.patience import Patience
@@ -34,14 +34,19 @@ class Served:
     pointers: dict[str, LivePointer] = field(default_factory=dict)
     cards: dict[Key, ModelCard] = field(default_factory=dict)
     left_out: LeftOut = field(default_factory=LeftOut)
+    # Versions that loading has refused: a look at their files finds nothing against them, and says nothing for them.
+    refused: set[Key] = field(default_factory=set)
 
-    def settle(self, key: Key, found: ModelCard | str) -> None:
+    def settle(self, key: Key, found: ModelCard | RepositoryError) -> None:
         """A version was loaded, or cannot be, and why."""
         name, version = key
         other = None if self.live.get(name, version) == version else version
-        if isinstance(found, str):
-            self.left_out.add(name, found, other)
+        if isinstance(found, RepositoryError):
+            self.left_out.add(name, str(found), other)
+            if isinstance(found, ModelRefused):
+                self.refused.add(key)
         else:
+            self.refused.discard(key)
             self.cards[key] = found
             self.left_out.discard(name, other)
 
@@ -138,6 +143,7 @@ class Follower:
         if self.served.cards.pop((name, version), None) is not None:
             self.shelf.unload(name, version)
             self.served.left_out.discard(name, version)
+            self.served.refused.discard((name, version))
 
     def _gone(self, name: str, what: str) -> None:
         """What the repository says nothing of any more is served on, if it was."""
@@ -159,7 +165,8 @@ class Follower:
                     served.left_out.add(name, f"version {version} cannot be served, {before} still is: {error}")
                     return
             served.cards[name, version] = card
-            served.left_out.discard(name)
+            if (name, version) not in served.refused:
+                served.left_out.discard(name)
         served.live[name], served.pointers[name] = version, pointer
         metrics.LIVE.labels(name).set(version)
         if before is not None and before != version:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from ganserve.card import ModelCard, ModelCorrupt, ModelUnreadable, RepositoryError
+from ganserve.card import ModelCard, ModelRefused, ModelUnreadable, RepositoryError
 from ganserve.repository import Repository
 from service.inference.engine import DeviceUnavailable, Engine
 from service.inference.patience import Patience
@@ -38,7 +38,7 @@ class Shelf:
         opener: Opener,
         patience: Patience,
         most: int,
-        settled: Callable[[Key, ModelCard | str], None],
+        settled: Callable[[Key, ModelCard | RepositoryError], None],
     ) -> None:
         self._repository, self._open, self._patience = repository, opener, patience
         self._most, self._told = most, settled
@@ -72,7 +72,7 @@ class Shelf:
         try:
             return await self._patience.run(("load", key), what, work, partial(self._loaded, key))
         except ModelUnreadable as error:
-            self._told(key, str(error))
+            self._told(key, error)
             raise
 
     def unload(self, name: str, version: int | None = None) -> None:
@@ -85,7 +85,7 @@ class Shelf:
         error = done.exception()
         if error is not None:
             if isinstance(error, RepositoryError):
-                self._told(key, str(error))
+                self._told(key, error)
             return
         self._engines[key] = done.result()
         self._told(key, done.result().card)
@@ -99,10 +99,12 @@ def _read_and_open(repository: Repository, opener: Opener, key: Key) -> Engine:
     card, content = repository.read(*key)
     try:
         return opener(card, content)
-    except (RepositoryError, DeviceUnavailable):
+    except (ModelUnreadable, DeviceUnavailable):
         raise
+    except RepositoryError as error:
+        raise ModelRefused(str(error)) from error
     except Exception as error:
         # Whatever an odd file brings about is told of that file.
-        raise ModelCorrupt(
+        raise ModelRefused(
             f"{card.name} version {card.version}: it cannot be opened ({type(error).__name__}: {error!s:.200})"
         ) from error

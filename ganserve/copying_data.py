@@ -2,91 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 from ganserve import copying, files
 from ganserve.bucket import BucketStore
-from ganserve.kept import RECORD, ROOT, KeptSets
+from ganserve.kept import ROOT, FolderSets, KeptSets, Sets
 from ganserve.place import Place, inside
 from ganserve.repository import Repository
 from ganserve.runs import ATTEMPT, INIT, StoredRuns
-from ganserve.store import Missing
 
 Tell = Callable[[str], None]
 
 
-class Sets(Protocol):
-    """Data sets somewhere."""
-
-    def names(self) -> list[str]:
-        """Sets that are whole."""
-
-    def record(self, name: str) -> bytes:
-        """What was noted of one. Raises Missing."""
-
-    def samples(self, name: str) -> bytes | None:
-        """One picture a class."""
-
-    def fetch(self, name: str, data: Path) -> Path:
-        """A folder of this machine with its pictures."""
-
-    def keep(self, name: str, folder: Path, record: bytes, samples: bytes | None) -> bool:
-        """Add one; False if the name is taken."""
-
-
-class FolderSets:
-    """The data sets of a data folder."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root / ROOT
-
-    def names(self) -> list[str]:
-        """As :meth:`Sets.names`, sorted."""
-        return sorted(path.parent.name for path in self.root.glob(f"[!.]*/{RECORD}"))
-
-    def record(self, name: str) -> bytes:
-        """As :meth:`Sets.record`."""
-        try:
-            return (self.root / name / RECORD).read_bytes()
-        except FileNotFoundError as error:
-            raise Missing(error.strerror) from error
-
-    def samples(self, name: str) -> bytes | None:
-        """As :meth:`Sets.samples`."""
-        with contextlib.suppress(FileNotFoundError):
-            return (self.root / name / ".samples.png").read_bytes()
-        return None
-
-    def fetch(self, name: str, data: Path) -> Path:
-        """The folder itself."""
-        return self.root / name
-
-    def keep(self, name: str, folder: Path, record: bytes, samples: bytes | None) -> bool:
-        """As :meth:`Sets.keep`; whole from the moment it has its name."""
-        if (self.root / name).exists():
-            return False
-        staged = self.root / f".staging-{uuid.uuid4().hex}"
-        try:
-            shutil.copytree(folder, staged)
-            if samples is not None:
-                (staged / ".samples.png").write_bytes(samples)
-            files.replace(staged / RECORD, record)
-            staged.rename(self.root / name)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
-        return True
-
-
 def sets_of(where: Place) -> Sets:
     """The data sets at a place."""
-    return KeptSets(BucketStore(where)) if isinstance(where, str) else FolderSets(where)
+    return KeptSets(BucketStore(where)) if isinstance(where, str) else FolderSets(where / ROOT)
 
 
 def data(source: Place, target: Place, names: Iterable[str] = (), tell: Tell = lambda line: None) -> None:

@@ -1,8 +1,15 @@
-"""Uploaded data sets in an object store: any service puts one there, any worker fetches it.
+"""Where uploaded data sets are kept: in a folder, or in an object store where any worker fetches them.
 
-datasets/<name>/dataset.json        the commit: the record of the upload, and of which parts its pictures are made
-datasets/<name>/samples.png         one picture a class
-datasets/<name>/parts/<sha256>.part the folder of class folders, as one tar
+In a folder, a set is a folder of class folders that training reads as any other::
+
+    datasets/<name>/dataset.json        the record of the upload
+    datasets/<name>/.samples.png        one picture a class
+
+In a store::
+
+    datasets/<name>/dataset.json        the commit: the record of the upload, and of which parts its pictures are made
+    datasets/<name>/samples.png         one picture a class
+    datasets/<name>/parts/<sha256>.part the folder of class folders, as one tar
 """
 
 from __future__ import annotations
@@ -13,15 +20,117 @@ import json
 import os
 import shutil
 import tarfile
+import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ganserve import blobs, files
 from ganserve.bucket import BucketStore
 from ganserve.store import Missing, Unreadable
 
 ROOT, RECORD, SAMPLES = "datasets", "dataset.json", "samples.png"
+
+
+class Sets(Protocol):
+    """Data sets somewhere."""
+
+    def names(self) -> list[str]:
+        """Sets that are whole, sorted."""
+
+    def record(self, name: str) -> bytes:
+        """What was noted of an upload. Raises Missing."""
+
+    def samples(self, name: str) -> bytes | None:
+        """One picture a class, where there are some."""
+
+    def taken(self, name: str) -> bool:
+        """Whether something has this name."""
+
+    def keep(self, name: str, folder: Path, record: bytes, samples: bytes | None) -> bool:
+        """Add a folder's pictures under a name, all of it or nothing; False if the name is taken."""
+
+    def fetch(self, name: str, data: Path) -> Path:
+        """A folder of this machine with a set's pictures. Raises Missing, Unreadable."""
+
+    def delete(self, name: str) -> None:
+        """Remove a set, and what was read or learnt of it here. Raises Missing."""
+
+    def sweep(self) -> None:
+        """Remove what uploads left that were cut off more than a day ago."""
+
+
+class FolderSets:
+    """The data sets of a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def names(self) -> list[str]:
+        """As :meth:`Sets.names`."""
+        return sorted(path.parent.name for path in self.root.glob(f"[!.]*/{RECORD}"))
+
+    def record(self, name: str) -> bytes:
+        """As :meth:`Sets.record`."""
+        try:
+            return (self.root / name / RECORD).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise Missing(error.strerror) from error
+
+    def samples(self, name: str) -> bytes | None:
+        """As :meth:`Sets.samples`."""
+        try:
+            return (self.root / name / f".{SAMPLES}").read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def taken(self, name: str) -> bool:
+        """As :meth:`Sets.taken`."""
+        return (self.root / name).exists()
+
+    def keep(self, name: str, folder: Path, record: bytes, samples: bytes | None) -> bool:
+        """As :meth:`Sets.keep`; a folder that stands below this one is moved, any other is copied."""
+        if self.taken(name):
+            return False
+        staged = self.root / f".staging-{uuid.uuid4().hex}"
+        try:
+            if folder.is_relative_to(self.root):
+                folder.rename(staged)
+            else:
+                shutil.copytree(folder, staged)
+            if samples is not None:
+                (staged / f".{SAMPLES}").write_bytes(samples)
+            files.replace(staged / RECORD, record)
+            # The file system's caches hold all the images: without this, a power cut could keep names of empty files.
+            os.sync()
+            try:
+                staged.rename(self.root / name)
+            except OSError:
+                return False
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+        return True
+
+    def fetch(self, name: str, data: Path) -> Path:
+        """The folder itself."""
+        return self.root / name
+
+    def delete(self, name: str) -> None:
+        """As :meth:`Sets.delete`. Renamed first: a crash while removing leaves rubbish, never half a data set."""
+        forget_learnt(self.root / name, self.root.parent)
+        gone = self.root / f".staging-{uuid.uuid4().hex}"
+        try:
+            (self.root / name).rename(gone)
+        except FileNotFoundError as error:
+            raise Missing(error.strerror) from error
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """As :meth:`Sets.sweep`."""
+        for old in self.root.glob(".staging-*"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - old.stat().st_mtime > blobs.ABANDONED_SECONDS:
+                    shutil.rmtree(old, ignore_errors=True)
 
 
 class KeptSets:
@@ -44,6 +153,10 @@ class KeptSets:
         with contextlib.suppress(Missing):
             return self.store.read(f"{ROOT}/{name}/{SAMPLES}")
         return None
+
+    def taken(self, name: str) -> bool:
+        """As :meth:`Sets.taken`."""
+        return bool(self.store.tag(f"{ROOT}/{name}/{RECORD}"))
 
     def keep(self, name: str, folder: Path, record: bytes, samples: bytes | None) -> bool:
         """Put a folder's pictures and its record there; False, and nothing, if the name is taken."""

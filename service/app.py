@@ -35,7 +35,6 @@ from service.observe import tracing
 from service.observe.statistics import Statistics
 from service.processes import shared
 from service.state import Phase, State
-from service.stored import StoredUploads
 from service.uploads import Uploads
 
 # In the order of the documentation. Synthetic data sets come before the uploads, whose names theirs would be one of.
@@ -85,11 +84,10 @@ def _state(settings: Settings, open_engine: Opener | None) -> State:
         seconds=settings.max_upload_seconds,
     )
     shared = BucketStore(settings.kept) if isinstance(settings.kept, str) else None
-    uploads = (
-        Uploads(Path(settings.kept) / "datasets", limits)
-        if shared is None
-        else StoredUploads(settings.data / "datasets", KeptSets(shared), limits)
-    )
+    if shared is None:
+        uploads = Uploads(Path(settings.kept) / "datasets", limits)
+    else:
+        uploads = Uploads(settings.data / "datasets", limits, KeptSets(shared))
     return State(
         settings=settings,
         auth=Auth.of(settings.token, settings.admin_token),

@@ -12,13 +12,12 @@ What is kept is read by training as any folder is, and nothing is kept that woul
 from __future__ import annotations
 
 import errno
-import os
 import re
 import shutil
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,15 +28,15 @@ from pydantic import BaseModel, Field
 from ganserve import entries as set_files
 from ganserve import inspection, kinds, sets
 from ganserve.archives import LISTED, Limits, Refused, of_archive
-from ganserve.kept import forget_learnt
+from ganserve.kept import FolderSets, Sets
+from ganserve.store import Missing
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 # Names that name something else in this service.
 RESERVED = frozenset({"digits"})
 # Names that are calls: /datasets/synthetic streams a model's images.
 CALLS = frozenset({"synthetic"})
-RECORD, SAMPLES = "dataset.json", ".samples.png"
-ABANDONED_SECONDS = 24 * 3600
+SWEEP_SECONDS = 3600.0
 
 
 class Problem(BaseModel):
@@ -99,19 +98,29 @@ class Upload(BaseModel):
 
 
 class Uploads:
-    """The uploads under one folder."""
+    """Uploads: checked in a folder of this machine, then kept.
 
-    def __init__(self, root: Path, limits: Limits = Limits()) -> None:
-        self.root = root
-        self.limits = limits
+    Args:
+        root: that folder.
+        kept: where they are kept; unset: in the folder itself.
+    """
+
+    def __init__(self, root: Path, limits: Limits = Limits(), kept: Sets | None = None) -> None:
+        self.root, self.limits = root, limits
+        self._staged = FolderSets(root)
+        self.kept: Sets = kept or self._staged
+        self._swept = float("-inf")
 
     def list(self) -> list[Upload]:
         """All uploads, by name."""
-        return [self.get(name) for name in self._names() if NAME.fullmatch(name)]
+        return [self.get(name) for name in self.kept.names() if NAME.fullmatch(name)]
 
     def get(self, name: str) -> Upload:
         """One upload. Raises UnknownDataset."""
-        record = self._record(name) if NAME.fullmatch(name) else None
+        try:
+            record = self.kept.record(name) if NAME.fullmatch(name) else None
+        except Missing:
+            record = None
         if record is None:
             raise UnknownDataset(f"no uploaded data set is called {name!r}; GET /datasets lists them")
         kept = Upload.model_validate_json(record)
@@ -120,7 +129,7 @@ class Uploads:
     def samples(self, name: str) -> bytes | None:
         """One picture a class as a PNG; None for a set that was kept without. Raises UnknownDataset."""
         self.get(name)
-        return self._sheet(name)
+        return self.kept.samples(name)
 
     def untrainable(self, name: str) -> str | None:
         """Why a job cannot be trained on the data set that ``name`` names; None: nothing is known against it."""
@@ -138,7 +147,7 @@ class Uploads:
     def delete(self, name: str) -> None:
         """Remove an upload, and what was read or learnt of it. Raises UnknownDataset."""
         self.get(name)
-        self._take_away(name)
+        self.kept.delete(name)
 
     def check_name(self, name: str) -> None:
         """Raises InvalidName or NameTaken."""
@@ -151,49 +160,10 @@ class Uploads:
             raise InvalidName(f"/datasets/{name} is a call of its own: choose another name")
         if name in RESERVED:
             raise InvalidName(f"data set name {name!r} is built in: choose another")
-        if self._taken(name):
+        if self.kept.taken(name):
             raise NameTaken(
                 f"a data set called {name!r} is kept already: DELETE it first, or choose another name"
             )
-
-    # -- where uploads are kept: below the folder
-
-    def _names(self) -> Sequence[str]:
-        return sorted(path.parent.name for path in self.root.glob(f"*/{RECORD}")) if self.root.is_dir() else []
-
-    def _record(self, name: str) -> bytes | None:
-        """What is noted of an upload; None: there is none."""
-        path = self.root / name / RECORD
-        return path.read_bytes() if path.is_file() else None
-
-    def _taken(self, name: str) -> bool:
-        return (self.root / name).exists()
-
-    def _sheet(self, name: str) -> bytes | None:
-        try:
-            return (self.root / name / SAMPLES).read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def _place(self, unpacked: Path, name: str) -> bool:
-        """Keep a checked folder under its name; False, and nothing, if that is taken."""
-        # The file system's caches hold all the images: without this, a power cut could keep names of empty
-        # files.
-        os.sync()
-        try:
-            unpacked.rename(self.root / name)
-        except OSError:
-            return False
-        return True
-
-    def _take_away(self, name: str) -> None:
-        forget_learnt(self.root / name, self.root.parent)
-        # Renamed first: a crash while removing leaves rubbish, never half a data set.
-        gone = self.root / f".staging-{uuid.uuid4().hex}"
-        (self.root / name).rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
-
-    # -- taking one
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -212,13 +182,11 @@ class Uploads:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _sweep(self) -> None:
-        """Remove what uploads left that were cut off by a crash."""
-        for old in self.root.glob(".staging-*"):
-            try:
-                if time.time() - old.stat().st_mtime > ABANDONED_SECONDS:
-                    shutil.rmtree(old, ignore_errors=True)
-            except FileNotFoundError:
-                continue
+        """Remove what uploads left that were cut off by a crash: here each time, elsewhere once an hour."""
+        self._staged.sweep()
+        if self.kept is not self._staged and time.monotonic() - self._swept > SWEEP_SECONDS:
+            self.kept.sweep()
+            self._swept = time.monotonic()
 
     async def receive(self, chunks: AsyncIterator[bytes], staging: Path) -> Path:
         """Stream a request's body to disk. Raises TooLarge as soon as it is."""
@@ -255,12 +223,8 @@ class Uploads:
             report=found.report.as_dict(),
             left_out=[Problem(file=one.file, reason=one.reason) for one in found.left_out],
         )
-        (unpacked / SAMPLES).write_bytes(inspection.sheet(found.samples))
-        with (unpacked / RECORD).open("w", encoding="utf-8") as file:
-            file.write(upload.model_dump_json(indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        if not self._place(unpacked, name):
+        record = (upload.model_dump_json(indent=1) + "\n").encode()
+        if not self.kept.keep(name, unpacked, record, inspection.sheet(found.samples)):
             raise NameTaken(f"a data set called {name!r} was kept meanwhile: choose another name")
         return upload.model_copy(update={"left_out": upload.left_out[:LISTED]})
 

@@ -11,6 +11,15 @@ from torch import Tensor, nn
 Convolution = tuple[int, int, int]  # features, kernel, stride
 
 
+class Taught(nn.Module):
+    """A discriminator that looks through frozen features, which are taught before a run's first step."""
+
+    def teach(self, images: Tensor, labels: Tensor, *, seed: int, shown: int, mirror: bool) -> None:
+        """Train them on uint8 [n, c, h, w] and labels int64 [n], showing them ``shown`` images at most, mirrored or
+        not."""
+        raise NotImplementedError
+
+
 class Features(nn.Module):
     """Convolutions with ReLU whose weights are buffers: they are taught once, then no optimiser sees them."""
 

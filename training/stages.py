@@ -15,9 +15,9 @@ from torch import Tensor
 
 from training import recipes
 from training.batches import Batches
+from training.features import Taught
 from training.gan import Extra, Gan
 from training.matching import COARSE, FINE, Matching, Plan
-from training.networks import colour
 from training.norms import frozen_statistics
 from training.run import RunConfig
 from training.sampling import draw_latents
@@ -75,7 +75,7 @@ class AdversarialStage(Stage):
 
     def begin(self, gan: Gan, batches: Batches) -> None:
         """Teach the discriminator's frozen features, if it has any."""
-        if isinstance(gan.discriminator, colour.Discriminator):
+        if isinstance(gan.discriminator, Taught):
             assert batches.labels is not None
             shown, mirror = int(self.config.images * self.told.taught), bool(gan.recipe.mirror)
             seed = self.config.seed

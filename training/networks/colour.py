@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training import augment, teacher
-from training.features import Convolution, Features
+from training.features import Convolution, Features, Taught
 from training.measure.classifier import augment as moved
 from training.networks.projection import ConditionalBatchNorm
 from training.networks.shape import Shape, scaled
@@ -155,7 +155,7 @@ class Head(nn.Module):
         return score
 
 
-class Discriminator(nn.Module):
+class Discriminator(Taught):
     """Scores [batch, heads]: of the picture and of three stages of frozen features."""
 
     scale: Tensor
@@ -187,7 +187,7 @@ class Discriminator(nn.Module):
         return [stages[stage] * scale.to(stages[stage].dtype) for stage, scale in zip(HEADED, self.scale, strict=True)]
 
     def teach(self, images: Tensor, labels: Tensor, *, seed: int, shown: int, mirror: bool) -> None:
-        """Train the frozen network on uint8 [n, c, h, w] and labels int64 [n], showing it ``shown`` images at most."""
+        """As :meth:`training.features.Taught.teach`."""
         plan, change = self.features.plan, partial(_changed, mirror=mirror)
         stages, _ = teacher.teach(
             plan, images, labels, self.classes, seed=seed, shown=shown, passes=100, batch=256, change=change

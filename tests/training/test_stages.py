@@ -46,6 +46,18 @@ def test_a_run_may_ask_for_another_decay_of_its_first_stage(few: Dataset) -> Non
     assert {alone.rate(step) for step in range(100)} == {1.0}
 
 
+def test_frozen_features_of_a_discriminator_are_taught_before_the_first_step(few: Dataset) -> None:
+    run = small("projgan-colour", few, images=64, overrides={"batch": 16, "width": 0.125})
+    loop = Loop(run, few, Accelerator(cpu=True))
+    frozen = loop.gan.discriminator.get_submodule("features")
+    before = {name: buffer.clone() for name, buffer in frozen.named_buffers()}
+    loop.advance(measure=False)
+    taught = {name: buffer.clone() for name, buffer in frozen.named_buffers()}
+    assert not any(torch.equal(before[name], taught[name]) for name in before)
+    loop.advance(measure=False)
+    assert all(torch.equal(taught[name], buffer) for name, buffer in frozen.named_buffers())
+
+
 def test_a_young_average_does_not_remember_the_random_start(few: Dataset) -> None:
     (stage,) = of("projgan-r3", few, 60_000)
     assert stage.ema_decay(1) == pytest.approx(2 / 11)

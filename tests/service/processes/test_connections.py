@@ -204,6 +204,11 @@ def test_what_is_no_request_or_more_than_one_is_refused_and_headers_are_bounded(
             unwanted.sendall(b"a" * 10_000)
         unwanted.sendall(get + b"Host: a\r\n\r\n")
         assert b"HTTP/1.1 200 OK" in rest(unwanted)
+        # Nor is its end, in one piece with the next request.
+        unwanted = hold(port, wanted)
+        assert unwanted.recv(12) == b"HTTP/1.1 401"
+        unwanted.sendall(b"a" * 200_000 + get + b"Host: a\r\n\r\n")
+        assert b"HTTP/1.1 200 OK" in rest(unwanted)
         assert "Traceback" not in stop(process)
 
 

@@ -74,7 +74,8 @@ class Journal:
             f"| {kind} | {sum(found.values()):,} | {', '.join(f'{key}: {n:,}' for key, n in sorted(found.items()))} |"
             for kind, found in sorted(kinds.items())
         ]
-        broken = [f"- {line}" for line in self.broken] or ["None."]
+        # The journal has the logs of what was lost, whole.
+        broken = [f"- {line[:500]}" for line in self.broken] or ["None."]
         return "\n".join(
             [
                 f"# {title}",

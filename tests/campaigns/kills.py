@@ -92,7 +92,7 @@ class _Life:
         try:
             ended: Any = self.site.end(self.site.store.get(job))
         except AssertionError as error:
-            return kind, "lost", str(error)[:500]
+            return kind, "lost", str(error)
         broken = []
         if ended.state != "succeeded":
             broken.append(f"it ended as {ended.state}: {ended.error}")

@@ -60,7 +60,6 @@ test-faults: $(TEST_STAMP)
 test-campaigns: $(TEST_STAMP)
 	$(BIN)/python -m tests.campaigns $(NAMES) --seed $(or $(SEED),1)
 	$(BIN)/python -m benchmarks.overload
-	$(BIN)/python -m tests.campaigns.machines --seed $(or $(SEED),1)
 
 models: $(WORKER_STAMP)
 	$(BIN)/python -m training.models

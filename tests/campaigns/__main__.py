@@ -13,7 +13,7 @@ import tests.campaigns
 from tests.campaigns.journal import Journal
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("fuzz", "archives", "models", "swaps", "kills", "soak")
+NAMES = ("fuzz", "archives", "models", "swaps", "kills", "machines", "soak")
 
 
 def campaign(name: str) -> Any:

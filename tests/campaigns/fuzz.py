@@ -75,6 +75,8 @@ def _block(
     operation: Any, mode: GenerationMode, headers: dict[str, str], chance: int, *, known: bool
 ) -> tuple[int, str]:
     tried = 0
+    # What hypothesis sees once and not again, it tells without the answer.
+    first: list[str] = []
     try:
         strategy = operation.as_strategy(generation_mode=mode)
     except Exception as error:
@@ -97,16 +99,19 @@ def _block(
         if known:
             there = {key: value for key, value in KNOWN.items() if key in case.path_parameters}
             case.path_parameters = {**case.path_parameters, **there}
-        case.call_and_validate(headers=headers, checks=CHECKS, timeout=60)
+        try:
+            case.call_and_validate(headers=headers, checks=CHECKS, timeout=60)
+        except FailureGroup as group:
+            first.append(f"{case.as_curl_command()}: {'; '.join(str(failure) for failure in group.exceptions)}")
+            raise
+        except (AssertionError, httpx.HTTPError, OSError) as error:
+            first.append(f"{case.as_curl_command()}: {error!r}")
+            raise
 
     try:
         check()
-    except FailureGroup as group:
-        return tried, "; ".join(str(failure) for failure in group.exceptions)[:2000]
-    except (AssertionError, httpx.HTTPError, OSError) as error:
-        return tried, repr(error)[:2000]
     except Exception as error:
         if type(error).__name__ in ("Unsatisfiable", "SkipTest", "Skipped"):
             return tried, ""
-        return tried, f"{type(error).__name__}: {json.dumps(str(error))[:2000]}"
+        return tried, (first[0] if first else f"{type(error).__name__}: {json.dumps(str(error))}")[:4000]
     return tried, ""

@@ -1,30 +1,23 @@
-"""Machines that share no disk, and lose processes, disks and links while they work.
-
-    python -m tests.campaigns.machines --cases 100 --seed 1
-
-A JSON line a case on standard output; exit status 1 where a promise was broken.
-"""
+"""Machines that share no disk, and lose processes, disks and links while they work."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 
 from service.jobs import JobRequest
 from tests import stores
+from tests.campaigns.journal import Journal
 from tests.faults.apart import Apart
 from tests.faults.conftest import Postgres, undisturbed
 
@@ -42,38 +35,6 @@ WORKERS, SERVICES = ("w1", "w2", "w3"), ("s1", "s2")
 CUT_SECONDS = 6.0
 
 
-class Journal(Protocol):
-    """What cases are drawn from and recorded in."""
-
-    seed: int
-
-    def open(self) -> Iterator[int]:
-        """Numbers of cases to come."""
-
-    def random(self, number: int) -> Random:
-        """The chance of one."""
-
-    def add(self, kind: str, outcome: object, broken: str = "") -> None:
-        """Record one; ``broken`` tells the promise that did not hold."""
-
-
-class Printed:
-    """A journal on standard output."""
-
-    def __init__(self, seed: int, cases: int) -> None:
-        self.seed, self.cases, self.broken = seed, cases, 0
-
-    def open(self) -> Iterator[int]:
-        yield from range(self.cases)
-
-    def random(self, number: int) -> Random:
-        return Random(f"machines {self.seed} {number}")
-
-    def add(self, kind: str, outcome: object, broken: str = "") -> None:
-        self.broken += bool(broken)
-        print(json.dumps({"kind": kind, "outcome": str(outcome), "broken": broken}), flush=True)
-
-
 def run(journal: Journal, folder: Path) -> None:
     """One site for all cases."""
     with _database(folder) as (database, port), stores.s3() as s3_port:
@@ -82,7 +43,7 @@ def run(journal: Journal, folder: Path) -> None:
         proxy = stores.Proxy(s3_port)
         link = stores.Link(port) if port else None
         (folder / "site").mkdir()
-        site = Apart(folder / "site", database, f"s3://{stores.BUCKET}/{journal.seed}", stores.environment(proxy.port))
+        site = Apart(folder / "site", database, f"s3://{stores.BUCKET}/{folder.name}", stores.environment(proxy.port))
         if link is not None:
             site.reached_by = database.replace(f":{port}/", f":{link.port}/")
         try:
@@ -207,19 +168,3 @@ def _image(client: httpx.Client, version: int) -> bytes | None:
         if answer.status_code == 200:
             return answer.content
     return None
-
-
-def main() -> int:
-    """Run as many cases as are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=CASES)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    journal = Printed(options.seed, options.cases)
-    with tempfile.TemporaryDirectory(prefix="ganserve-machines-", ignore_cleanup_errors=True) as folder:
-        run(journal, Path(folder))
-    return int(journal.broken > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

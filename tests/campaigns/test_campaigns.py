@@ -18,7 +18,7 @@ from tests.campaigns.__main__ import NAMES, ROOT, campaign
 from tests.campaigns.journal import Journal
 
 # Cases that go over most kinds, and take a few seconds.
-FEW = {"fuzz": 1500, "archives": 32, "models": 20, "swaps": 10, "kills": 2, "soak": 4}
+FEW = {"fuzz": 1500, "archives": 32, "models": 20, "swaps": 10, "kills": 2, "machines": 1, "soak": 4}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ganserve.settings import Settings
@@ -36,7 +37,9 @@ def _answer(status: str, detail: str, *more: str) -> bytes:
     return ("\r\n".join(lines) + f"\r\n\r\n{detail}").encode()
 
 
-UNREADABLE = _answer("400 Bad Request", "this is no request of HTTP/1.1 with one Host")
+UNREADABLE = _answer(
+    "400 Bad Request", "this is no request of HTTP/1.1 with one Host and no transfer coding but chunked"
+)
 LARGE_HEADERS = _answer("431 Request Header Fields Too Large", "the request's headers are too large")
 LATE_HEADERS = _answer("408 Request Timeout", "the request's headers took too long")
 LATE_BODY = _answer("408 Request Timeout", "the request's body did not get on")
@@ -92,6 +95,8 @@ class Connection(HttpToolsProtocol):
         self._taken: int | None = None
         # Bytes of headers that are not complete, and whether the body of a request, answered or not, still comes.
         self._head, self._within = 0, False
+        # What is being parsed.
+        self._data = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, or turn it away where there are too many."""
@@ -114,6 +119,7 @@ class Connection(HttpToolsProtocol):
         if self.parser is None or self.transport.is_closing():
             return
         self._moved, within = time.monotonic(), self._within
+        self._data = data
         super().data_received(data)
         if self._awaited is None:
             if self.cycle is None or self.cycle.response_complete:
@@ -127,15 +133,38 @@ class Connection(HttpToolsProtocol):
         """The deadline of the headers was met."""
         self._awaited, self._head, self._within = None, 0, True
         hosts = sum(name == b"host" for name, _ in self.headers)
-        # RFC 9112, section 3.2; and what two readers could take for two things is no request.
-        if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
-            raise ValueError("expected one Host")
+        codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
+        # RFC 9112, sections 3.2 and 6.1; and what two readers could take for two things is no request.
+        if (hosts != 1 and (hosts or self.parser.get_http_version() == "1.1")) or codings not in ([], [b"chunked"]):
+            raise ValueError("expected one Host, and no coding but chunked")
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("expected a request of this server")
+            return
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """What comes next is another request."""
+        if self.parser.should_upgrade():
+            return
         self._within = False
         super().on_message_complete()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Read a request anew that asks for another protocol, as one that does not.
+
+        The parser takes what follows its headers, a body or more requests, for that protocol and leaves it unread;
+        clients that would rather speak HTTP/2 ask so with every first request, whatever it carries.
+        """
+        error = sys.exception()
+        assert isinstance(error, httptools.HttpParserUpgrade)
+        rest = self._data[error.args[0] :]
+        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        told = b"".join(b"%b: %b\r\n" % (name, value) for name, value in self.headers if name != b"upgrade")
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._data = line + told + b"\r\n" + rest
+        super().data_received(self._data)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP."""

@@ -184,11 +184,13 @@ def answered(port: int, data: bytes) -> bytes:
 
 def test_what_is_no_request_or_more_than_one_is_refused_and_headers_are_bounded(environment: dict[str, str]) -> None:
     get = b"GET /health/live HTTP/1.1\r\n"
+    # A body that is packed in a way that nobody here unpacks would be taken for what it is not.
+    coded = b"POST /generate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
     with serving(environment, "--workers", "1") as (process, port):
         assert answered(port, get + b"Host: a\r\n\r\n") == b"HTTP/1.1 200 OK"
         assert answered(port, b"GET /health/live HTTP/1.0\r\n\r\n") == b"HTTP/1.1 200 OK"
         assert answered(port, b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").startswith(b"HTTP/1.1 204")
-        for wrong in (get + b"\r\n", get + b"Host: a\r\nHost: b\r\n\r\n", b"\x16\x03\x01\r\n\r\n"):
+        for wrong in (get + b"\r\n", get + b"Host: a\r\nHost: b\r\n\r\n", b"\x16\x03\x01\r\n\r\n", coded):
             assert answered(port, wrong) == b"HTTP/1.1 400 Bad Request"
         large = hold(port, get + b"Host: a\r\nX: ")
         with suppress(OSError):
@@ -210,6 +212,34 @@ def test_what_is_no_request_or_more_than_one_is_refused_and_headers_are_bounded(
         unwanted.sendall(b"a" * 200_000 + get + b"Host: a\r\n\r\n")
         assert b"HTTP/1.1 200 OK" in rest(unwanted)
         assert "Traceback" not in stop(process)
+
+
+def test_a_request_that_would_rather_speak_another_protocol_keeps_its_body_and_its_followers(
+    environment: dict[str, str],
+) -> None:
+    asked = (
+        b"POST /generate HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        b"HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\nContent-Type: application/json\r\n"
+    )
+    body = b'{"label": 2, "n": 1, "version": 1}'
+    whole = asked + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    chunked = asked + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    last = b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    with serving(environment, "--workers", "1") as (process, port):
+        for sent in (whole, chunked, whole * 3, whole + chunked):
+            times = sent.count(b"POST")
+            for cut in (len(sent), len(sent) - 3, sent.index(b"\r\n\r\n") + 4, sent.index(b"Upgrade: h") + 4, 1):
+                held = hold(port, sent[:cut])
+                time.sleep(0.02)
+                held.sendall(sent[cut:] + last)
+                told = rest(held)
+                assert told.count(b"HTTP/1.1 200 OK") == times + 1
+                assert told.count(b"x-label: two\r\n") == times
+        for wrong in (b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", whole.replace(b"Host: a\r\n", b"")):
+            assert answered(port, wrong) == b"HTTP/1.1 400 Bad Request"
+        log = stop(process)
+    assert "Traceback" not in log
+    assert "WebSocket" not in log
 
 
 def test_connections_never_take_all_descriptors_and_are_divided_among_processes() -> None:

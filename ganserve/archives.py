@@ -112,6 +112,7 @@ class Archive:
     members: tuple[Member, ...]
     skipped: int
     directory: int
+    folders: tuple[str, ...] = ()  # that have an entry of their own, which may be empty
 
     def read(self, member: Member) -> bytes:
         """The whole content. Raises Damaged, and Refused where it is more than the directory tells."""
@@ -227,6 +228,7 @@ def _walked(file: BinaryIO, start: int, length: int, shift: int, limits: Limits)
     problems: list[Problem] = []
     begins, ends = array("Q"), array("Q")
     named: set[str] = set()
+    folders: list[str] = []
     skipped = 0
     file.seek(start)
     while length > 0:
@@ -239,7 +241,8 @@ def _walked(file: BinaryIO, start: int, length: int, shift: int, limits: Limits)
         if (reason := _dangerous(member)) is not None:
             problems.append(Problem(_shown(member.name), reason))
         elif member.name.endswith("/"):
-            continue
+            if member.known and not set_files.clutter(member.name):
+                folders.append(member.name.strip("/"))
         elif set_files.clutter(member.name):
             skipped += 1
         elif member.name in named:
@@ -257,7 +260,7 @@ def _walked(file: BinaryIO, start: int, length: int, shift: int, limits: Limits)
     if any(not member.known for member in members):
         # Where one name is of another encoding, those that could be UTF-8 are so by chance.
         members = [replace(member, known=member.known and not member.guessed) for member in members]
-    return Archive(file, tuple(members), skipped, start)
+    return Archive(file, tuple(members), skipped, start, tuple(folders))
 
 
 def _entry(file: BinaryIO, shift: int) -> tuple[Member, int]:

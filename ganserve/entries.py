@@ -12,7 +12,9 @@ from pathlib import Path
 from ganserve import kinds
 
 _MACHINES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "$recycle.bin"})
-_MACHINES |= {"__macosx", "@eadir", "system volume information", "__pycache__"}
+_MACHINES |= {"__macosx", "@eadir", "system volume information", "__pycache__", "lost+found"}
+# What NAS and older systems call what was thrown away, and small copies.
+_MACHINES |= {"#recycle", "@recycle", "recycler", "recycled", "#snapshot", "@__thumb", "thumbs.db:encryptable"}
 
 
 class SetError(ValueError):

@@ -51,7 +51,10 @@ OWN_FOLDER = Limits(pixels=pictures.MAX_PIXELS, total_pixels=1 << 62, seconds=fl
 
 def folder(path: Path) -> Inspected:
     """A folder, labelled or not, as training reads it. Raises Refused."""
-    return inspect(set_files.folder_entries(path), OWN_FOLDER, strange=False)
+    found = inspect(set_files.folder_entries(path), OWN_FOLDER, strange=False)
+    if (empty := sets.empty_class(path, found.layout)) is not None:
+        raise Refused([Problem(empty, "is a class folder and holds no image: remove it, or add images")])
+    return found
 
 
 def archive(
@@ -62,7 +65,9 @@ def archive(
         if not found.members:
             raise of_archive("holds no file: expected <class>/<image>")
         entries = archives.entries(found, limits, path.stat().st_size)
-        return inspect(entries, limits, skip_invalid=skip_invalid, passed_over=found.skipped, keep=keep)
+        return inspect(
+            entries, limits, skip_invalid=skip_invalid, passed_over=found.skipped, folders=found.folders, keep=keep
+        )
 
 
 def inspect(
@@ -72,6 +77,7 @@ def inspect(
     strange: bool = True,
     skip_invalid: bool = False,
     passed_over: int = 0,
+    folders: Sequence[str] = (),
     keep: Keep | None = None,
 ) -> Inspected:
     """Lay out, decode and describe a set.
@@ -80,13 +86,14 @@ def inspect(
         strange: refuse a set without class folders, and class names that cannot be kept.
         skip_invalid: leave out pictures that cannot be decoded, up to a share of them.
         passed_over: files that machines left, which are no entries any more.
+        folders: those that are named and may be empty.
         keep: is given each sound picture, in the layout's order, before it is known whether all are.
 
     Raises:
         Refused: with all that is wrong.
     """
     try:
-        layout = sets.lay_out(entries)
+        layout = sets.lay_out(entries, folders=folders)
     except set_files.SetError as error:
         raise of_archive(str(error)) from error
     except Damaged as error:
@@ -104,6 +111,9 @@ def inspect(
 
 def _named(layout: sets.Layout, limits: Limits) -> sets.Layout:
     """The layout with class names that can be kept: trimmed, equal ones made one. Raises Refused."""
+    if layout.labels is None and layout.candidates:
+        columns = ", ".join(map(repr, layout.candidates))
+        raise of_archive(f"its metadata does not tell which column holds labels, of {columns}: call it label")
     if layout.labels is None:
         first = layout.pictures[0].name
         raise Refused([Problem(first, "is not in a class folder: expected <class>/<image>")])

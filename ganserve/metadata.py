@@ -9,6 +9,7 @@ import json
 import posixpath
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -41,6 +42,8 @@ def rows(file: Entry) -> dict[str, Row] | None:
     text = _text(file)
     if not _FILE_COLUMN.search(text):
         return None
+    if "\0" in text:
+        raise SetError(f"{file.name} holds zero bytes, which no text does: save it anew in UTF-8")
     found = _csv(file.name, text) if file.name.lower().endswith(".csv") else _json_lines(file.name, text)
     folder = PurePosixPath(file.name).parent
     named: dict[str, Row] = {}
@@ -55,6 +58,12 @@ def _named(row: Row) -> Row:
     """The row with its columns' names trimmed, and the column of files called ``FILE_COLUMN``."""
     trimmed = {name.strip(): value for name, value in row.items() if isinstance(name, str)}
     return {FILE_COLUMN if _FILE_COLUMN.fullmatch(name) else name: value for name, value in trimmed.items()}
+
+
+def joined(one: Mapping[str, Row], other: Mapping[str, Row]) -> dict[str, Row]:
+    """The rows of two files; of a picture that both name, what both say."""
+    both = {path: _agreed(one[path], row) for path, row in other.items() if path in one}
+    return {**one, **other, **both}
 
 
 def _agreed(one: Row, other: Row) -> Row:
@@ -84,11 +93,16 @@ def _text(file: Entry) -> str:
 def _csv(name: str, text: str) -> list[Row]:
     head = text.partition("\n")[0]
     delimiter = max(",;\t", key=head.count)
+    table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
         # A row of more cells than there are columns has the rest under None, which is no column.
-        return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True))
+        found: list[Row] = list(table)
     except csv.Error as error:
         raise SetError(f"{name} is not a table of comma-separated values: {error}") from error
+    called = Counter(column.strip() for column in table.fieldnames or ())
+    if twice := [column for column, times in called.items() if column and times > 1]:
+        raise SetError(f"{name} has {called[twice[0]]} columns called {twice[0]!r}: give each a name of its own")
+    return found
 
 
 def _json_lines(name: str, text: str) -> list[Row]:
@@ -117,17 +131,31 @@ def columns(named: Iterable[Row]) -> dict[str, list[Any]]:
 
 def tells_splits(name: str, values: Iterable[str | None]) -> bool:
     """Whether a column says which split each row belongs to, which is no label."""
-    return name.lower() in SPLIT_COLUMNS and all(value is None or value.lower() in SPLITS for value in values)
+    told = {value.lower() for value in values if value is not None}
+    known = {SPLITS[value] for value in told if value in SPLITS}
+    return name.lower() in SPLIT_COLUMNS and ("train" in known or len(told) == len(told & SPLITS.keys()))
+
+
+def parted(name: str, values: Sequence[str | None]) -> list[str | None] | None:
+    """The split of each row by a column that tells them; None where all are in one, or none is to be trained on.
+
+    Raises:
+        SetError: it tells splits that are not known.
+    """
+    unknown = sorted({value for value in values if value is not None and value.lower() not in SPLITS})
+    if unknown:
+        raise SetError(f"column {name!r} tells the split {unknown[0]!r}: expected train, test or validation")
+    found = [SPLITS[value.lower()] if value else None for value in values]
+    return found if "train" in found and len(set(found)) > 1 else None
 
 
 def splits(named: Iterable[Row]) -> list[str | None] | None:
-    """The split of each row, where a column tells them, and one of them is to be trained on."""
+    """The split of each row, where a column tells them. Raises SetError as :func:`parted` does."""
     listed = list(named)
     for name in dict.fromkeys(name for row in listed for name in row if isinstance(name, str)):
         values = [label(row.get(name)) for row in listed]
         if tells_splits(name, values):
-            found = [SPLITS[value.lower()] if value else None for value in values]
-            return found if "train" in found and len(set(found)) > 1 else None
+            return parted(name, values)
     return None
 
 

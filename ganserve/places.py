@@ -17,7 +17,12 @@ SPLITS: Mapping[str, str] = {
     "valid": "validation",
     "validation": "validation",
     "dev": "validation",
+    "eval": "validation",
+    "evaluation": "validation",
+    "holdout": "validation",
 }
+# As one word with what it is a split of.
+_GLUED = re.compile(r"(?:set|data|images|split)$")
 
 Parts = tuple[str, ...]
 
@@ -58,7 +63,8 @@ def places(paths: Sequence[Parts]) -> list[Place]:
 
 def split_of(name: str) -> str | None:
     """The split that a folder's name tells by one of its words, as ``test_set`` does; None for none, or for several."""
-    told = {SPLITS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in SPLITS}
+    words = (_GLUED.sub("", word) for word in re.split(r"[^a-z]+", name.lower()))
+    told = {SPLITS[word] for word in words if word in SPLITS}
     return told.pop() if len(told) == 1 else None
 
 
@@ -76,6 +82,13 @@ def _splits(below: Mapping[str, Sequence[Parts]]) -> dict[str, str]:
             return found
     if len(exact) == len(below) > 1 and all(folders.values()):
         raise SetError(f"it has the splits {', '.join(sorted(exact))} and none to train on: call one of them train")
+    for name in sorted(by_word):
+        twins = [other for other in below if other != name and len(folders[name] & folders[other]) > 1]
+        if twins:
+            raise SetError(
+                f"folders {name!r} and {min(twins)!r} hold folders of the same names and may be splits: call them "
+                "train and test, or put the pictures of a class into one folder"
+            )
     others = {name for name in below if exact.get(name) != "train"}
     for name in below.keys() - others:
         if len(folders[name]) > 1 and not any(folders[other] for other in others):

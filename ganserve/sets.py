@@ -18,10 +18,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ganserve import kinds, metadata, pictures
-from ganserve.entries import Entry, SetError, clutter, folder_entries
+from ganserve.entries import Entry, SetError, clutter, folder_entries, shown
 from ganserve.metadata import LABEL_COLUMNS
 from ganserve.places import Parts, Place, places
 
@@ -65,8 +66,8 @@ def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
     return [(0, len(digits[part]), digits[part]) if part in digits else (1, 0, part) for part in parts], name
 
 
-def lay_out(entries: Iterable[Entry], *, column: str | None = None) -> Layout:
-    """What a set holds; ``column`` names the column of metadata that holds labels.
+def lay_out(entries: Iterable[Entry], *, column: str | None = None, folders: Sequence[str] = ()) -> Layout:
+    """What a set holds; ``column`` names the column of metadata that holds labels, ``folders`` those that may be empty.
 
     Raises:
         SetError: no picture in it, or metadata that cannot be read.
@@ -82,7 +83,7 @@ def lay_out(entries: Iterable[Entry], *, column: str | None = None) -> Layout:
         if reason is None:
             kept.append(entry)
         elif found is not None:
-            named |= found
+            named = metadata.joined(named, found)
         else:
             skipped[reason] += 1
             others.append(entry.name)
@@ -93,8 +94,17 @@ def lay_out(entries: Iterable[Entry], *, column: str | None = None) -> Layout:
     if not named and column is not None:
         raise SetError(f"it has no column {column!r}: no metadata.csv or metadata.jsonl names its pictures")
     layout = _by_metadata(kept, lying, named, skipped, column) if named else None
-    layout = layout or _by_folders(kept, lying, others, skipped)
+    layout = layout or _by_folders(kept, lying, [*others, *(f"{name}/" for name in folders)], skipped)
     return replace(layout, notices=(*layout.notices, *alike(layout.classes), *_missed(others)))
+
+
+def empty_class(folder: Path, layout: Layout) -> str | None:
+    """A folder beside the class folders that holds nothing at all."""
+    for place, names, _ in os.walk(folder):
+        told = {unicodedata.normalize("NFC", shown(name)): name for name in names if not clutter(name)}
+        if set(layout.classes) & set(told):
+            return next((name for name in sorted(told) if not os.listdir(Path(place) / told[name])), None)
+    return None
 
 
 def counts(entry: Entry) -> bool:
@@ -171,7 +181,9 @@ def _by_folders(kept: list[Entry], lying: list[Place], others: Sequence[str], sk
         notices.append(f"folder {folder!r} holds no picture and is no class")
     within = [kept[i].name for i in chosen if kept[i].name.count("/") > len(lying[i].above) + 1]
     if within:
-        notices.append(f"{len(within)} pictures lie deeper than their class folder, such as {within[0]!r}")
+        label = next(lying[i].label for i in chosen if kept[i].name == within[0])
+        where = f"such as {within[0]!r}, which is of class {label!r}"
+        notices.append(f"{len(within)} pictures lie deeper than their class folder, {where}")
     number = {name: index for index, name in enumerate(classes)}
     return Layout(
         tuple(kept[index] for index in chosen),
@@ -223,14 +235,21 @@ def _by_metadata(
     skipped.update({why: count for why, count in counts.items() if count})
     classes = tuple(sorted({str(values[row]) for row in rows}, key=natural)) if column is not None else ()
     number = {name: index for index, name in enumerate(classes)}
+    notices = [f"{count} pictures {why} are left out" for why, count in counts.items() if count]
+    called = {row: unicodedata.normalize("NFC", str(lying[chosen[row]].label)) for row in rows}
+    apart = [row for row, name in called.items() if name != values[row]]
+    if apart and set(classes) & set(called.values()):
+        first = kept[chosen[apart[0]]].name
+        where = f"such as {first!r}"
+        notices.append(f"{len(apart)} pictures are of another class than their folder by the metadata, {where}")
     return Layout(
         tuple(kept[chosen[row]] for row in rows),
         tuple(number[str(values[row])] for row in rows) if column is not None else None,
         classes,
         tuple(splits[row] or "train" for row in rows) if any(splits) else None,
         tuple(skipped.items()),
-        tuple(f"{count} pictures {why} are left out" for why, count in counts.items() if count),
-        candidates,
+        tuple(notices),
+        candidates or (tuple(sorted(told)) if column is None else ()),
     )
 
 

@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import threading
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,11 +26,10 @@ import torch
 from PIL import Image
 
 from ganserve import archives, pictures, reading, sets
-from ganserve.entries import shown
 from ganserve.inspection import OWN_FOLDER
 from ganserve.reading import Source, Unreadable
 from ganserve.unpacking import Damaged
-from training import hub
+from training import hub, tables
 
 # A class with fewer pictures is not measured: they are all needed for training.
 MEASURED = 4
@@ -157,7 +155,7 @@ def load(
     wanted = _Wanted(size, channels, fit, workers)
     try:
         dataset = _read(name, wanted, _Rows(split, column, strict, labelled))
-    except (sets.SetError, archives.Refused, Damaged, hub.HubError, Unreadable) as error:
+    except (sets.SetError, archives.Refused, Damaged, tables.HubError, Unreadable) as error:
         raise DataError(f"data set {name!r}: {error}") from error
     except OSError as error:
         raise DataError(f"data set {name[:200]!r} cannot be read: {error.strerror or error}") from error
@@ -166,8 +164,9 @@ def load(
     if labelled:
         if dataset.labels is None:
             raise DataError(
-                f"data set {name!r} has no labels: this recipe is conditional and needs a folder of class "
-                "folders or a data set with a label column; or take an unconditional recipe"
+                f"data set {name!r} has no labels: this recipe is conditional and needs a folder of class folders, a "
+                "metadata.csv with the columns file_name and label beside the pictures, or a data set with a label "
+                "column; or take an unconditional recipe"
             )
         if len(dataset.classes) - len(dataset.missing) < 2:
             raise DataError(f"data set {name!r} has one class only: a conditional recipe needs two or more")
@@ -258,7 +257,8 @@ def _archive(place: Path, wanted: _Wanted, rows: _Rows) -> Dataset:
     with archives.opened(place, _OWN_ZIP) as opened:
         entries = sorted(archives.entries(opened, _OWN_ZIP, told.st_size), key=lambda entry: _walked(entry.name))
         mark = (told.st_size, told.st_mtime_ns)
-        return _files(place, [replace(one, read=partial(alone, one.read), mark=mark) for one in entries], wanted, rows)
+        marked = [replace(one, read=partial(alone, one.read), mark=mark) for one in entries]
+        return _files(place, marked, wanted, rows, opened.folders)
 
 
 def _walked(name: str) -> list[tuple[bool, str]]:
@@ -271,16 +271,18 @@ def _walked(name: str) -> list[tuple[bool, str]]:
 _OWN_ZIP = replace(OWN_FOLDER, unpacked_bytes=1 << 62, file_bytes=1 << 30, files=1 << 31, entries=1 << 31)
 
 
-def _files(place: Path, entries: Sequence[sets.Entry], wanted: _Wanted, rows: _Rows) -> Dataset:
-    layout = sets.lay_out(entries, column=rows.column)
+def _files(
+    place: Path, entries: Sequence[sets.Entry], wanted: _Wanted, rows: _Rows, folders: Sequence[str] = ()
+) -> Dataset:
+    layout = sets.lay_out(entries, column=rows.column, folders=folders)
     if left := _left_out(place):
         layout = replace(layout, notices=(*layout.notices, left))
-    if place.is_dir() and (empty := _empty_class(place, layout)):
+    if place.is_dir() and (empty := sets.empty_class(place, layout)):
         raise DataError(f"class folder {empty!r} of {str(place)!r} holds no image")
     if layout.labels is None and layout.candidates and rows.labelled:
         raise DataError(
-            f"data set {str(place)!r}: several columns of its metadata may be labels: {list(layout.candidates)}; name "
-            "one with --label-column"
+            f"data set {str(place)!r}: its metadata does not tell which column holds labels, of "
+            f"{list(layout.candidates)}: call it label, or name it with --label-column"
         )
     if rows.strict and (missing := [f"{count} {why}" for why, count in layout.skipped if why in _MISSING]):
         raise DataError(f"data set {str(place)!r}: {'; '.join(missing)}")
@@ -295,15 +297,6 @@ def _files(place: Path, entries: Sequence[sets.Entry], wanted: _Wanted, rows: _R
 
 # Of what is left out, that which ``strict`` refuses.
 _MISSING = frozenset({"without a label", "not named by metadata", "named by metadata and not there"})
-
-
-def _empty_class(folder: Path, layout: sets.Layout) -> str | None:
-    """A folder beside the class folders that holds nothing at all."""
-    for place, names, _ in os.walk(folder):
-        told = {unicodedata.normalize("NFC", shown(name)): name for name in names if not sets.clutter(name)}
-        if set(layout.classes) & set(told):
-            return next((name for name in sorted(told) if not os.listdir(Path(place) / told[name])), None)
-    return None
 
 
 def _in_split(layout: sets.Layout, split: str, name: str) -> sets.Layout:

@@ -14,16 +14,14 @@ from ganserve import kinds, metadata
 from ganserve.pictures import PictureError
 from ganserve.reading import Source
 from ganserve.sets import PICTURE_SUFFIXES, alike, natural
+from training import tables
+from training.tables import HubError
 
 # Rows fetched at once, and how many such slices are kept.
 SLICE, SLICES = 64, 8
 # What stands in for a split that a data set lacks: its only one for training, and its validation split for the test.
 _VALIDATION = ("validation", "valid", "val", "dev")
 _BYTES, _PATH = "bytes", "path"
-
-
-class HubError(ValueError):
-    """A data set without what training needs; the message lists what it has."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Table:
 
 def is_copy(folder: Path) -> bool:
     """Whether a folder holds Parquet or Arrow files, at any depth."""
-    return any(path.suffix in (".parquet", ".arrow") for path in folder.rglob("*.*"))
+    return bool(tables.files(folder))
 
 
 def table(name: str, *, split: str, column: str | None, strict: bool, labelled: bool = True) -> Table:
@@ -50,7 +48,8 @@ def table(name: str, *, split: str, column: str | None, strict: bool, labelled: 
         HubError: it cannot be read, or has no column of pictures, or no certain one of labels (where it is to be
             ``labelled``), or the ``column`` asked for is not there; with ``strict``, rows without a picture or a label.
     """
-    splits = _load(name)
+    opened = tables.opened(name)
+    splits = opened.splits
     found = _split(splits, split)
     features: dict[str, Any] = dict(found.features)
     folder = Path(name) if Path(name).is_dir() else None
@@ -80,26 +79,9 @@ def table(name: str, *, split: str, column: str | None, strict: bool, labelled: 
         None if values is None else tuple(number[str(values[row])] for row in rows),
         known,
         tuple(skipped.items()),
-        _notices(skipped, features, label, known),
+        (*opened.notices, *_notices(skipped, features, label, known)),
         f"{found._fingerprint} {image} {label}",
     )
-
-
-def _load(name: str) -> Mapping[str, Any]:
-    """Its splits by name."""
-    import datasets
-
-    try:
-        if (Path(name) / "dataset_dict.json").exists() or (Path(name) / "state.json").exists():
-            saved = datasets.load_from_disk(name)
-            return saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
-        loaded: Mapping[str, Any] = datasets.load_dataset(name)
-        return loaded
-    except Exception as error:  # the library raises many kinds for one meaning
-        raise HubError(
-            f"cannot be read: {error}. Expected 'digits', an existing folder of class folders or images, a ZIP of "
-            "them, a local copy of a Hugging Face data set, or a hub name"
-        ) from error
 
 
 def _split(splits: Mapping[str, Any], split: str) -> Any:

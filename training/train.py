@@ -29,7 +29,7 @@ import torch
 from ganserve import events
 from ganserve.events import BAD_INPUT, FAILED, FINISHED, STOPPED
 from training import fitting, recipes, trackers, trainer
-from training.command import positive
+from training.command import positive, refuse
 from training.data import DataError, Dataset, load
 from training.networks.fast import keep_memory
 from training.relabel import in_order
@@ -250,7 +250,7 @@ class Bar:
 def _end(report: Any, status: int, error: Exception) -> int:
     if report is events.write and status == BAD_INPUT:
         report({"event": "failed", "reason": str(error)})
-    print(f"error: {error}", file=sys.stderr)
+    refuse(error)
     return status
 
 

@@ -32,9 +32,13 @@ export function forget() {
 
 /** The model and version that an address names, or those that are served when it names none. */
 export async function pick(name, version) {
-  const known = await all();
+  const named = (models) => models.find((one) => one.name === name);
+  const has = (model) => model && (!version || model.versions.includes(Number(version)));
+  let known = await all();
+  // It may have been published since they were asked for, by a job that was watched here.
+  if (name && !has(named(known))) known = await all({ fresh: true });
   const served = known.filter((model) => model.live);
-  const model = name ? known.find((one) => one.name === name) : (served.find((one) => one.default) ?? served[0]);
+  const model = name ? named(known) : (served.find((one) => one.default) ?? served[0]);
   if (!model) {
     throw new Problem(404, name ? `There is no model ${name} here.` : "No model can be served yet: train one, or publish one.");
   }

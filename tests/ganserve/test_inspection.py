@@ -128,3 +128,22 @@ def test_the_sheet_has_one_picture_a_class_ten_a_row() -> None:
     with Image.open(io.BytesIO(inspection.sheet(samples))) as whole:
         assert whole.size == (10 * inspection.EDGE, 2 * inspection.EDGE)
         assert whole.getpixel((inspection.EDGE + 1, inspection.EDGE + 1)) == (11, 11, 11)
+
+
+def test_an_empty_class_folder_is_refused_as_training_does_and_said_of_an_archive(tmp_path: Path) -> None:
+    members = {f"{name}/{i}.png": picture(i) for name in ("a", "b") for i in range(2)}
+    assert look(tmp_path, {**members, "c/": b""}).report.notices == ("folder 'c' holds no picture and is no class",)
+    for name, content in members.items():
+        path = tmp_path / "set" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (tmp_path / "set" / "c").mkdir()
+    with pytest.raises(Refused, match="c: is a class folder and holds no image: remove it, or add images"):
+        inspection.folder(tmp_path / "set")
+
+
+def test_columns_among_which_labels_cannot_be_told_are_listed(tmp_path: Path) -> None:
+    table = b"file_name,breed,colour\n1.png,x,red\n2.png,y,red\n3.png,x,blue\n"
+    members = {f"{index}.png": picture(index) for index in (1, 2, 3)}
+    with pytest.raises(Refused, match="which column holds labels, of 'breed', 'colour': call it label"):
+        look(tmp_path, {**members, "metadata.csv": table})

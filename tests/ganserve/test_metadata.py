@@ -56,6 +56,8 @@ def test_what_names_no_files_is_no_metadata(content: bytes) -> None:
         ("metadata.csv", b"file_name,label\na.png,\"" + b"x" * 200_000, "not a table"),
         ("metadata.jsonl", b'{"file_name": "a.png"}\n{"file_name": ', "line 2, is not JSON"),
         ("metadata.jsonl", b'["file_name"]\n', "line 1, is not a JSON object"),
+        ("metadata.csv", b"file_name,label, label\na.png,x,y\n", "has 2 columns called 'label'"),
+        ("metadata.csv", b"file_name,label\na.png,x\0\n", "holds zero bytes"),
     ],
 )
 def test_metadata_that_cannot_be_read_is_refused_by_name(name: str, content: bytes, message: str) -> None:
@@ -87,3 +89,26 @@ def test_the_column_of_labels_is_the_one_that_can_be_it(
     columns: dict[str, Sequence[str | None]], chosen: tuple[str | None, tuple[str, ...]]
 ) -> None:
     assert metadata.choose(columns) == chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "told"),
+    [
+        ("split", ["train", "TEST", None], True),
+        ("Split", ["train", "secret"], True),
+        ("split", ["left", "right"], False),
+        ("half", ["train", "test"], False),
+        ("fold", ["val", "test"], True),
+    ],
+)
+def test_a_column_tells_splits_if_it_is_called_so_and_names_one_to_train_on(
+    name: str, values: list[str | None], told: bool
+) -> None:
+    assert metadata.tells_splits(name, values) is told
+
+
+def test_rows_are_parted_by_the_splits_that_are_told_or_refused_with_what_would_be_right() -> None:
+    assert metadata.parted("split", ["Training", "dev", None]) == ["train", "validation", None]
+    assert metadata.parted("split", ["val", "test"]) is None, "there is none to train on"
+    with pytest.raises(SetError, match="tells the split 'secret': expected train, test or validation"):
+        metadata.parted("split", ["train", "secret"])

@@ -59,7 +59,16 @@ def test_one_class_folder_is_one_class(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("around", ["", "set/"])
-@pytest.mark.parametrize(("names", "told"), [(("train", "test"), "test"), (("Training", "Val"), "validation")])
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("train", "test"), "test"),
+        (("Training", "Val"), "validation"),
+        (("trainset", "TestSet"), "test"),
+        (("train", "eval"), "validation"),
+        (("my train data", "holdout"), "validation"),
+    ],
+)
 def test_splits_above_the_classes_are_splits(tmp_path: Path, around: str, names: tuple[str, str], told: str) -> None:
     first, second = names
     folder(tmp_path, *(f"{around}{split}/{c}/1.png" for split in (first, second) for c in ("cat", "dog")))
@@ -87,7 +96,8 @@ def test_loose_pictures_beside_classes_are_left_out_and_said(tmp_path: Path) -> 
 CLUTTER = [
     "__MACOSX/cat/._1.png", "cat/._1.png", "cat/.DS_Store", "Thumbs.db", "cat/ehthumbs.db", "desktop.ini",
     ".ipynb_checkpoints/1-checkpoint.png", "cat/.gitkeep", ".git/config.png", "README.md", "cat/notes.txt",
-    "labels.csv", "cat/annotation.xml",
+    "labels.csv", "cat/annotation.xml", "#recycle/1.png", "lost+found/1.png", "RECYCLER/S-1-5/1.png",
+    "cat/@__thumb/1.png",
 ]  # fmt: skip
 
 
@@ -283,7 +293,8 @@ def test_classes_that_look_alike_are_kept_apart_and_said(tmp_path: Path) -> None
 def test_what_lies_deeper_than_its_class_is_said(tmp_path: Path) -> None:
     layout = layout_of(folder(tmp_path, "pet/cat/1.png", "pet/dog/1.png", "car/1.png"))
     assert layout.classes == ("car", "pet")
-    assert layout.notices == ("2 pictures lie deeper than their class folder, such as 'pet/cat/1.png'",)
+    told = "2 pictures lie deeper than their class folder, such as 'pet/cat/1.png', which is of class 'pet'"
+    assert layout.notices == (told,)
 
 
 def test_a_column_of_splits_parts_the_pictures_and_labels_none(tmp_path: Path) -> None:
@@ -298,3 +309,39 @@ def test_rows_that_disagree_on_a_picture_leave_it_without_a_label(tmp_path: Path
     layout = layout_of(folder(tmp_path, "1.png", "2.png", "metadata.csv", metadata_csv=rows.encode()))
     assert [entry.name for entry in layout.pictures] == ["2.png"]
     assert dict(layout.skipped) == {"without a label": 1}
+
+
+@pytest.mark.parametrize("names", [("train1", "train2"), ("train", "extra"), ("test_a", "test_b"), ("to-train", "x")])
+def test_folders_that_may_be_splits_and_hold_folders_of_the_same_names_are_refused(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    folder(tmp_path, *(f"{split}/{c}/1.png" for split in names for c in ("cat", "dog")))
+    with pytest.raises(SetError, match="may be splits: call them train and test"):
+        layout_of(tmp_path)
+
+
+def test_metadata_that_contradicts_the_folders_counts_and_is_said(tmp_path: Path) -> None:
+    folder(tmp_path, "cat/1.png", "cat/2.png", "dog/3.png")
+    rows = "file_name,label\ncat/1.png,dog\ncat/2.png,cat\ndog/3.png,dog\n"
+    (tmp_path / "metadata.csv").write_text(rows)
+    assert laid(tmp_path) == {"cat/1.png": "dog", "cat/2.png": "cat", "dog/3.png": "dog"}
+    told = "1 pictures are of another class than their folder by the metadata, such as 'cat/1.png'"
+    assert layout_of(tmp_path).notices == (told,)
+    (tmp_path / "metadata.csv").write_text(rows.replace("dog\n", "hound\n").replace("cat\n", "lion\n"))
+    assert layout_of(tmp_path).notices == (), "folders that are called otherwise than any class tell none"
+
+
+def test_two_files_of_metadata_that_disagree_leave_a_picture_without_a_label(tmp_path: Path) -> None:
+    folder(tmp_path, "1.png", "2.png", "3.png")
+    (tmp_path / "metadata.csv").write_text("file_name,label\n1.png,a\n2.png,b\n")
+    (tmp_path / "metadata.jsonl").write_text(
+        '{"file_name": "2.png", "label": "a"}\n{"file_name": "3.png", "label": "b"}\n'
+    )
+    assert laid(tmp_path) == {"1.png": "a", "3.png": "b"}
+    assert layout_of(tmp_path).notices == ("1 pictures without a label are left out",)
+
+
+def test_a_folder_that_is_named_and_empty_is_said(tmp_path: Path) -> None:
+    entries = sets.folder_entries(folder(tmp_path, "cat/1.png", "dog/1.png"))
+    layout = sets.lay_out(entries, folders=["cat", "ape", "dog/old"])
+    assert layout.notices == ("folder 'ape' holds no picture and is no class",)

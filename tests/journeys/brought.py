@@ -97,3 +97,14 @@ def nearest(image: NDArray[np.uint8], brought: Mapping[str, Sequence[Grey]]) -> 
 def right(served: Mapping[str, Sequence[NDArray[np.uint8]]], brought: Mapping[str, Sequence[Grey]]) -> float:
     """Of the class that does worst, the share of served images that are nearest to their own class's pictures."""
     return min(float(np.mean([nearest(image, brought) == name for image in images])) for name, images in served.items())
+
+
+def swapped(served: Mapping[str, Sequence[NDArray[np.uint8]]]) -> dict[str, Sequence[NDArray[np.uint8]]]:
+    """As if the labels were wrong: each class has the images of the next one."""
+    names = list(served)
+    return {name: served[other] for name, other in zip(names, names[1:] + names[:1], strict=True)}
+
+
+def turned(served: Mapping[str, Sequence[NDArray[np.uint8]]]) -> dict[str, Sequence[NDArray[np.uint8]]]:
+    """As if the pixels were wrong: each image upside down."""
+    return {name: [image[::-1] for image in images] for name, images in served.items()}

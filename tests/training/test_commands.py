@@ -72,6 +72,7 @@ def ended(main: Main, arguments: Sequence[str], capsys: pytest.CaptureFixture[st
         (report.main, ["file"], "is no run"),
         (report.main, ["/dev/null"], "is no run"),
         (train.main, ["--recipe", "cgan", "--dataset", "empty"], "empty"),
+        (train.main, ["--recipe", "cgan", "--dataset", "no\nsuch\nset"], "no such set"),
         (train.main, ["--recipe", "cgan", "--dataset", "digits", "--run", "My Run"], "my-run"),
         (train.main, ["--recipe", "cgan", "--dataset", "digits", "--run", "file/run"], "is no folder"),
         (train.main, ["--recipe", "cgan", "--dataset", "digits", "--classes", "no list"], "--classes"),

@@ -80,7 +80,8 @@ class Site:
         self.thread.join()
 
     def live(self, name: str) -> Any:
-        return CLIENT.get(f"{self.url}models/{name}").json()["live"]
+        """The version that is served, None where there is none."""
+        return CLIENT.get(f"{self.url}models/{name}").json().get("live")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -261,6 +262,24 @@ def test_an_address_is_enough_to_see_the_same(site: Site, visit: Visit) -> None:
     expect(tiles(second)).to_have_count(40)
     paths = "all => all.map(img => img.dataset.path)"
     assert tiles(second).evaluate_all(paths) == tiles(first).evaluate_all(paths)
+
+
+def test_what_was_published_after_the_page_was_opened_is_shown_without_a_reload(tmp_path: Path, visit: Visit) -> None:
+    site = Site(tmp_path)
+    try:
+        page = visit(site, GRID)
+        all_drawn(page, 6)
+        for number, fragment in ((1, "#/grid?model=late&n=2&seed=0"), (2, "#/grid?model=late&version=2&n=2&seed=0")):
+            made = card("late", conditional=True)
+            sheet = png.encode(np.zeros((16, 16, 1), np.uint8))
+            site.repository.promote("late", site.repository.publish(made, network(seed=number), sheet))
+            while site.live("late") != number:
+                time.sleep(0.02)
+            page.evaluate("to => { location.hash = to; }", fragment)  # as a link does
+            expect(tiles(page)).to_have_count(2)
+            expect(tiles(page).first).to_have_attribute("data-path", re.compile(f"late/{number}/"))
+    finally:
+        site.close()
 
 
 def test_the_keyboard_alone_is_enough(site: Site, visit: Visit) -> None:

@@ -1,0 +1,78 @@
+"""Which files and rows of a table belong to which split: what was kept apart is not trained on, and nothing is missed
+without a word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import ClassLabel, Value
+
+from tests.training.test_hub import AB, hub, told
+from training.data import DataError, load
+from training.tables import HubError, opened
+
+
+@pytest.mark.parametrize("names", [("Training", "Testing"), ("TRAIN-0", "TEST-0"), ("pets_Train", "pets_Test")])
+def test_files_are_parted_by_the_words_that_part_folders(tmp_path: Path, names: tuple[str, str]) -> None:
+    hub(tmp_path, {"label": AB}, names[0], label=[0, 1] * 3)
+    name = hub(tmp_path, {"label": AB}, names[1], label=[1, 0] * 3)
+    assert told(name)[1] == [0, 1] * 3
+    assert told(name, split="test")[1] == [1, 0] * 3
+
+
+def test_a_table_of_no_split_is_left_out_and_said(tmp_path: Path) -> None:
+    name = hub(tmp_path, {"label": AB}, "train", "spare", label=[0, 1] * 3)
+    report = load(name).report
+    assert report is not None
+    assert report.pictures == 6
+    assert report.notices == ("1 tables belong to no split that is known, and are left out, such as 'spare.parquet'",)
+
+
+def test_tables_without_any_word_of_a_split_are_all_trained_on(tmp_path: Path) -> None:
+    name = hub(tmp_path, {"label": AB}, "one", "two", label=[0, 1] * 3)
+    assert opened(name).notices == ()
+    assert len(load(name)) == 12
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (Value("string"), ["train", "test", "Train", None, "test", "train"]),
+        (ClassLabel(names=["test", "train"]), [1, 0, 1, 1, 0, 1]),
+    ],
+)
+def test_a_column_of_splits_parts_the_rows(tmp_path: Path, kind: Any, values: list[Any]) -> None:
+    name = hub(tmp_path, {"split": kind, "animal": Value("string")}, split=values, animal=list("ababab"))
+    assert told(name) == (("a", "b"), [0, 0, 1, 1], [0, 20, 30, 50])
+    assert told(name, split="test") == (("a", "b"), [1, 0], [10, 40])
+
+
+def test_a_column_that_tells_a_split_of_no_known_name_is_refused(tmp_path: Path) -> None:
+    kinds = {"split": Value("string"), "animal": Value("string")}
+    name = hub(tmp_path, kinds, split=["train"] * 4 + ["secret"] * 2, animal=list("ababab"))
+    with pytest.raises(DataError, match="column 'split' tells the split 'secret': expected train, test or validation"):
+        load(name)
+
+
+def test_several_configurations_are_told_with_how_to_take_one(tmp_path: Path) -> None:
+    for language in ("en", "fr"):
+        (tmp_path / language).mkdir()
+        hub(tmp_path / language, {"label": AB}, label=[0, 1] * 3)
+    configurations = "".join(f"- config_name: {name}\n  data_files: {name}/*.parquet\n" for name in ("en", "fr"))
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{configurations}---\n")
+    with pytest.raises(HubError, match=r"several configurations, \['en', 'fr'\]: save one .* and name that folder"):
+        opened(str(tmp_path))
+
+
+def test_what_is_wrong_with_a_file_is_one_line_and_nothing_is_logged_besides(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hub(tmp_path, {"label": Value("int64")}, "train-0", label=[0, 1] * 3)
+    name = hub(tmp_path, {"label": Value("string")}, "train-1", label=list("ababab"))
+    capfd.readouterr()
+    with pytest.raises(HubError, match=r"cannot be read: Failed to parse string: '[ab]'") as refused:
+        opened(name)
+    assert "\n" not in str(refused.value)
+    assert capfd.readouterr() == ("", "")

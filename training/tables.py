@@ -1,0 +1,125 @@
+"""A data set of the hub, or a local copy of one, by its splits: which files are read, and which rows belong where."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ganserve import metadata, progress
+from ganserve.entries import clutter
+from ganserve.places import split_of
+
+SUFFIXES = (".parquet", ".arrow")
+
+
+class HubError(ValueError):
+    """A data set without what training needs; the message lists what it has."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The splits by name, and what is to be said of files that are in none."""
+
+    splits: Mapping[str, Any]
+    notices: tuple[str, ...] = ()
+
+
+def files(folder: Path) -> list[Path]:
+    """The Parquet and Arrow files of a folder, at any depth, but for hidden ones."""
+    found = (path for path in sorted(folder.rglob("*.*")) if path.suffix in SUFFIXES)
+    return [path for path in found if not clutter(path.relative_to(folder).as_posix())]
+
+
+def opened(name: str) -> Opened:
+    """The data set that a folder or a hub name stands for. Raises HubError."""
+    import datasets
+
+    try:
+        with _quietly():
+            if (Path(name) / "dataset_dict.json").exists() or (Path(name) / "state.json").exists():
+                saved = datasets.load_from_disk(name)
+                found = Opened(saved if isinstance(saved, datasets.DatasetDict) else {"train": saved})
+            elif Path(name).is_dir():
+                found = _of_folder(Path(name))
+            else:
+                found = Opened(datasets.load_dataset(name))
+    except Exception as error:  # the library raises many kinds for one meaning
+        raise HubError(_why(error)) from error
+    return Opened(_by_column(found.splits), found.notices)
+
+
+def _of_folder(folder: Path) -> Opened:
+    """As the library parts its files by their names; where it knows none of their words, as folders are parted."""
+    import datasets
+
+    builder = datasets.load_dataset_builder(str(folder))
+    taken = {split: [str(path) for path in paths] for split, paths in builder.config.data_files.items()}
+    tables = files(folder)
+    if len(taken) == 1:
+        told = {path: split_of(path.stem) for path in tables if path.suffix == ".parquet"}
+        if None not in told.values() and {"train"} < set(told.values()):
+            taken = {}
+            for path, split in told.items():
+                taken.setdefault(str(split), []).append(str(path.resolve()))
+            builder = datasets.load_dataset_builder("parquet", data_files=taken)
+    builder.download_and_prepare()
+    read = {Path(path).resolve() for paths in taken.values() for path in paths}
+    missed = [path.relative_to(folder).as_posix() for path in tables if path.resolve() not in read]
+    what = "tables belong to no split that is known, and are left out"
+    return Opened(builder.as_dataset(), (f"{len(missed)} {what}, such as {missed[0]!r}",) if missed else ())
+
+
+def _by_column(splits: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The only split parted by a column that says where each row belongs, if there is one. Raises SetError."""
+    if len(splits) != 1:
+        return splits
+    (only,) = splits.values()
+    for name in (name for name in only.column_names if name.lower() in metadata.SPLIT_COLUMNS):
+        classes = getattr(only.features[name], "names", None)
+        values = [metadata.label(value if classes is None or value is None else classes[value]) for value in only[name]]
+        if metadata.tells_splits(name, values):
+            parts = metadata.parted(name, values) or []
+            rows: dict[str, list[int]] = {}
+            for row, split in enumerate(parts):
+                rows.setdefault(split or "train", []).append(row)
+            return {split: only.select(chosen) for split, chosen in rows.items()} or splits
+    return splits
+
+
+def _why(error: BaseException) -> str:
+    """What was wrong in the first place, in one line."""
+    said = str(error)
+    if said.startswith("Config name is missing"):
+        configurations = said.partition("configs:")[2].partition("\n")[0].strip()
+        return (
+            f"it has several configurations, {configurations}: save one with datasets.load_dataset(name, "
+            "configuration).save_to_disk(folder), and name that folder"
+        )
+    while error.__cause__ is not None:
+        error = error.__cause__
+    said = " ".join((str(error) or type(error).__name__).split())
+    return (
+        f"cannot be read: {said}. Expected 'digits', an existing folder of class folders or images, a ZIP of them, a "
+        "local copy of a Hugging Face data set, or a hub name"
+    )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """What the library logs of an error is in the error; its bars are for those who watch."""
+    import datasets
+
+    level, bars = datasets.logging.get_verbosity(), datasets.are_progress_bars_disabled()
+    datasets.logging.set_verbosity(logging.CRITICAL)
+    if not progress.wanted(None):
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(level)
+        if not bars:
+            datasets.enable_progress_bars()

@@ -70,6 +70,25 @@ def _life(journal: Journal, folder: Path, postgres: Postgres | None) -> bool:
         site.close()
 
 
+def ended_well(site: Site, job: str, images: int, versions: list[int], seconds: float = 300.0) -> tuple[str, list[str]]:
+    """How a job ended, and which promises it broke: it has the weights of an undisturbed one, and it alone made a
+    version, which is added to ``versions``. "" for one that does not end."""
+    try:
+        ended: Any = site.end(site.store.get(job), seconds)
+    except AssertionError as error:
+        return "", [str(error)]
+    broken = []
+    if ended.state != "succeeded":
+        broken.append(f"it ended as {ended.state}: {ended.error}")
+    elif site.weights(ended.result["version"]) != undisturbed(images):
+        broken.append("its weights are others")
+    else:
+        versions.append(ended.result["version"])
+    if site.repository.versions("m") != sorted(versions):
+        broken.append(f"versions {site.repository.versions('m')} for jobs of versions {versions}")
+    return str(ended.state), broken
+
+
 class _Life:
     """One site, its service and its worker, and the versions that its jobs have made."""
 
@@ -89,22 +108,12 @@ class _Life:
         job = self._post(key, images)
         time.sleep(chance.uniform(0, 2.5 * STEP_SECONDS * images / 10))
         getattr(self, "_" + kind.replace(" ", "_"))()
-        try:
-            ended: Any = self.site.end(self.site.store.get(job))
-        except AssertionError as error:
-            return kind, "lost", str(error)
-        broken = []
-        if ended.state != "succeeded":
-            broken.append(f"it ended as {ended.state}: {ended.error}")
-        elif self.site.weights(ended.result["version"]) != undisturbed(images):
-            broken.append("its weights are others")
-        else:
-            self.versions.append(ended.result["version"])
-        if self.site.repository.versions("m") != sorted(self.versions):
-            broken.append(f"versions {self.site.repository.versions('m')} for jobs of versions {self.versions}")
+        ended, broken = ended_well(self.site, job, images, self.versions)
+        if not ended:
+            return kind, "lost", "; ".join(broken)
         if self._post(key, images) != job:
             broken.append("asked for again, it is another job")
-        return kind, ended.state, "; ".join(broken)
+        return kind, ended, "; ".join(broken)
 
     def _post(self, key: str, images: int) -> str:
         """Ask for a job, and again with the same key where no answer comes, as a client would."""

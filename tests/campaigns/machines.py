@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import httpx
 
 from service.jobs import JobRequest
 from tests import stores
 from tests.campaigns.journal import Journal
+from tests.campaigns.kills import ended_well
 from tests.faults.apart import Apart
-from tests.faults.conftest import Postgres, undisturbed
+from tests.faults.conftest import Postgres
 
 TITLE = "Machines without a shared disk"
 PROMISE = (
@@ -33,6 +33,7 @@ CASES = 100
 IMAGES, STEP_SECONDS = 300, 0.05
 WORKERS, SERVICES = ("w1", "w2", "w3"), ("s1", "s2")
 CUT_SECONDS = 6.0
+PATIENCE_SECONDS = 240.0
 
 
 def run(journal: Journal, folder: Path) -> None:
@@ -91,21 +92,13 @@ class _Life:
         job = self.site.store.submit(request, key)[0]
         time.sleep(chance.uniform(0, 2.0 * STEP_SECONDS * images / 10))
         getattr(self, "_" + kind.split(" ")[0])(kind, chance, job.id)
-        try:
-            ended: Any = self.site.end(self.site.store.get(job.id), 240)
-        except AssertionError as error:
-            return kind, "lost", str(error)
-        broken = []
-        if ended.state != "succeeded":
-            broken.append(f"it ended as {ended.state}: {ended.error}")
-        elif self.site.weights(ended.result["version"]) != undisturbed(images):
-            broken.append("its weights are others")
-        else:
-            self.versions.append(ended.result["version"])
-            broken += self._served(ended.result["version"])
-        if self.site.repository.versions("m") != sorted(self.versions):
-            broken.append(f"versions {self.site.repository.versions('m')} for jobs of versions {self.versions}")
-        return kind, ended.state, "; ".join(broken)
+        before = len(self.versions)
+        ended, broken = ended_well(self.site, job.id, images, self.versions, PATIENCE_SECONDS)
+        if not ended:
+            return kind, "lost", "; ".join(broken)
+        for version in self.versions[before:]:
+            broken += self._served(version)
+        return kind, ended, "; ".join(broken)
 
     def _served(self, version: int) -> list[str]:
         """What is wrong with the pictures that the services give of a version."""

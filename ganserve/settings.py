@@ -88,6 +88,9 @@ class Given(BaseSettings):
     tracker: Literal["tensorboard", "mlflow", "wandb"] | None = Field(
         None, description="tensorboard, mlflow or wandb: what a worker's trainings log to besides their own files"
     )
+    precision: Literal["auto", "no", "bf16", "fp16"] = Field(
+        "auto", description="what a worker's new trainings compute in; auto: bfloat16 where that is faster, or float32"
+    )
     local_datasets: bool = Field(
         False, description="a job may name a folder of the worker's own disk, as owner/name below where it was started"
     )

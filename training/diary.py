@@ -21,7 +21,8 @@ class Diary:
         """Replace ``status.json``; returns what it holds."""
         loop = self.loop
         progress = {"step": loop.step, "steps": loop.config.steps, "images": loop.images_seen}
-        return self.folder.status(state, {**progress, "best": self.snapshots.best}, **more)
+        told = {"best": self.snapshots.best, "precisions": loop.precisions}
+        return self.folder.status(state, {**progress, **told}, **more)
 
     def log(self, measures: dict[str, float]) -> None:
         """One line in ``log.jsonl``, one progress event."""

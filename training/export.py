@@ -303,6 +303,7 @@ def describe(finished: FinishedRun, name: str, content: bytes, graph: Graph, job
             "batch": recipe.batch,
             "seconds": status.get("seconds"),
             "threads": status.get("threads"),
+            "precisions": status.get("precisions", [config.precision]),
             "torch": status.get("torch"),
             "best": status["best"],
             "weights_sha256": finished.digest,

@@ -17,6 +17,7 @@ from training import networks
 from training.batches import Batches, Labelled
 from training.losses import LOSSES, gradient_penalty, zero_centred_penalty
 from training.norms import batch_norms, frozen_statistics, recompute_statistics
+from training.precision import FLOAT32, autocast
 from training.recipes import Recipe
 from training.run import RunRefused
 from training.sampling import draw_latents, forked
@@ -64,12 +65,16 @@ class Gan:
     """A recipe's networks on the device, with what trains them.
 
     Attributes:
+        precision: what the networks compute in; penalties on gradients are float32 always.
         mixes: the discriminator has a batch norm, so that the scores of a batch's images depend on each other.
     """
 
-    def __init__(self, recipe: Recipe, shape: networks.Shape, accelerator: Accelerator) -> None:
+    def __init__(
+        self, recipe: Recipe, shape: networks.Shape, accelerator: Accelerator, precision: str = FLOAT32
+    ) -> None:
         self.recipe, self.classes = recipe, shape.classes
         self.accelerator, self.device = accelerator, accelerator.device
+        self.precision = precision
         generator, discriminator = networks.build(recipe.family, shape, recipe.width)
         self.generator = generator.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.discriminator = discriminator.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -96,12 +101,16 @@ class Gan:
     def _generate(self, rows: int, label: Tensor | None) -> tuple[Tensor, Labelled]:
         """Fresh noise and its images, float32 whatever the precision inside."""
         latent = draw_latents(self.recipe, rows, self.device)
-        with self.accelerator.autocast():
+        with self.autocast():
             image: Tensor = self.generator(latent, label)
         return latent, Labelled(image.float(), label)
 
+    def autocast(self) -> torch.autocast:
+        """The context of the run's precision."""
+        return autocast(self.device, self.precision)
+
     def _score(self, image: Tensor, label: Tensor | None) -> Tensor:
-        with self.accelerator.autocast():
+        with self.autocast():
             score: Tensor = self.discriminator(image, label)
         return score.float()
 
@@ -120,11 +129,11 @@ class Gan:
         d_real, d_fake = self._score_both(real, fake)
         loss = objective = self.loss.discriminator(d_real, d_fake)
         if recipe.gradient_penalty:
-            penalty = gradient_penalty(lambda x: self._score(x, real.label), real.image, fake.image)
+            penalty = gradient_penalty(lambda x: self.discriminator(x, real.label), real.image, fake.image)
             objective = loss + recipe.gradient_penalty * penalty
         if recipe.r1_r2 and draw % recipe.penalty_every == 0:
-            r1 = zero_centred_penalty(lambda x: self._score(x, real.label), real.image)
-            r2 = zero_centred_penalty(lambda x: self._score(x, fake.label), fake.image)
+            r1 = zero_centred_penalty(lambda x: self.discriminator(x, real.label), real.image)
+            r2 = zero_centred_penalty(lambda x: self.discriminator(x, fake.label), fake.image)
             objective = loss + recipe.r1_r2 * recipe.penalty_every * (r1 + r2)
         self._update(self.opt_d, self.discriminator, objective)
         if recipe.clip:

@@ -14,12 +14,17 @@ from training import stages
 from training.batches import Batches
 from training.data import Dataset
 from training.gan import Gan, StepResult
+from training.precision import kept
 from training.progress import MeanLosses
 from training.run import RunConfig, TrainingError
 
 
 class Loop:
     """Networks, batches and stages, and how many steps were taken: what one step reads and writes.
+
+    Attributes:
+        precisions: what steps were computed in so far.
+        told: a sentence, where this machine computes in another than the run's; else empty.
 
     Raises:
         RunRefused: one of the data set's classes is empty.
@@ -29,7 +34,9 @@ class Loop:
         self.config, self.accelerator = config, accelerator
         self.batches = Batches(dataset, config, accelerator)
         torch.manual_seed(config.seed)
-        self.gan = Gan(config.settings, config.shape, accelerator)
+        precision, self.told = kept(config.precision, accelerator.device)
+        self.precisions = [precision]
+        self.gan = Gan(config.settings, config.shape, accelerator, precision)
         self.stages = stages.of(config, len(dataset), accelerator.device)
         self.losses = MeanLosses(accelerator.device)
         self.logit_gap: float | None = None
@@ -120,6 +127,7 @@ class Loop:
             "config": self.config.as_dict(),
             "step": self.step,
             "losses": self.losses.state(),
+            "precisions": self.precisions,
             **dict.fromkeys(stages.MEMORIES),
             **{stage.memory: stage.state() for stage in self.stages if stage.memory},
             **self.gan.state(),
@@ -131,6 +139,8 @@ class Loop:
         """Go on from :meth:`state`."""
         self.step = state["step"]
         self.losses.load_state(state["losses"])
+        before = state.get("precisions", [self.config.precision])
+        self.precisions = before + [each for each in self.precisions if each not in before]
         for stage in self.stages:
             if stage.memory:
                 stage.load_state(state[stage.memory])

@@ -94,6 +94,7 @@ class Recipe:
     r1_r2: float = 0.0
     penalty_every: int = 1
     ema: float = 0.0
+    bfloat16: bool = True  # False: stays in float32 wherever it runs, since its pictures would suffer
     mirror: int = 0  # 1: every other real image is shown mirrored, where left and right do not matter
     stages: tuple[Stage, ...] = (Adversarial(),)
     image_range: tuple[float, float] = (-1.0, 1.0)

@@ -19,6 +19,7 @@ from training.features import Taught
 from training.gan import Extra, Gan
 from training.matching import COARSE, FINE, Matching, Plan
 from training.norms import frozen_statistics
+from training.precision import autocast
 from training.run import RunConfig
 from training.sampling import draw_latents
 
@@ -79,7 +80,8 @@ class AdversarialStage(Stage):
             assert batches.labels is not None
             shown, mirror = int(self.config.images * self.told.taught), bool(gan.recipe.mirror)
             seed = self.config.seed
-            gan.discriminator.teach(batches.images, batches.labels, seed=seed, shown=shown, mirror=mirror)
+            with autocast(gan.device, gan.precision, learns=True):
+                gan.discriminator.teach(batches.images, batches.labels, seed=seed, shown=shown, mirror=mirror)
 
     def rate(self, step: int) -> float:
         """A straight line to the floor, once the stage is as far as the recipe says."""

@@ -28,7 +28,7 @@ import torch
 
 from ganserve import events
 from ganserve.events import BAD_INPUT, FAILED, FINISHED, STOPPED
-from training import fitting, recipes, trackers, trainer
+from training import fitting, precision, recipes, trackers, trainer
 from training.command import positive, refuse
 from training.data import DataError, Dataset, load
 from training.networks.fast import keep_memory
@@ -66,6 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             precision=options.precision,
             processes=int(os.environ.get("WORLD_SIZE", "1")),
         )
+        config, reason = precision.settle(config, run)
+        if reason and not options.events:
+            print(f"--precision {config.precision}: {reason}", file=sys.stderr)
         if short := fitting.too_short(config.settings, options.images):
             report({"event": "warning", "reason": short})
         told = trackers.Tracked(options.tracker, config, run, report) if options.tracker else report
@@ -163,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--size", type=int, choices=recipes.SUPPORTED_SIZES, help="edge in pixels; fits the data by default")
     add("--channels", type=int, choices=(1, 3), help="grey or colour; as the data by default")
-    add("--precision", choices=("no", "bf16", "fp16"), default="no", help="mixed precision")
+    add("--precision", choices=precision.CHOICES, default=precision.AUTO, help="of the networks; auto: what is faster")
     add("--threads", type=positive, help="CPU threads of this process")
     add("--log-steps", type=positive, default=100, help="steps between log lines")
     add("--snapshots", type=positive, help="snapshots in a whole run; 20 by default, fewer in a short run")

@@ -42,12 +42,16 @@ def train(
         TrainingError: NaN or collapse.
         Stopped: ``should_stop`` said so; a checkpoint was saved.
     """
-    accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
+    # Of bfloat16 the networks' own passes are all there is; float16 needs its gradients scaled as well.
+    scaled = "fp16" if config.precision == "fp16" else "no"
+    accelerator = Accelerator(mixed_precision=scaled, cpu=not torch.cuda.is_available())
     folder = RunFolder(run, report, accelerator)
     saved = folder.open(config, resume)
     folder.describe(dataset)
     rest, held_out = split_held_out(dataset)
     loop = Loop(config, rest, accelerator)
+    if loop.told:
+        folder.report({"event": "warning", "reason": loop.told})
     labels = loop.batches.drawn_labels(guard.IMAGES)
     own = dataset if config.settings.family == "colour" else None
     score = score or guard.scorer(held_out, rest, accelerator.device, whole=own)

@@ -191,6 +191,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         threads=options.threads,
         local_datasets=settings.local_datasets,
         tracker=settings.tracker,
+        precision=settings.precision,
     )
     try:
         worker = Worker(config)

@@ -148,6 +148,7 @@ runpy.run_module("training.train", run_name="__main__", alter_sys=True)
 def test_killed_at_100_steps_and_resumed_to_200_equals_200_in_one_go_bit_for_bit(tmp_path: Path) -> None:
     asked = ["--recipe", "dcgan", "--dataset", "digits", "--images", str(16 * 200), "--threads", "1"]
     asked += ["--set", "batch=16", "--set", "width=0.125", "--checkpoint-steps", "50", "--snapshots", "2"]
+    asked += ["--precision", "bf16"]
     assert train.main([*asked, "--run", str(tmp_path / "whole")]) == FINISHED
     command = [sys.executable, "-c", KILLED, *asked, "--run", str(tmp_path / "parts")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -208,7 +209,9 @@ def test_two_processes_train_one_network_together(tmp_path: Path) -> None:
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=240, check=False
     )
     assert ended.returncode == 0
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["processes"] == 2
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["processes"] == 2
+    assert config["precision"] in ("no", "bf16"), "one of them decided for both"
     state, _ = checkpoint.latest(tmp_path / "run" / "checkpoints")
     assert state is not None
     assert state["step"] == 20

@@ -68,11 +68,13 @@ def fit(
         The network that was kept, and the score of every epoch.
     """
     kept = network
+    # As whoever asks computes; on a GPU always.
+    halved = torch.is_autocast_enabled("cpu")
     scores: list[float] = []
     for batches in epochs:
         network.train()
         for image, label in batches:
-            with torch.autocast(image.device.type, torch.bfloat16, enabled=image.is_cuda):
+            with torch.autocast(image.device.type, torch.bfloat16, enabled=halved or image.is_cuda):
                 logits = _logits(network(image))
             loss = F.cross_entropy(logits.float(), label, label_smoothing=smoothing)
             optimiser.zero_grad(set_to_none=True)

@@ -62,6 +62,7 @@ class Config:
     max_deaths: int = MAX_DEATHS
     local_datasets: bool = False
     tracker: str | None = None
+    precision: str = "auto"
     store: Place | None = None
     cache_bytes: int = CACHE_BYTES
     train: tuple[str, ...] = field(default_factory=lambda: machine.python("training.train"))

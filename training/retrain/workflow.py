@@ -108,6 +108,9 @@ def train_command(site: Site, spec: dict[str, Any], run: Path) -> list[str]:
     ]
     if site.config.threads:
         command += ["--threads", str(site.config.threads)]
+    # A run that another attempt began keeps what it computes in.
+    if site.config.precision != "auto" and not (run / "config.json").exists():
+        command += ["--precision", site.config.precision]
     if site.config.tracker:
         command += ["--tracker", site.config.tracker]
     for name, value in spec["overrides"].items():

@@ -268,14 +268,14 @@ def _entry(file: BinaryIO, shift: int) -> tuple[Member, int]:
     header = file.read(_CENTRAL.size)
     if len(header) < _CENTRAL.size or header[:4] != b"PK\1\2":
         raise of_archive("is not a sound ZIP: its directory is damaged")
-    (_, _, needed, flags, method, _, _, crc, packed, size, names, extras, comments, _, _, external, offset) = (
+    (_, made_by, needed, flags, method, _, _, crc, packed, size, names, extras, comments, _, _, external, offset) = (
         _CENTRAL.unpack(header)
     )
     rest = file.read(names + extras + comments)
     if len(rest) < names + extras + comments:
         raise of_archive("is not a sound ZIP: its directory is cut short")
     raw, extra = rest[:names], rest[names : names + extras]
-    name, known, told = name_of(raw, flags, extra)
+    name, known, told = name_of(raw, flags, extra, made_by >> 8)
     size, packed, offset = _wide(extra, size, packed, offset)
     guessed, mode, needed = known and not told, external >> 16, needed & 0xFF
     member = Member(name, known, guessed, raw, flags, method, crc, packed, size, offset + shift, mode, needed)

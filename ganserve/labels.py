@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Label = int | str
 
 LISTED = 20
+# Characters of a name that can be asked for.
+LONGEST_NAME = 200
 # A header with more is left out.
 LONGEST_HEADER = 1024
 _INDEX = re.compile(r"[0-9]{1,9}")

@@ -89,7 +89,8 @@ def lay_out(entries: Iterable[Entry], *, column: str | None = None, folders: Seq
             others.append(entry.name)
     if not kept:
         told = "; ".join(f"{count} {why}" for why, count in skipped.items()) or "it is empty"
-        raise SetError(f"no picture in it ({told}): expected class folders of pictures, or pictures")
+        packed = ", unpacked" if any(_kind(name) == _PACKED for name in others) else ""
+        raise SetError(f"no picture in it ({told}): expected class folders of pictures, or pictures{packed}")
     lying = places([tuple(entry.name.split("/")) for entry in kept])
     if not named and column is not None:
         raise SetError(f"it has no column {column!r}: no metadata.csv or metadata.jsonl names its pictures")

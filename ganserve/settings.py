@@ -7,21 +7,46 @@ python -m ganserve.settings > docs/settings.md
 
 from __future__ import annotations
 
+import codecs
+import os
 import re
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ganserve import machine
 from ganserve.place import CACHE_BYTES, place
 
-PREFIX = "GANSERVE_"
+PREFIX, ENV_FILE = "GANSERVE_", ".env"
 # The default model where none is set and this one is there.
 PREFERRED = "mnist-projgan"
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+
+
+def database(url: str) -> str:
+    """One spelling of a URL of PostgreSQL, of which every tool has its own, or of SQLite. Raises ValueError."""
+    scheme, mark, rest = url.strip().partition("://")
+    backend = scheme.lower().partition("+")[0]
+    if mark and backend in ("postgres", "postgresql", "pgsql"):
+        try:
+            port = urlsplit(f"postgresql://{rest}").port
+        except ValueError:
+            port = 0
+        if port == 0:
+            raise ValueError("expected postgresql://user:password@host:port/database, with a port from 1 to 65535")
+        return f"postgresql://{rest}"
+    if not (mark and backend == "sqlite"):
+        raise ValueError("expected postgresql://user:password@host/database or sqlite:///path")
+    if rest.lstrip("/") in ("", ":memory:"):
+        raise ValueError("a database in memory is no queue for several processes: expected sqlite:///path")
+    return f"sqlite://{rest}"
 
 
 class SettingsError(ValueError):
@@ -33,8 +58,7 @@ class Given(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
-        env_file=".env",
-        # Editors on Windows begin a file with a byte order mark.
+        env_file=ENV_FILE,
         env_file_encoding="utf-8-sig",
         env_ignore_empty=True,
         extra="ignore",
@@ -175,16 +199,7 @@ class Given(BaseSettings):
     @field_validator("jobs_db")
     @classmethod
     def _database(cls, url: str | None) -> str | None:
-        """One spelling of PostgreSQL's URLs, of which every tool has its own."""
-        if url is None:
-            return None
-        scheme, mark, rest = url.partition("://")
-        backend = scheme.lower().partition("+")[0]
-        if mark and backend in ("postgres", "postgresql"):
-            return f"postgresql://{rest}"
-        if not (mark and backend == "sqlite"):
-            raise ValueError("expected postgresql://user:password@host/database or sqlite:///path")
-        return url
+        return url and database(url)
 
 
 class Settings(Given):
@@ -260,11 +275,32 @@ def load(arguments: Sequence[str] | None = None) -> Settings:
         SettingsError: a value that cannot be used.
         SystemExit: ``--help`` or an unknown flag.
     """
-    build: Callable[..., Settings] = Settings
+    build: Callable[..., Settings] = partial(Settings, _env_file_encoding=_encoding())
     try:
         return build() if arguments is None else build(_cli_parse_args=list(arguments))
+    except UnicodeError as error:
+        raise SettingsError(f"{ENV_FILE} is no text in UTF-8: save it so ({error})") from None
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(detail) for detail in error.errors())) from None
+
+
+def misspelt() -> list[str]:
+    """What to say of variables that are nearly called as a setting is, and set nothing."""
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    given = {name.upper() for name in (*os.environ, *dotenv_values(ENV_FILE, encoding=_encoding()))}
+    strange = sorted(name for name in given if name.startswith(PREFIX) and name not in known)
+    near = {name: get_close_matches(name, known, 1, 0.85) for name in strange}
+    return [f"{name} is no setting and sets nothing: did you mean {found[0]}?" for name, found in near.items() if found]
+
+
+def _encoding() -> str:
+    """Of the file of settings: editors on Windows begin it with a byte order mark, and PowerShell writes UTF-16."""
+    try:
+        with open(ENV_FILE, "rb") as file:
+            wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    except OSError:
+        wide = False
+    return "utf-16" if wide else "utf-8-sig"
 
 
 def _explain(detail: object) -> str:

@@ -8,6 +8,9 @@ import zlib
 from collections.abc import Iterator
 
 _UTF8 = 0x800
+# MS-DOS, NTFS and VFAT (APPNOTE.TXT 4.4.2): names without the flag are of the machine's code page there, in which short
+# ones may be sound UTF-8 by chance.
+_PAGED = frozenset({0, 10, 14})
 
 
 def fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
@@ -20,11 +23,13 @@ def fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
         extra = extra[4 + length :]
 
 
-def name_of(raw: bytes, flags: int, extra: bytes) -> tuple[str, bool, bool]:
-    """The name with slashes, whether its encoding is known, and whether the archive tells it."""
+def name_of(raw: bytes, flags: int, extra: bytes, system: int) -> tuple[str, bool, bool]:
+    """The name with slashes, whether its encoding is known, and whether the archive tells it; ``system`` is the one
+    that the archive says it was made on."""
     told = None if flags & _UTF8 else _info_zip(raw, extra)
+    by_page = system in _PAGED and not (told or flags & _UTF8 or raw.isascii())
     try:
-        name = told or raw.decode("utf-8")
+        name = told or raw.decode("ascii" if by_page else "utf-8")
     except UnicodeDecodeError:
         # A backslash of the replacement is no separator.
         return raw.decode("utf-8", "backslashreplace"), False, False

@@ -20,7 +20,7 @@ import uvicorn
 from pydantic import SecretStr
 
 from ganserve import machine, shipped
-from ganserve.settings import PREFERRED, Settings, SettingsError, load
+from ganserve.settings import PREFERRED, Settings, SettingsError, load, misspelt
 from service.inference.engine import DeviceUnavailable, providers
 from service.observe import logs, tracing
 from service.processes import listen, memory
@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return BAD_SETTINGS
     logging.config.dictConfig(logs.config(settings.log_format))
+    for told in misspelt():
+        log.warning("%s", told)
     _settle(settings)
     if settings.admin_token is None:
         made = secrets.token_urlsafe(24)

@@ -35,7 +35,7 @@ def _hundredths(truncation: float) -> float:
 Truncation = Annotated[float, Field(gt=0, le=1), AfterValidator(_hundredths)]
 TRUNCATED = "latents are scaled by so much, in whole hundredths: less variety, more typical images; 1 without it"
 Seed = Annotated[int, Field(strict=True, ge=0, lt=MAX_SEED)]
-Label = StrictInt | Annotated[str, Field(max_length=200)]
+Label = StrictInt | Annotated[str, Field(max_length=labels.LONGEST_NAME)]
 
 
 class GenerateRequest(BaseModel):

@@ -27,6 +27,7 @@ from PIL import Image
 
 from ganserve import archives, pictures, reading, sets
 from ganserve.inspection import OWN_FOLDER
+from ganserve.labels import LONGEST_NAME
 from ganserve.reading import Source, Unreadable
 from ganserve.unpacking import Damaged
 from training import hub, tables
@@ -159,6 +160,9 @@ def load(
         raise DataError(f"data set {name!r}: {error}") from error
     except OSError as error:
         raise DataError(f"data set {name[:200]!r} cannot be read: {error.strerror or error}") from error
+    if long := [name for name in dataset.classes if len(name) > LONGEST_NAME]:
+        told = f"a class name of {len(long[0])} characters, {long[0][:40]!r}..."
+        raise DataError(f"data set {name!r} has {told}: at most {LONGEST_NAME} can be asked for")
     for line in dataset.report.notices if dataset.report else ():
         log.warning("data set %s: %s", name, line)
     if labelled:

@@ -26,7 +26,7 @@ import sqlalchemy as sa
 from dbos import DBOS
 
 from ganserve.queue import APPLICATION_NAME, APPLICATION_VERSION, QUEUE, dbos_url
-from ganserve.settings import SettingsError
+from ganserve.settings import SettingsError, database, misspelt
 from ganserve.settings import load as load_settings
 from ganserve.store import StoreError, Unfit
 from training import trackers
@@ -176,11 +176,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--data", type=Path, default=settings.data, help="runs and uploads (GANSERVE_DATA)")
     add("--models", type=where, default=settings.models, help="model repository, a folder or a URL (GANSERVE_MODELS)")
     add("--store", type=where, default=settings.store, help="uploads and checkpoints, as above (GANSERVE_STORE)")
-    add("--jobs-db", default=settings.jobs_db, help="SQLAlchemy URL of the queue (GANSERVE_JOBS_DB)")
+    add("--jobs-db", type=_database, default=settings.jobs_db, help="SQLAlchemy URL of the queue (GANSERVE_JOBS_DB)")
     add("--id", default=settings.worker_id or socket.gethostname(), help="unique, stable (GANSERVE_WORKER_ID)")
     add("--threads", type=positive, default=os.cpu_count() or 1, help="CPU threads of a training")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for told in misspelt():
+        log.warning("%s", told)
     config = Config(
         jobs_db=options.jobs_db or f"sqlite:///{(options.data / 'jobs.sqlite').resolve()}",
         data=options.data.resolve(),
@@ -203,6 +205,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     except OSError as error:
         sys.exit(refuse(f"--data or GANSERVE_DATA is {options.data}: {error.strerror or error}"))
     worker.run()
+
+
+def _database(text: str) -> str:
+    try:
+        return database(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"or GANSERVE_JOBS_DB: {error}") from None
 
 
 def _without_password(url: str) -> str:

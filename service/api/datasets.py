@@ -21,6 +21,7 @@ ZIP_TYPES = frozenset(
     {
         "application/zip",
         "application/x-zip-compressed",
+        "application/x-zip",
         "application/octet-stream",
         "application/x-www-form-urlencoded",
     }
@@ -69,7 +70,7 @@ async def put(
 
     curl -T pets.zip -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/zip" .../datasets/pets
     """
-    kind = request.headers.get("content-type", "application/zip").partition(";")[0].strip().lower()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower() or "application/zip"
     if kind not in ZIP_TYPES:
         raise UnsupportedMedia(f"{kind} is not taken: send the ZIP itself as the body, as application/zip")
     coding = request.headers.get("content-encoding", "identity").strip().lower()

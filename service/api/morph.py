@@ -37,7 +37,7 @@ class MorphQuery(BaseModel):
     model: str | None = Field(None, max_length=200, description="a model's name; the default one without it")
     version: int | None = Field(None, ge=1, description="the live one without it")
     label: str | None = Field(
-        None, max_length=200, description="class name or index; the first class without it"
+        None, max_length=labels.LONGEST_NAME, description="class name or index; the first class without it"
     )
     first: int = Field(alias="from", ge=0, lt=MAX_SEED, description="seed of the first frame")
     last: int = Field(alias="to", ge=0, lt=MAX_SEED, description="seed of the last frame")

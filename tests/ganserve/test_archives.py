@@ -94,6 +94,18 @@ def test_a_name_that_could_be_utf8_by_chance_is_not_taken_for_it_beside_one_that
     assert told.count("not ASCII") == 2
 
 
+@pytest.mark.parametrize(("name", "codec"), [("猫", "gbk"), ("сад", "cp866"), ("café", "utf-8")])
+def test_a_name_without_the_flag_from_windows_is_of_a_code_page_that_nobody_tells(
+    tmp_path: Path, name: str, codec: str
+) -> None:
+    raw = name.encode(codec) + b"/1.png"
+    assert raw.decode("utf-8"), "by chance, or because it is"
+    assert "1.png: has a name that is not ASCII" in refusal(tmp_path, by_hand(Entry(raw, ONE, system=0)))
+    told = Entry(f"{name}/1.png".encode(), ONE, system=0, flags=0x800)
+    assert read(tmp_path, by_hand(told)) == {f"{name}/1.png": ONE}
+    assert read(tmp_path, by_hand(Entry(b"cat/1.png", ONE, system=0))) == {"cat/1.png": ONE}
+
+
 def test_a_name_that_says_it_is_utf8_and_is_not_is_refused(tmp_path: Path) -> None:
     assert "\\xff\\xfe/1.png: has a name" in refusal(tmp_path, by_hand(Entry(b"\xff\xfe/1.png", ONE, flags=0x800)))
 

@@ -143,6 +143,9 @@ def test_a_set_without_a_picture_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(SetError, match=r"no picture in it \(1 no picture\): expected class folders"):
         sets.lay_out(sets.folder_entries(tmp_path))
+    (tmp_path / "pets.zip").write_bytes(b"PK\3\4")
+    with pytest.raises(SetError, match=r"1 archive\): expected class folders of pictures, or pictures, unpacked"):
+        sets.lay_out(sets.folder_entries(tmp_path))
 
 
 def seen(edge: int = 32, *, wide: int | None = None, coloured: bool = True, digest: int = 0) -> Seen:

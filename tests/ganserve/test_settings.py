@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ganserve.settings import Settings, SettingsError, load, table
+from ganserve.settings import Settings, SettingsError, load, misspelt, table
 
 # fmt: off
 NAMES = [
@@ -168,10 +168,60 @@ def test_a_token_that_no_client_could_send_is_refused_and_not_shown(
         "postgresql+psycopg2://u:p@h/d?sslmode=require",
         "postgresql+asyncpg://u:p@h/d?sslmode=require",
         "POSTGRES://u:p@h/d?sslmode=require",
+        "pgsql://u:p@h/d?sslmode=require",
     ],
 )
 def test_every_spelling_of_a_postgresql_url_is_the_same_database(url: str) -> None:
     assert load(["--jobs-db", url]).jobs_url == "postgresql://u:p@h/d?sslmode=require"
+
+
+@pytest.mark.parametrize("url", ["sqlite:////srv/jobs.sqlite", "sqlite+aiosqlite:////srv/jobs.sqlite"])
+def test_every_spelling_of_a_sqlite_url_is_the_same_file(url: str) -> None:
+    assert load(["--jobs-db", url]).jobs_url == "sqlite:////srv/jobs.sqlite"
+
+
+@pytest.mark.parametrize(
+    ("url", "right"),
+    [
+        ("postgres://u:p@h:port/d", "a port from 1 to 65535"),
+        ("postgres://u:p@h:99999/d", "a port from 1 to 65535"),
+        ("postgres://u:p@h:0/d", "a port from 1 to 65535"),
+        ("sqlite://", "expected sqlite:///path"),
+        ("sqlite:///:memory:", "expected sqlite:///path"),
+    ],
+)
+def test_a_url_that_leads_to_no_queue_is_refused_at_once(url: str, right: str) -> None:
+    with pytest.raises(SettingsError, match=f"GANSERVE_JOBS_DB or .*{right}") as raised:
+        load(["--jobs-db", url])
+    assert "u:p" not in str(raised.value)
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-8-sig"])
+def test_an_env_file_that_powershell_wrote_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
+) -> None:
+    (tmp_path / ".env").write_bytes("GANSERVE_PORT=9000\r\nGANSERVE_DATA=caf\u00e9\r\n".encode(codec))
+    monkeypatch.chdir(tmp_path)
+    assert (load().port, load().data) == (9000, Path("caf\u00e9"))
+
+
+def test_an_env_file_that_is_no_utf_8_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_bytes(b"GANSERVE_PORT=9000\n# caf\xe9\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match=r"\.env is no text in UTF-8: save it so"):
+        load()
+
+
+def test_what_is_nearly_called_as_a_setting_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("GANSERVE_PROT=9000\nPROT=1\nGANSERVE_PORT=9001\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANSERVE_MAX_IMAGE", "7")
+    monkeypatch.setenv("GANSERVE_URL", "http://somewhere")
+    monkeypatch.setenv("GANSERVE_SERVICE_HOST", "10.0.0.1")  # as Kubernetes tells of a service called ganserve
+    assert misspelt() == [
+        "GANSERVE_MAX_IMAGE is no setting and sets nothing: did you mean GANSERVE_MAX_IMAGES?",
+        "GANSERVE_PROT is no setting and sets nothing: did you mean GANSERVE_PORT?",
+    ]
 
 
 @pytest.mark.parametrize("url", ["mysql://u:p@h/d", "jobs.sqlite", "postgresql:u:p@h/d", "://"])

@@ -46,6 +46,7 @@ class Entry:
     size: int | None = None
     mode: int = 0o100644
     local: bool = True
+    system: int = 3
 
 
 def by_hand(*entries: Entry, count: int | None = None, before: bytes = b"", after: bytes = b"") -> bytes:
@@ -59,7 +60,8 @@ def by_hand(*entries: Entry, count: int | None = None, before: bytes = b"", afte
         if one.local:
             header = (b"PK\3\4", one.needed, one.flags, one.method, 0, 33, crc, packed, size, len(one.name), 0)
             body += struct.pack("<4s5H3I2H", *header) + one.name + one.content
-        fields = (b"PK\1\2", 0x314, one.needed, one.flags, one.method, 0, 33, crc, packed, size, len(one.name))
+        made = one.system << 8 | 20
+        fields = (b"PK\1\2", made, one.needed, one.flags, one.method, 0, 33, crc, packed, size, len(one.name))
         rest = (len(one.extra), 0, 0, 0, one.mode << 16, at)
         directory += struct.pack("<4s6H3I5H2I", *fields, *rest) + one.name + one.extra
     told = len(entries) if count is None else count

@@ -270,6 +270,12 @@ def test_a_class_folder_may_be_called_anything(tmp_path: Path) -> None:
     assert load(str(tmp_path)).classes == ("2", "10", "caf\\xe9", "caf\u00e9")
 
 
+def test_a_class_whose_name_nobody_could_ask_for_is_refused(class_folders: Path) -> None:
+    (next(path for path in class_folders.iterdir() if path.is_dir())).rename(class_folders / ("x" * 201))
+    with pytest.raises(DataError, match=r"a class name of 201 characters, 'xxxx.*at most 200 can be asked for"):
+        load(str(class_folders))
+
+
 def test_a_zip_is_read_as_the_folder_that_it_was(class_folders: Path, tmp_path: Path) -> None:
     archive = Path(shutil.make_archive(str(tmp_path / "zipped"), "zip", class_folders.parent, class_folders.name))
     folder, zipped = load(str(class_folders)), load(str(archive))

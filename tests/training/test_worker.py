@@ -102,4 +102,4 @@ def test_a_database_of_another_kind_is_one_sentence(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit) as ended:
         main(["--jobs-db", "mysql://host/jobs"])
     assert ended.value.code == 2
-    assert "mysql is not supported; expected sqlite or postgresql" in capsys.readouterr().err.splitlines()[-1]
+    assert "--jobs-db: or GANSERVE_JOBS_DB: expected postgresql://" in capsys.readouterr().err.splitlines()[-1]

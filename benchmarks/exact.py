@@ -1,6 +1,6 @@
 """Exact graphs beside the float ones that they are made of: speed, the judge's scores, other processors' bytes.
 
-    python -m benchmarks.exact --speed                                  # every shipped float model
+    python -m benchmarks.exact --speed                                  # every shipped model
     python -m benchmarks.exact --judge path/to/mnist --models mnist-projgan
     python -m benchmarks.exact --processors Nehalem Haswell-noTSX       # needs Debian's qemu-user
 
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,14 @@ import numpy as np
 import onnxruntime
 
 from benchmarks.generators import once, runner, session
+from ganserve.card import ModelCard
 from ganserve.grid import grid_latents
 from ganserve.repository import Repository
-from training.exact import Exact
 from training.exact.judged import MEASURES, judge
-from training.exact.published import exact_of_published
+from training.export import FinishedRun, check_parity, to_onnx
+from training.folding import folded
+from training.graphs import Graph
+from training.run import RunConfig
 
 HERE = Path(__file__).parent
 RECORD = HERE / "exact.json"
@@ -53,19 +57,40 @@ for path in sys.argv[4:]:
 """
 
 
-def live_float(repository: Repository, name: str) -> int:
-    """The newest float version."""
-    return max(v for v in repository.versions(name) if not repository.card(name, v).exact)
+@dataclass(frozen=True)
+class Pair:
+    """The live exact version's card and file, and the float graph of the same weights: the version that it was made of,
+    or one that is made here of the float weights that lie beside it."""
+
+    card: ModelCard
+    exact: bytes
+    plain: bytes
+    version: int
+
+    @classmethod
+    def of(cls, repository: Repository, name: str) -> Pair:
+        """A model's pair; ``version`` is the float one's number, or the exact one's where no float one is published."""
+        live = repository.live(name)
+        assert live is not None
+        card, content = repository.read(name, live)
+        if made_of := card.training.get("exact_of"):
+            return cls(card, content, repository.read(name, made_of["version"])[1], made_of["version"])
+        weights = repository.weights(card)
+        assert weights is not None, f"{name} version {live} has no float weights beside it"
+        run = FinishedRun(Path(name), RunConfig.from_dict({**card.training["config"], "init": None}), {}, weights)
+        plain = to_onnx(Graph(folded(run.generator()), run.config.settings.image_range), run, name)
+        check_parity(plain, run)
+        return cls(card, content, plain, live)
 
 
-def speed(content: bytes, exact: Exact, rounds: int, seconds: float) -> dict[str, Any]:
+def speed(pair: Pair, rounds: int, seconds: float) -> dict[str, Any]:
     """Microseconds an image at each batch, float and exact in turns."""
-    program = exact.program
-    runs = {"float": runner(session(content)), "exact": runner(session(exact.content))}
+    card = pair.card
+    runs = {"float": runner(session(pair.plain)), "exact": runner(session(pair.exact))}
     found: dict[str, Any] = {}
     for batch in BATCHES:
-        latent = grid_latents(exact.latent_recipe, np.arange(batch), program.z)
-        label = (np.arange(batch) % program.classes)[:, None] if program.classes else None
+        latent = grid_latents(card.latent_recipe, np.arange(batch), card.z)
+        label = (np.arange(batch) % len(card.classes))[:, None] if card.classes else None
         took: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(rounds):
             for name, run in runs.items():
@@ -74,9 +99,9 @@ def speed(content: bytes, exact: Exact, rounds: int, seconds: float) -> dict[str
     return found
 
 
-def judged(content: bytes, exact: Exact, dataset: str, images: int) -> dict[str, Any]:
+def judged(pair: Pair, dataset: str, images: int) -> dict[str, Any]:
     """The scores of both, and by how many standard deviations of the float graph the exact one is better."""
-    verdict = judge(content, exact.content, dataset, images=images)
+    verdict = judge(pair.plain, pair.exact, dataset, images=images)
     return {
         "images": images,
         "float": [{name: scores[name] for name in verdict.measures} for scores in verdict.float_results],
@@ -86,19 +111,19 @@ def judged(content: bytes, exact: Exact, dataset: str, images: int) -> dict[str,
     }
 
 
-def processor(kind: str, content: bytes, exact: Exact) -> dict[str, Any]:
+def processor(kind: str, pair: Pair) -> dict[str, Any]:
     """Whether the exact and the float graph give this machine's bytes on an emulated processor."""
-    arguments = [exact.latent_recipe, str(exact.program.z), str(exact.program.classes)]
+    arguments = [pair.card.latent_recipe, str(pair.card.z), str(len(pair.card.classes))]
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / "exact.onnx", Path(folder) / "float.onnx"]
-        for path, graph in zip(paths, (exact.content, content), strict=True):
+        for path, graph in zip(paths, (pair.exact, pair.plain), strict=True):
             path.write_bytes(graph)
         command = [sys.executable, "-c", PROOF, *arguments, *map(str, paths)]
         emulated = [shutil.which("qemu-x86_64") or "qemu-x86_64", "-cpu", kind, *command]
         begun = time.monotonic()
         here, there = (_digests(run) for run in (command, emulated))
     same = [a == b for a, b in zip(here, there, strict=True)]
-    proven = there[0] == exact.digest
+    proven = there[0] == pair.card.exact_digest
     return {"exact": proven and same[0], "float": same[1], "seconds": round(time.monotonic() - begun, 1)}
 
 
@@ -159,16 +184,14 @@ def main() -> int:
     repository = Repository(HERE.parent / "models")
     record: dict[str, Any] = {"models": {}}
     for name in options.models or repository.names():
-        version = live_float(repository, name)
-        content = repository.model_path(name, version).read_bytes()
-        exact, _, _ = exact_of_published(repository, name, version)
-        told: dict[str, Any] = {"version": version}
-        told["bytes"] = {"float": len(content), "exact": len(exact.content)}
+        pair = Pair.of(repository, name)
+        told: dict[str, Any] = {"version": pair.version, "exact_version": pair.card.version}
+        told["bytes"] = {"float": len(pair.plain), "exact": len(pair.exact)}
         if options.speed:
-            told["speed"] = speed(content, exact, options.rounds, options.seconds)
+            told["speed"] = speed(pair, options.rounds, options.seconds)
         if options.judge:
-            told["judged"] = judged(content, exact, options.judge, options.images)
-        emulated = {kind: processor(kind, content, exact) for kind in options.processors}
+            told["judged"] = judged(pair, options.judge, options.images)
+        emulated = {kind: processor(kind, pair) for kind in options.processors}
         print(name, json.dumps(told | emulated), flush=True)
         if RECORD.exists():
             record = json.loads(RECORD.read_text())

@@ -20,7 +20,9 @@ GanserveError
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -143,7 +145,7 @@ _KINDS: Mapping[int, type[Problem]] = {
 }
 
 
-def problem(status: int, content: bytes, retry_after: str | None = None) -> Problem:
+def problem(status: int, content: bytes, retry_after: float | None = None) -> Problem:
     """The error that an answer of 4xx or 5xx tells, whether its body is a problem document or anything else."""
     try:
         told = json.loads(content)
@@ -157,13 +159,24 @@ def problem(status: int, content: bytes, retry_after: str | None = None) -> Prob
         status=status,
         title=title if isinstance(title, str) else None,
         errors=[error for error in listed if isinstance(error, dict)] if isinstance(listed, list) else (),
-        retry_after=seconds(retry_after),
+        retry_after=retry_after,
     )
 
 
-def seconds(retry_after: str | None) -> float | None:
-    """The seconds of a ``Retry-After`` header; None without one, and for a date, which this service never tells."""
-    return float(retry_after) if retry_after is not None and retry_after.strip().isdecimal() else None
+def seconds(headers: Mapping[str, str]) -> float | None:
+    """The seconds that ``Retry-After`` tells, as a number or, as proxies may, as a date; None where it tells none.
+
+    A date counts from the answer's own ``Date``, so that clocks need not agree.
+    """
+    told = headers.get("Retry-After", "").strip()
+    if told.isascii() and told.isdigit():
+        return float(told)
+    try:
+        until = parsedate_to_datetime(told).timestamp()
+        since = parsedate_to_datetime(headers["Date"]).timestamp() if "Date" in headers else time.time()
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, until - since)
 
 
 def _words(status: int, content: bytes) -> str:

@@ -8,9 +8,10 @@ often on end a job was begun at the same place.
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ WORKER_SILENT_SECONDS = 15.0
 QUEUE_LOCK = 0x67616E73
 # A job's steps, for ever: the outcomes of jobs under way are kept by these names.
 STEPS = ("train", "export", "evaluate", "publish", "promote")
+# The first SQLite that tells parts of a second; Debian 12 has 3.40.
+SUBSECONDS = (3, 42)
 OWN_TABLES = (
     "ganserve_workers (id TEXT PRIMARY KEY, host TEXT NOT NULL, beat INTEGER NOT NULL, "
     "seen_at DOUBLE PRECISION NOT NULL)",
@@ -55,6 +58,9 @@ def engine_for(url: str) -> sa.Engine:
         raise ValueError(
             f"GANSERVE_JOBS_DB: {parsed.drivername} is not supported; expected sqlite or postgresql"
         )
+    if sqlite3.sqlite_version_info < SUBSECONDS:
+        # All engines: DBOS makes one of its own.
+        sa.event.listen(sa.Engine, "connect", _with_subseconds)
     engine = sa.create_engine(parsed, pool_size=5, max_overflow=0)
 
     @sa.event.listens_for(engine, "connect")
@@ -64,6 +70,12 @@ def engine_for(url: str) -> sa.Engine:
         connection.execute("PRAGMA foreign_keys=ON")
 
     return engine
+
+
+def _with_subseconds(connection: Any, record: Any) -> None:
+    """``unixepoch('subsec')`` for a SQLite that gives NULL for it: by it DBOS tells the time from Python 3.12 on."""
+    with suppress(AttributeError):  # another database's connection
+        connection.create_function("unixepoch", 1, lambda told: time.time() if told == "subsec" else None)
 
 
 def _needs_a_driver() -> None:

@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ganserve import errors, machine
-from ganserve.asked import Asked, Label, in_turn
+from ganserve.asked import Asked, Label, in_turn, scaling
 from ganserve.generator import Generator, Network, translated
 from ganserve.images import Images
 from ganserve.latents import MAX_SEED
@@ -56,6 +56,7 @@ class _Maker(Protocol):
         *,
         model: str | None = None,
         version: int | None = None,
+        truncation: float | None = None,
     ) -> Images:
         """Images of one version."""
 
@@ -75,9 +76,10 @@ class _Held:
         *,
         model: str | None = None,
         version: int | None = None,
+        truncation: float | None = None,
     ) -> Images:
         """As :meth:`ganserve.Generator.generate`."""
-        return self._network.generate(Asked.of(label, n, seed, None, model, version, None), self._threads)
+        return self._network.generate(Asked.of(label, n, seed, None, model, version, truncation), self._threads)
 
 
 class Synthetic(IterableDataset[tuple[Any, int]]):
@@ -92,7 +94,7 @@ class Synthetic(IterableDataset[tuple[Any, int]]):
     >>> image, label = next(iter(pictures))
     >>> image.shape, image.dtype, label, len(pictures)
     (torch.Size([1, 28, 28]), torch.uint8, 0, 1000)
-    >>> [label for _, label in Synthetic("models", n=4, labels=["7", 3])]
+    >>> [label for _, label in Synthetic("models", n=4, labels=["7", 3], truncation=0.7)]
     [7, 3, 7, 3]
 
     Args:
@@ -103,6 +105,7 @@ class Synthetic(IterableDataset[tuple[Any, int]]):
         seed: of row 0.
         n: rows in all.
         labels: names or indices, taken in turn; ``"balanced"``: all classes in turn.
+        truncation: above 0, up to 1, in whole hundredths: scales latents, for less variety and more typical images.
         transform: from an image, uint8 [c, h, w], to what is yielded in its place; None: nothing is changed.
         offset: rows before it are left out, as those that a training has seen already.
         block: rows that a worker makes at a time.
@@ -124,6 +127,7 @@ class Synthetic(IterableDataset[tuple[Any, int]]):
         seed: int = 0,
         n: int,
         labels: str | Sequence[Label] = BALANCED,
+        truncation: float | None = None,
         transform: Transform | None = None,
         offset: int = 0,
         block: int = BLOCK,
@@ -136,12 +140,13 @@ class Synthetic(IterableDataset[tuple[Any, int]]):
         self._source = str(source)
         self.n, self.offset, self.block = index(n), index(offset), index(block)
         self.seed, self.transform = seed, transform
+        self.truncation = None if (hundredths := scaling(truncation)) is None else hundredths / 100
         asked = None if isinstance(labels, str) else list(labels)
         found = None if SERVER.match(self._source) else _network(self._source, model, version)
         self._held = None if found is None else (found.card, found.content)
         with self._maker(None) as maker:
             # Settles what is asked for: the names that there are, and the version, also if another goes live meanwhile.
-            first = maker.generate(asked, seed=seed, model=model, version=version)
+            first = maker.generate(asked, seed=seed, model=model, version=version, truncation=self.truncation)
         self.model, self.version, self.class_names = first.model, first.version, first.class_names
         chosen = range(len(self.class_names)) if asked is None else first.labels.tolist()
         # By name: that means the same whether or not names are whole numbers.
@@ -202,8 +207,7 @@ class Synthetic(IterableDataset[tuple[Any, int]]):
         A loader with workers that cannot ask them counts what it has got: ``offset`` is that times the ranks, where
         ``block`` is its batch size.
         """
-        made = {"model": self.model, "version": self.version, "seed": self.seed, "n": self.n}
-        return {**made, "offset": self.offset, "done": self._done or self._skipped, "of": self._of}
+        return {**self._named(), "offset": self.offset, "done": self._done or self._skipped, "of": self._of}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state_dict`` was asked: the coming pass leaves out what was read, later ones are whole.
@@ -211,10 +215,11 @@ class Synthetic(IterableDataset[tuple[Any, int]]):
         Raises:
             errors.Invalid: it is the state of other rows.
         """
-        for name in ("model", "version", "seed", "n"):
-            if name in state and state[name] != getattr(self, name):
-                raise errors.Invalid(f"this is where {name} {state[name]} stood: expected {getattr(self, name)}")
         offset, done = int(state.get("offset", 0)), int(state.get("done", 0))
+        for name, own in self._named().items():
+            # Blocks may be of another size, but where one was left in its middle.
+            if state.get(name, own) != own and (done or name != "block"):
+                raise errors.Invalid(f"this is where {name} {state[name]} stood: expected {own}")
         if offset < 0 or done < 0:
             raise errors.Invalid(f"offset {offset}, done {done}: expected at least 0")
         self.offset, self._skipped, self._done = offset, done, 0
@@ -223,6 +228,11 @@ class Synthetic(IterableDataset[tuple[Any, int]]):
     def __getstate__(self) -> dict[str, Any]:
         """For workers that are started anew, which know of no other process."""
         return {**self.__dict__, "_told": self._rank()}
+
+    def _named(self) -> dict[str, Any]:
+        """Which rows these are, and how they are cut."""
+        asked = {"seed": self.seed, "n": self.n, "labels": self._turn, "truncation": self.truncation}
+        return {"model": self.model, "version": self.version, **asked, "block": self.block}
 
     def _seen(self, ranks: int, workers: int) -> int:
         """Rows of this process's own that the coming pass leaves out."""
@@ -244,7 +254,9 @@ class Synthetic(IterableDataset[tuple[Any, int]]):
                     continue
                 label = None if self._turn is None else in_turn(self._turn, left.start, len(left))
                 first = (self.seed + left.start) % MAX_SEED
-                yield maker.generate(label, len(left), first, model=self.model, version=self.version)
+                yield maker.generate(
+                    label, len(left), first, model=self.model, version=self.version, truncation=self.truncation
+                )
 
     @contextmanager
     def _maker(self, threads: int | None) -> Iterator[_Maker]:

@@ -7,6 +7,7 @@ import contextlib
 import email.utils
 import hmac
 import http.client
+import io
 import os
 import shutil
 import socket
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 BUCKET = "ganserve"
 # Azurite's one account, which its documentation names.
@@ -117,7 +119,8 @@ class Proxy:
 
     Attributes:
         fault: given a method and a path, what becomes of the request: None, "503", "cut" (no answer at all), "lost" (it
-            is done, and the answer is cut off), or seconds to wait first.
+            is done, and the answer is cut off), "hang" (it is taken, and nothing ever comes), "drip" (it is done, and
+            the answer comes a byte a second), or seconds to wait first.
         unconditional: the conditions of requests are left out, as by a store that does not know them.
         asked: each request's method and path.
     """
@@ -127,14 +130,35 @@ class Proxy:
         self.fault: Callable[[str, str], str | float | None] = lambda method, path: None
         self.unconditional = False
         self.asked: list[tuple[str, str]] = []
+        self.over = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self) -> None:
+        self.over.set()
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Dripping(io.BufferedIOBase):
+    """Passes a byte a second on."""
+
+    def __init__(self, file: Any, over: threading.Event) -> None:
+        self._file, self._over = file, over
+
+    def write(self, content: Any) -> int:
+        for byte in bytes(content):
+            if self._over.wait(1):
+                break
+            # Whoever asked may have gone.
+            with contextlib.suppress(OSError):
+                self._file.write(bytes([byte]))
+        return len(content)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
 
 
 def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
@@ -150,6 +174,8 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             fault = proxy.fault(self.command, self.path)
             if isinstance(fault, float):
                 time.sleep(fault)
+            if fault == "hang":
+                proxy.over.wait()
             if fault == "503":
                 self._answer(503, {}, b"")
                 return
@@ -170,6 +196,8 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
                 return
+            if fault == "drip":
+                self.wfile = _Dripping(self.wfile, proxy.over)
             self._answer(answer.status, dict(answer.getheaders()), content)
 
         def _answer(self, status: int, headers: dict[str, str], content: bytes) -> None:

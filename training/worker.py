@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import logging
 import os
 import signal
@@ -180,6 +181,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--id", default=settings.worker_id or socket.gethostname(), help="unique, stable (GANSERVE_WORKER_ID)")
     add("--threads", type=positive, default=os.cpu_count() or 1, help="CPU threads of a training")
     options = parser.parse_args(argv)
+    if importlib.util.find_spec("torch") is None:
+        # Only its children would notice, one job after the other.
+        sys.exit(refuse("a worker needs the extra `training` (torch is missing): pip install 'ganserve[training]'"))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for told in misspelt():
         log.warning("%s", told)

@@ -17,6 +17,8 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 # Refusals that pass: too much waits, or the server is starting or stopping.
 PASSING = frozenset({429, 503})
 UNTOLD_SECONDS = 1.0
+# However soon a server says to come again.
+LEAST_SECONDS = 0.1
 
 T = TypeVar("T")
 
@@ -142,15 +144,15 @@ class Patience:
         """Seconds to wait before asking again; None where the answer stands, or the wait would pass the deadline."""
         if reply.status not in PASSING:
             return None
-        told = errors.seconds(reply.headers.get("Retry-After"))
-        pause = UNTOLD_SECONDS if told is None else told
+        told = errors.seconds(reply.headers)
+        pause = UNTOLD_SECONDS if told is None else max(told, LEAST_SECONDS)
         return pause if time.monotonic() + pause <= self._until else None
 
 
 def checked(reply: Reply) -> Reply:
     """The same answer. Raises errors.Problem where it is a refusal, errors.BadAnswer for a redirection."""
     if reply.status >= 400:
-        raise errors.problem(reply.status, reply.content, reply.headers.get("Retry-After"))
+        raise errors.problem(reply.status, reply.content, errors.seconds(reply.headers))
     if not 200 <= reply.status < 300:
         where = reply.headers.get("Location", "elsewhere")[:200]
         raise errors.BadAnswer(f"the server answers {reply.status} and points to {where}: give that address instead")

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ganserve import charts, marks
-from ganserve.card import LivePointer, ModelCard, ModelCorrupt, PointerMoved, RepositoryError
+from ganserve.card import LivePointer, ModelCard, ModelCorrupt, ModelUnreadable, PointerMoved, RepositoryError
 from service import report
 from service.http.answers import ALONE, REVALIDATE, etag, holds, matches
-from service.http.errors import Conflict, NotFound, PreconditionFailed
+from service.http.errors import Conflict, NotFound, PreconditionFailed, Unavailable
 from service.http.openapi import ADMIN, KNOWN, Sample, told
 from service.inference.catalogue import Catalogue
 from service.state import Guarded, of, require_admin, require_user
@@ -240,7 +240,11 @@ async def promote(
         if not holds(if_match, _pointer_tag(expected)):
             raise PreconditionFailed(f"the live version of {name} has changed: read /models/{name} again")
     try:
-        await catalogue.engine(name, body.version)
+        try:
+            await catalogue.engine(name, body.version)
+        except ModelUnreadable as error:
+            # Nothing is known against the version: the store or the disk may answer again.
+            raise Unavailable(f"nothing was changed: {error}", retry_after=5) from error
         promoted = await asyncio.to_thread(repository.promote, name, body.version, expected)
     except PointerMoved as error:
         raise PreconditionFailed(str(error)) from error

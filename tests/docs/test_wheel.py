@@ -244,9 +244,12 @@ def test_with_what_it_needs_from_an_index_it_serves(wheel: Path, tmp_path: Path,
     programs = installed(wheel, tmp_path / "environment", python, *constraints)
     folder = tmp_path / "empty"
     folder.mkdir()
-    with served(programs, folder) as (client, _):
+    with served(programs, folder, GANSERVE_ADMIN_TOKEN="admin") as (client, _):
         answer = client.post("/generate", json={"label": 3, "n": 16, "seed": 42, "format": "npz"})
         (folder / "threes.npz").write_bytes(answer.content)
+        job = {"model": "mine", "recipe": "cgan", "dataset": "digits", "images": 20000}
+        told_of = client.post("/jobs", json=job, headers={"Authorization": "Bearer admin"})
+        assert (told_of.status_code, told_of.json()["state"]) == (202, "queued"), told_of.text
     with np.load(folder / "threes.npz") as found:
         here = Generator(ROOT / "models" / PREFERRED, version=int(answer.headers["X-Model-Version"]))
         assert np.array_equal(found["images"], here.generate(label=3, n=16, seed=42).images)

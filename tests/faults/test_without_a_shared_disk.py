@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,19 +73,44 @@ def test_two_workers_that_both_believe_a_job_is_theirs_make_one_version(apart: A
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("fault", ["cut", "hang", "drip"])
 def test_a_store_that_is_away_delays_a_job_and_costs_it_nothing(
-    tmp_path: Path, bucket: str, proxy: stores.Proxy, apart: Apart
+    tmp_path: Path, bucket: str, proxy: stores.Proxy, apart: Apart, fault: str
 ) -> None:
     apart.behave(step_seconds=0.05)
     worker = apart.worker("w1")
     job = apart.submit(images=300)
     apart.checkpoint_is_stored(job.id)
-    proxy.fault = lambda method, path: "cut"
+    proxy.fault = lambda method, path: fault
     apart.until(lambda: "does not answer" in (apart.data / "w1.log").read_text())
     proxy.fault = lambda method, path: None
     assert apart.end(job).state == "succeeded"
     assert worker.poll() is None
     assert apart.weights() == undisturbed(300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["checkpoint", "publish"])
+def test_a_worker_ends_when_it_is_told_to_while_its_store_hangs_and_another_ends_the_job(
+    proxy: stores.Proxy, apart: Apart, place: str
+) -> None:
+    apart.behave(**({"step_seconds": 0.05} if place == "checkpoint" else {"publish_seconds": 2.0}))
+    worker = apart.worker("w1")
+    job = apart.submit(images=300)
+    if place == "checkpoint":
+        apart.checkpoint_is_stored(job.id)
+    else:
+        apart.until((apart.disk("w1") / "step-publish").exists)
+    proxy.fault = lambda method, path: "hang"
+    time.sleep(3)
+    worker.terminate()
+    worker.wait(90)
+    proxy.fault = lambda method, path: None
+    apart.behave()
+    apart.worker("w2")
+    assert apart.end(job).state == "succeeded"
+    assert apart.weights() == undisturbed(300)
+    assert apart.repository.versions("m") == [1]
 
 
 def test_an_upload_that_is_gone_is_said_and_never_taken_for_something_else(apart: Apart) -> None:

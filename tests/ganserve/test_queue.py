@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,17 @@ def test_tables_are_made_once_however_often(database: Database) -> None:
     database.beat("w1", "here", 1)
     database.prepare()
     assert database.beats() == {"w1": 1}
+
+
+def test_parts_of_a_second_are_told_by_any_sqlite_also_to_an_engine_that_dbos_makes(database: Database) -> None:
+    for engine in (database.engine, sa.create_engine(database.url)):
+        with engine.begin() as connection:
+            made = "CREATE TABLE IF NOT EXISTS t (at INTEGER DEFAULT (unixepoch('subsec') * 1000))"
+            connection.execute(sa.text(made))
+            connection.execute(sa.text("INSERT INTO t DEFAULT VALUES"))
+            told = connection.execute(sa.text("SELECT max(at) FROM t")).scalar_one()
+        assert abs(told / 1000 - time.time()) < 60
+        engine.dispose()
 
 
 def test_jobs_are_counted_by_status_and_known_by_id(database: Database) -> None:

@@ -53,6 +53,22 @@ def test_a_server_gives_the_rows_of_its_repository_and_of_its_own_stream(server:
     assert np.array_equal(torch.stack([image for image, _ in here]).permute(0, 2, 3, 1).numpy(), streamed.images)
 
 
+@pytest.mark.parametrize("truncation", [0.7, 0.01, 1])
+def test_truncation_is_part_of_the_address_of_each_row_from_a_server_and_from_a_repository(
+    server: Any, truncation: float
+) -> None:
+    asked: dict[str, Any] = {"model": "digits", "n": 20, "seed": 5, "block": 7, "truncation": truncation}
+    here, there = Synthetic(server.models, **asked), Synthetic(server.url, **asked)
+    expected = Generator(server.models / "digits").generate(n=20, seed=5, truncation=truncation)
+    assert read(here) == read(there)
+    assert np.array_equal(torch.stack([image for image, _ in here]).permute(0, 2, 3, 1).numpy(), expected.images)
+    assert [row["address"] for row in there.rows()] == [row["address"] for row in here.rows()] == expected.addresses
+    plain = Synthetic(server.models, **{**asked, "truncation": None})
+    assert (read(here) == read(plain)) == (truncation == 1)
+    loader = DataLoader(here, batch_size=7, num_workers=2)
+    assert read(row for batch in loader for row in zip(*batch, strict=True)) == read(here)
+
+
 def test_labels_are_names_or_indices_in_turn_from_row_to_row_however_they_are_cut(repository: Repository) -> None:
     found = [label for _, label in pictures(repository, n=20, labels=["two", 0, "two"], block=4)]
     assert found == [(2, 0, 2)[index % 3] for index in range(20)]
@@ -192,7 +208,8 @@ def test_a_loader_with_workers_goes_on_from_the_offset_that_it_has_counted(repos
 
 def test_the_state_of_other_rows_or_of_another_number_of_workers_is_refused(repository: Repository) -> None:
     state = pictures(repository).state_dict()
-    for changed in ({"seed": 9}, {"version": 7}, {"model": "plain"}, {"n": 51}, {"offset": -1}):
+    others = ({"labels": ["two"]}, {"truncation": 0.7}, {"block": 3, "done": 4})
+    for changed in ({"seed": 9}, {"version": 7}, {"model": "plain"}, {"n": 51}, {"offset": -1}, *others):
         with pytest.raises(errors.Invalid, match="expected"):
             pictures(repository).load_state_dict({**state, **changed})
     reader = pictures(repository)
@@ -221,6 +238,7 @@ def test_a_promotion_changes_nothing_for_a_data_set_that_is_there(repository: Re
         ({"labels": []}, "empty list"),
         ({"labels": ["three"]}, "zero, one, two"),
         ({"seed": -1}, "out of range"),
+        *(({"truncation": value}, "expected whole hundredths above 0, up to 1") for value in (0, 1.01, 0.005, "much")),
     ],
 )
 def test_what_cannot_be_used_is_refused_before_anything_is_read(

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from pydantic import SecretStr
 
+from ganserve import objects
 from ganserve.bucket import BucketStore
 from ganserve.kept import KeptSets
 from ganserve.repository import Repository
@@ -110,6 +111,37 @@ def test_a_service_starts_and_serves_while_the_store_is_away_and_writes_nothing(
     proxy.fault = lambda method, path: None
     publish(writer, "digits", seed=2)
     within(10, lambda: live(again) == "2")
+
+
+@pytest.mark.parametrize("fault", ["hang", "drip"])
+def test_a_store_that_never_ends_an_answer_keeps_nobody_for_ever_and_nothing_from_what_is_here(
+    begin: Begin, writer: Repository, proxy: stores.Proxy, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr("ganserve.objects.PATIENCE_SECONDS", 0.5)
+    quick = {**objects.CLIENTS["quick"], "timeout": "1s"}
+    monkeypatch.setattr("ganserve.objects.CLIENTS", {**objects.CLIENTS, "quick": quick})
+    publish(writer, "digits", seed=2, live=False)
+    same, seconds = "/generate?label=1&seed=1", 20
+    first = begin("one")
+    content = first.get(same).content
+    proxy.fault = lambda method, path: fault
+    began = time.monotonic()
+    again = begin("one")
+    assert time.monotonic() - began < seconds
+    for client in (first, again):
+        for path in ("/health/live", "/health/ready", same):
+            assert client.get(path).status_code == 200
+        assert client.get(same).content == content
+        began = time.monotonic()
+        refused = client.put("/models/digits/live", json={"version": 2}, headers=ADMIN)
+        assert (refused.status_code, "nothing was changed" in refused.json()["detail"]) == (503, True)
+        assert "Retry-After" in refused.headers
+        assert client.get("/models/digits/2").status_code == 503
+        assert client.delete("/models/digits/2", headers=ADMIN).status_code == 503
+        assert time.monotonic() - began < seconds
+    proxy.fault = lambda method, path: None
+    within(10, lambda: again.put("/models/digits/live", json={"version": 2}, headers=ADMIN).status_code == 200)
+    within(10, lambda: live(first) == live(again) == "2")
 
 
 def test_a_store_that_ignores_conditions_is_served_from_and_never_written_to(

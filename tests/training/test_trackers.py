@@ -4,6 +4,9 @@ import importlib.util
 import io
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +60,72 @@ def test_tensorboard_has_the_losses_metrics_sheets_and_values_that_the_run_itsel
     [values] = [path.read_text() for path in run.glob("tensorboard/*/hparams.yml")]
     assert "batch: 16" in values
     assert "recipe: cgan" in values
+
+
+# Both bring packages that this project's own would not go with, so each has an environment of its own.
+MLFLOW, WANDB = "mlflow==3.17.2", "wandb==0.31.0"
+READ_MLFLOW = """
+import json, mlflow
+mlflow.set_tracking_uri("sqlite:///kept.db")
+client = mlflow.MlflowClient()
+[experiment] = [found for found in client.search_experiments() if found.name == "ganserve"]
+[run] = client.search_runs([experiment.experiment_id])
+losses = [[told.step, told.value] for told in client.get_metric_history(run.info.run_id, "training/loss_d")]
+sheets = [found.path for found in client.list_artifacts(run.info.run_id, "samples")]
+print(json.dumps([run.info.run_name, run.info.status, run.data.params["batch"], losses, sheets]))
+"""
+
+
+def beside(package: str, place: Path) -> Path:
+    """A Python that has a package from an index and, after what that brings, this one's packages."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
+    python = place / "bin" / "python"
+    asked = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", package]
+    installed = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if installed.returncode:
+        pytest.skip(f"{package} cannot be installed here: {installed.stderr.splitlines()[-1:]}")
+    [site] = place.glob("lib/python*/site-packages")
+    (site / "others.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+    return python
+
+
+def tracked(python: Path, folder: Path, tracker: str, **environment: str) -> None:
+    """A run of few steps in a folder, with a tracker."""
+    kept = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", **environment}
+    command = [str(python), "-m", "training.train", *FEW, "--run", "run", "--tracker", tracker]
+    ended = subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, check=False, timeout=600)
+    assert ended.returncode == events.FINISHED, ended.stderr
+    assert "told nothing more" not in ended.stderr
+
+
+@pytest.mark.slow
+def test_mlflow_has_the_losses_sheets_and_values_in_its_own_database(tmp_path: Path) -> None:
+    python = beside(MLFLOW, tmp_path / "environment")
+    tracked(python, tmp_path, "mlflow", MLFLOW_TRACKING_URI="sqlite:///kept.db")
+    read = subprocess.run([python, "-c", READ_MLFLOW], cwd=tmp_path, capture_output=True, text=True, check=True)
+    name, state, batch, losses, sheets = json.loads(read.stdout)
+    assert (name, state, batch) == ("run", "FINISHED", "16")
+    logged, taken = lines(tmp_path / "run" / "log.jsonl"), lines(tmp_path / "run" / "snapshots.jsonl")
+    assert losses == [[line["step"], line["loss_d"]] for line in logged]
+    assert sheets == [f"samples/fresh-{line['step']:09d}.png" for line in taken]
+
+
+@pytest.mark.slow
+def test_weights_and_biases_keeps_losses_and_sheets_offline_to_be_sent_later(tmp_path: Path) -> None:
+    python = beside(WANDB, tmp_path / "environment")
+    tracked(python, tmp_path, "wandb", WANDB_MODE="offline")
+    [kept] = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
+    content = kept.read_bytes()
+    for line in lines(tmp_path / "run" / "log.jsonl"):
+        assert str(line["loss_d"]).encode() in content
+    assert content.count(b"training/loss_d") >= 8
+    assert b"recipe" in content
+    shown = sorted(kept.parent.glob("files/media/images/samples_*.png"), key=lambda path: int(path.name.split("_")[1]))
+    steps = [line["step"] for line in lines(tmp_path / "run" / "snapshots.jsonl")]
+    own = [tmp_path / "run" / "samples" / f"fresh-{step:09d}.png" for step in steps]
+    for there, here in zip(shown, own, strict=True):
+        with Image.open(there) as sent, Image.open(here) as drawn:
+            assert np.array_equal(np.asarray(sent.convert("RGB")), np.asarray(drawn.convert("RGB")))
 
 
 @pytest.mark.usefixtures("signals")

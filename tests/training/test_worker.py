@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from pathlib import Path
@@ -103,3 +104,16 @@ def test_a_database_of_another_kind_is_one_sentence(capsys: pytest.CaptureFixtur
         main(["--jobs-db", "mysql://host/jobs"])
     assert ended.value.code == 2
     assert "--jobs-db: or GANSERVE_JOBS_DB: expected postgresql://" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_worker_without_pytorch_does_not_begin_and_names_what_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(SystemExit) as ended:
+        main(["--data", str(tmp_path / "var")])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert "the extra `training`" in told
+    assert "pip install" in told
+    assert not (tmp_path / "var").exists()

@@ -5,6 +5,7 @@ import gc
 import http.server
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -71,6 +72,23 @@ def test_a_passing_refusal_is_waited_out_as_long_as_the_server_says(by: Both, st
     assert model.name == "m"
     assert 1 <= time.monotonic() - began < 15
     assert len(got) == 3
+
+
+def test_a_wait_that_a_proxy_tells_as_a_date_is_kept_whatever_its_clock_says(by: Both) -> None:
+    then, soon = "Thu, 01 Jan 2015 00:00:00 GMT", "Thu, 01 Jan 2015 00:00:01 GMT"
+    waiting = httpx.Response(503, text="<html>busy</html>", headers={"Retry-After": soon, "Date": then})
+    transport, got = scripted(waiting, httpx.Response(200, json=[MODEL]))
+    began = time.monotonic()
+    by(lambda client: client.models(), "http://here", transport=transport)
+    assert 1 <= time.monotonic() - began < 15
+    assert len(got) == 2
+
+
+def test_who_is_told_to_come_again_at_once_does_not_ask_without_a_pause(by: Both) -> None:
+    transport, got = scripted(*[refusal(503, "0") for _ in range(50)])
+    with pytest.raises(errors.Unavailable):
+        by(lambda client: client.models(), "http://here", transport=transport, deadline=0.5)
+    assert 2 <= len(got) <= 6
 
 
 def test_a_wait_past_the_deadline_is_not_begun_and_the_refusal_is_raised_with_it(by: Both) -> None:
@@ -209,6 +227,23 @@ def test_a_server_that_trickles_is_given_up_at_the_deadline(by: Both) -> None:
     with speaking(head, *[b" "] * 400) as url, pytest.raises(errors.TimedOut, match="deadline"):
         by(lambda client: client.models(), url, timeout=5, deadline=0.3)
     assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n[", b"nonsense\r\n\r\n"])
+def test_a_connection_that_breaks_off_leaves_the_service_unreachable(by: Both, said: bytes) -> None:
+    def reset(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        connection.recv(1 << 16)
+        connection.sendall(said)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0 if not said else 5))
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=reset, args=[listener])
+        thread.start()
+        with pytest.raises(errors.Unreachable, match="cannot be reached"):
+            by(lambda client: client.models(), f"http://127.0.0.1:{listener.getsockname()[1]}")
+        thread.join(5)
 
 
 def test_where_nobody_listens_the_service_is_unreachable(by: Both) -> None:

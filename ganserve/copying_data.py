@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +13,8 @@ from ganserve.bucket import BucketStore
 from ganserve.kept import ROOT, FolderSets, KeptSets, Sets
 from ganserve.place import Place, inside
 from ganserve.repository import Repository
-from ganserve.runs import ATTEMPT, INIT, StoredRuns
+from ganserve.runs import ATTEMPT, INIT, StoredRuns, newest, whole
+from ganserve.store import Missing
 
 Tell = Callable[[str], None]
 
@@ -27,10 +29,13 @@ def data(source: Place, target: Place, names: Iterable[str] = (), tell: Tell = l
 
     Raises:
         CopyRefused: another data set has the name at the target.
+        Missing: nothing at the source has a name that is wanted.
         StoreError
     """
     wanted = set(names)
     given, taken = sets_of(source), sets_of(target)
+    if absent := wanted - {*given.names(), *_named(source)}:
+        raise Missing(f"{source} has no data set or job {', '.join(map(repr, sorted(absent)))}")
     with tempfile.TemporaryDirectory() as scratch:
         for name in given.names():
             if wanted and name not in wanted:
@@ -40,21 +45,27 @@ def data(source: Place, target: Place, names: Iterable[str] = (), tell: Tell = l
                 tell(f"data set {name}")
             elif json.loads(taken.record(name)) != json.loads(given.record(name)):
                 raise copying.CopyRefused(f"another data set is called {name!r} there: delete it, or copy by names")
-        for job, folder in _jobs(source, Path(scratch)):
-            if not wanted or job in wanted:
-                _job(job, folder, source, target)
-                tell(f"job {job}")
+        for job, folder in _jobs(source, Path(scratch), wanted):
+            _job(job, folder, source, target)
+            tell(f"job {job}")
 
 
-def _jobs(source: Place, scratch: Path) -> Iterator[tuple[str, Path]]:
+def _named(source: Place) -> list[str]:
+    """The jobs of a place."""
+    if isinstance(source, str):
+        return StoredRuns(BucketStore(source)).jobs()
+    folders = sorted((source / "runs").glob("*"))
+    return [path.name for path in folders if any(ATTEMPT.fullmatch(run.name) for run in path.glob("attempt-*"))]
+
+
+def _jobs(source: Place, scratch: Path, wanted: set[str]) -> Iterator[tuple[str, Path]]:
     """Each job with a folder of this machine that holds its attempts and the weights that it begins from."""
+    named = [job for job in _named(source) if not wanted or job in wanted]
     if isinstance(source, Path):
-        for folder in sorted((source / "runs").glob("*")):
-            if any(ATTEMPT.fullmatch(run.name) for run in folder.glob("attempt-*")):
-                yield folder.name, folder
+        yield from ((job, source / "runs" / job) for job in named)
         return
     runs = StoredRuns(BucketStore(source))
-    for job in runs.jobs():
+    for job in named:
         folder = scratch / "runs" / job
         for number in runs.attempts(job):
             runs.bring(f"runs/{job}/attempt-{number}", folder / f"attempt-{number}")
@@ -64,14 +75,30 @@ def _jobs(source: Place, scratch: Path) -> Iterator[tuple[str, Path]]:
         yield job, folder
 
 
+def _attempt(run: Path, there: Path) -> None:
+    """Bring a run's files into another folder, checkpoints last: they say how far the rest is. One that is as far there
+    stays as it is."""
+    # Listed before anything is read: what a training writes meanwhile is of no older step than these checkpoints.
+    found, standing = whole(run), whole(there)
+    if newest(standing) and newest(standing) >= newest(found):
+        return
+    for name in sorted(found, key=lambda name: (name.endswith(".pt"), name)):
+        if not (name.endswith(".pt") and name in standing):
+            # The training may have taken it away.
+            with contextlib.suppress(FileNotFoundError):
+                files.copy(found[name], there / name)
+
+
 def _job(job: str, folder: Path, source: Place, target: Place) -> None:
     attempts = sorted(path for path in folder.glob("attempt-*") if ATTEMPT.fullmatch(path.name))
     weights, classes = folder / "init.safetensors", folder / INIT
     if isinstance(target, Path):
         there = target / "runs" / job
-        for path in (*(file for run in attempts for file in run.rglob("*")), weights, classes):
-            if path.is_file() and not (there / path.relative_to(folder)).exists():
-                files.copy(path, there / path.relative_to(folder))
+        for run in attempts:
+            _attempt(run, there / run.name)
+        for path in (weights, classes):
+            if path.is_file() and not (there / path.name).exists():
+                files.copy(path, there / path.name)
     else:
         runs = StoredRuns(BucketStore(target))
         for run in attempts:

@@ -168,12 +168,12 @@ class KeptSets:
             blob = blobs.send(self.store, prefix, packed)
         finally:
             packed.unlink(missing_ok=True)
-        told = {"upload": json.loads(record), "pictures": blob}
-        if not self.store.put(f"{prefix}/{RECORD}", json.dumps(told).encode()):
-            return False
-        if samples is not None:
+        told = json.dumps({"upload": json.loads(record), "pictures": blob}).encode()
+        kept = self.store.put(f"{prefix}/{RECORD}", told)
+        # Also of the very same set, whose keeper may have been cut off here.
+        if samples is not None and (kept or self.store.same(f"{prefix}/{RECORD}", told)):
             self.store.put(f"{prefix}/{SAMPLES}", samples)
-        return True
+        return kept
 
     def fetch(self, name: str, data: Path) -> Path:
         """The folder of a set on this machine, fetched unless it is here. Raises Missing, Unreadable."""

@@ -54,7 +54,7 @@ class StoredRuns:
 
     def furthest(self, job: str) -> tuple[str, int]:
         """The newest checkpoint that is here and its attempt; an empty name where there is none."""
-        return max(((_newest(files), number) for number, files in self.attempts(job).items()), default=("", 0))
+        return max(((newest(files), number) for number, files in self.attempts(job).items()), default=("", 0))
 
     def files(self, run: str) -> dict[str, Any]:
         """The files of ``runs/<job>/attempt-N``; none where nothing is."""
@@ -80,7 +80,7 @@ class StoredRuns:
             known: what was put up before, by name, as this leaves it.
         """
         told = {}
-        for name, path in _files(folder).items():
+        for name, path in whole(folder).items():
             try:
                 status = path.stat()
                 mark = (status.st_mtime_ns, status.st_size, status.st_ino)
@@ -155,15 +155,15 @@ def _parts(files: Mapping[str, Any]) -> set[str]:
     return {str(part) for blob in files.values() for part in blob["parts"]}
 
 
-def _files(run: Path) -> dict[str, Path]:
+def whole(run: Path) -> dict[str, Path]:
     """What of a run is put up: everything whole, of the sheets the newest of each kind."""
     found = {str(path.relative_to(run)): path for path in sorted(run.rglob("*")) if path.is_file()}
-    whole = {name: path for name, path in found.items() if not any(part.startswith(".") for part in Path(name).parts)}
-    newest = {match[1]: name for name in whole if (match := SHEET.fullmatch(name))}
-    return {name: path for name, path in whole.items() if not SHEET.fullmatch(name) or name in newest.values()}
+    seen = {name: path for name, path in found.items() if not any(part.startswith(".") for part in Path(name).parts)}
+    latest = {match[1]: name for name in seen if (match := SHEET.fullmatch(name))}
+    return {name: path for name, path in seen.items() if not SHEET.fullmatch(name) or name in latest.values()}
 
 
-def _newest(files: Mapping[str, Any]) -> str:
+def newest(files: Mapping[str, Any]) -> str:
     """The name of the newest checkpoint among files."""
     names = [name for name in files if name.startswith("checkpoints/") and name.endswith(".pt")]
     return max((Path(name).name for name in names), default="")

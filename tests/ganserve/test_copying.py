@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from ganserve import commands, copying, copying_data
 from ganserve.bucket import BucketStore
-from ganserve.card import VersionRemoved
+from ganserve.card import ModelCorrupt, VersionRemoved
 from ganserve.copying import CopyRefused
 from ganserve.repository import Repository
 from ganserve.runs import StoredRuns
-from ganserve.store import Away
+from ganserve.store import Away, Missing, Unreadable
 from tests import stores
 from tests.tiny import card, network, publish
 
@@ -136,6 +140,113 @@ def test_uploads_and_half_done_jobs_go_to_a_store_and_back(bucket: str, tmp_path
     assert json.loads((back / "runs/job/init.json").read_bytes()) == ["cat", "dog"]
     assert json.loads((back / "datasets/pets/dataset.json").read_bytes()) == {"name": "pets"}
     assert not list(back.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("through_a_store", [False, True])
+def test_of_a_job_that_has_gone_on_since_everything_is_brought_and_one_that_is_further_stays(
+    bucket: str, tmp_path: Path, through_a_store: bool
+) -> None:
+    data, back = tmp_path / "data-1", tmp_path / "data-2"
+    a_job(data)
+    run, there = data / "runs/job/attempt-2", back / "runs/job/attempt-2"
+
+    def copy() -> None:
+        if through_a_store:
+            copying_data.data(data, bucket)
+        copying_data.data(bucket if through_a_store else data, back)
+
+    (run / "best.safetensors").write_bytes(b"of step 20")
+    copy()
+    (run / "checkpoints" / "step-000000040.pt").write_bytes(b"later")
+    (run / "best.safetensors").write_bytes(b"of step 40")
+    copy()
+    assert (there / "checkpoints" / "step-000000040.pt").read_bytes() == b"later"
+    assert (there / "best.safetensors").read_bytes() == b"of step 40"
+    assert not list(back.rglob("*.partial"))
+    (there / "checkpoints" / "step-000000060.pt").write_bytes(b"by the worker there")
+    (there / "best.safetensors").write_bytes(b"of step 60")
+    copy()
+    assert (there / "best.safetensors").read_bytes() == b"of step 60"
+
+
+@pytest.mark.parametrize("place", ["folder", "store"])
+def test_names_that_nothing_has_are_said_before_anything_is_copied(bucket: str, tmp_path: Path, place: str) -> None:
+    data, back = tmp_path / "data-1", tmp_path / "data-2"
+    a_job(data)
+    copying_data.data(data, bucket)
+    with pytest.raises(Missing, match="has no data set or job 'other', 'pet'"):
+        copying_data.data(data if place == "folder" else bucket, back, ["pets", "pet", "other"])
+    assert not back.exists()
+    copying_data.data(data if place == "folder" else bucket, back, ["job"])
+    assert not (back / "datasets").exists()
+    assert (back / "runs/job/init.json").exists()
+
+
+@pytest.mark.parametrize("part", ["model.onnx", "card.json"])
+def test_a_damaged_source_is_refused_and_brings_nothing_of_the_damaged(
+    folder: Repository, bucket: str, tmp_path: Path, part: str
+) -> None:
+    path = tmp_path / "folder" / "m" / "3" / part
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    store = Repository(bucket)
+    with pytest.raises(ModelCorrupt, match="m version 3"):
+        copying.models(folder, store)
+    assert store.versions("m") == [1]
+    path.write_bytes(whole)
+    assert copying.models(folder, store).versions == ["m:3", "n:1"]
+    assert content(store, "m") == content(folder, "m")
+
+
+def test_a_damaged_part_of_an_upload_or_a_checkpoint_brings_no_file_of_it(bucket: str, tmp_path: Path) -> None:
+    data, back = tmp_path / "data-1", tmp_path / "data-2"
+    a_job(data)
+    copying_data.data(data, bucket)
+    store = BucketStore(bucket)
+    for below in ("datasets/pets", "runs/job/attempt-2"):
+        [*_, (key, _)] = store.below(f"{below}/parts")
+        kept = store.read(key)
+        store.delete(key)
+        store.put(key, b"another")
+        with pytest.raises(Unreadable, match="a part is not what its name says"):
+            copying_data.data(bucket, back)
+        assert not (back / below).exists()
+        store.delete(key)
+        store.put(key, kept)
+    copying_data.data(bucket, back)
+    assert (back / "runs/job/attempt-2/checkpoints/step-000000020.pt").read_bytes() == b"state"
+
+
+@pytest.mark.parametrize("kind", ["models", "data"])
+def test_a_copy_that_is_killed_anywhere_is_ended_by_another(
+    folder: Repository, bucket: str, proxy: stores.Proxy, tmp_path: Path, kind: str
+) -> None:
+    a_job(tmp_path / "data")
+    source = tmp_path / ("folder" if kind == "models" else "data")
+    command = [sys.executable, "-m", "ganserve", "copy", *(["--data"] if kind == "data" else []), str(source), bucket]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    # Waiting gives the killer its time.
+    proxy.fault = lambda method, path: 0.05
+    for requests in (4, 9, 14):
+        proxy.asked.clear()
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        while process.poll() is None and len(proxy.asked) < requests:
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+    proxy.fault = lambda method, path: None
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    store = Repository(bucket)
+    if kind == "models":
+        for name in ("m", "n"):
+            assert content(store, name) == content(folder, name)
+            assert store.live_pointer(name) == folder.live_pointer(name)
+    else:
+        back = tmp_path / "back"
+        copying_data.data(bucket, back)
+        for name in ("runs/job/attempt-2/checkpoints/step-000000020.pt", "datasets/pets/.samples.png"):
+            assert (back / name).read_bytes() == (source / name).read_bytes()
 
 
 def test_the_command_copies_lists_and_says_what_is_wrong(

@@ -51,6 +51,9 @@ TITLES = {
     "images_per_second": "images a second",
     "score": "score that chooses the best (lower is better)",
     "frechet": "Frechet distance (lower is better)",
+    "frechet_ratio": "Frechet distance over that of real images (lower is better)",
+    "held_out_gap": "what the discriminator knows by heart, 0 to 1",
+    "near_copies": "share of near copies of training images",
     "pixel_frechet": "Frechet distance of pixels (lower is better)",
     "class_kl": "KL of the class histogram from uniform (lower is better)",
 }

@@ -30,10 +30,12 @@ class Progress(TypedDict):
 
 
 class Samples(TypedDict):
-    """A snapshot: a sheet of samples, its path within the run's folder. The scores are further keys."""
+    """A snapshot: a sheet of samples, its path within the run's folder. The scores are further keys; ``curve`` has
+    those that a person follows, of every snapshot so far."""
 
     event: Literal["samples"]
     path: str
+    curve: list[dict[str, float]]
     step: int
     images: int
 

@@ -31,6 +31,7 @@ class Batches:
     """
 
     def __init__(self, dataset: Dataset, config: RunConfig, accelerator: Accelerator) -> None:
+        self.dataset = dataset
         recipe, self.device = config.settings, accelerator.device
         self.batch, self.image_range, self.seed = recipe.batch, recipe.image_range, config.seed
         self.mirror = bool(recipe.mirror)

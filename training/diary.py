@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from training.data import Dataset
 from training.loop import Loop
 from training.progress import Clock
 from training.run import RunFolder
@@ -13,14 +14,17 @@ from training.snapshots import Snapshots
 class Diary:
     """Status, logs, snapshots and checkpoints of one run, each when the trainer says so."""
 
-    def __init__(self, loop: Loop, snapshots: Snapshots, folder: RunFolder) -> None:
-        self.loop, self.snapshots, self.folder = loop, snapshots, folder
+    def __init__(self, loop: Loop, snapshots: Snapshots, folder: RunFolder, held_out: Dataset) -> None:
+        self.loop, self.snapshots, self.folder, self.held_out = loop, snapshots, folder, held_out
         self.clock = Clock(loop.images_seen)
+        self.seconds_left: float | None = None
 
     def status(self, state: str, **more: Any) -> dict[str, Any]:
         """Replace ``status.json``; returns what it holds."""
         loop = self.loop
         progress = {"step": loop.step, "steps": loop.config.steps, "images": loop.images_seen}
+        if state == "running":
+            more["seconds_left"] = self.seconds_left and round(self.seconds_left)
         told = {"best": self.snapshots.best, "precisions": loop.precisions}
         return self.folder.status(state, {**progress, **told}, **more)
 
@@ -36,11 +40,8 @@ class Diary:
             **{name: round(value, 5) for name, value in measures.items()},
         }
         self.folder.append("log", line)
-        ahead = {
-            "steps": loop.config.steps,
-            "images_total": total,
-            "seconds_left": (total - loop.images_seen) / rate if rate else None,
-        }
+        self.seconds_left = (total - loop.images_seen) / rate if rate else None
+        ahead = {"steps": loop.config.steps, "images_total": total, "seconds_left": self.seconds_left}
         self.folder.report({"event": "progress", **line, **ahead})
 
     def epoch(self) -> None:
@@ -54,8 +55,10 @@ class Diary:
         """Look at the generator as it stands. Raises TrainingError if it has collapsed."""
         loop = self.loop
         if self.folder.main:
-            device = loop.accelerator.device
-            self.snapshots.take(loop.to_export(), device, loop.step, loop.images_seen, loop.logit_gap)
+            device, memory = loop.accelerator.device, loop.memory(self.held_out)
+            self.snapshots.take(loop.to_export(), device, loop.step, loop.images_seen, loop.logit_gap, memory)
+            self.status("running")
+            self.snapshots.draw()
 
     def checkpoint(self) -> None:
         """Save everything; all processes take part, the first one writes."""

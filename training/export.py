@@ -298,7 +298,8 @@ def describe(finished: FinishedRun, name: str, content: bytes, graph: Graph, job
         macs=counter.get_total_flops() // 2,
         training={
             "config": asked,
-            "steps": status["steps"],
+            "steps": status["step"],
+            **({"ended_early": True} if status.get("ended_early") else {}),
             "images": status["images"],
             "batch": recipe.batch,
             "seconds": status.get("seconds"),

@@ -19,13 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from ganserve import charts, files, markup
-from ganserve.charts import Line, finite, spread
+from ganserve.charts import Line, finite, spread, title
 from training.command import ends
 from training.measure.guard import CollapseError, Guard
 from training.run import grace
 
+# What is told of the best snapshot besides its score.
+FOLLOWED = ("label_accuracy", "frechet_ratio", "recall", "coverage")
 SHEETS = 12
 SHEET_BYTES = 4_000_000
+
 
 def write(run: Path) -> Path:
     """Write ``report.html`` of a run, finished or not; returns its path.
@@ -38,9 +41,9 @@ def write(run: Path) -> Path:
         raise FileNotFoundError(f"{run} is no run: it holds no config.json")
     log, epochs = charts.lines(run / "log.jsonl"), charts.lines(run / "epochs.jsonl")
     snapshots = charts.lines(run / "snapshots.jsonl")
-    title = escape(run.resolve().name)
+    name = escape(run.resolve().name)
     parts = [
-        _head(title, config, status),
+        _head(name, config, status),
         markup.section("Warnings", _warnings(log, snapshots, status)),
         markup.section("Curves", markup.curves(log, epochs)),
         markup.section("Metrics over time", markup.metrics(snapshots)),
@@ -48,7 +51,7 @@ def write(run: Path) -> Path:
         markup.section("Last measurement", markup.pairs(log[-1]) if log else markup.dim("Nothing is logged yet.")),
         markup.section("Configuration", markup.pairs(config)),
     ]
-    page = markup.page(f"{title} - training report", parts)
+    page = markup.page(f"{name} - training report", parts)
     path = run / "report.html"
     files.replace(path, page.encode())
     return path
@@ -63,22 +66,36 @@ def _document(file: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _head(title: str, config: Line, status: Line) -> str:
+def _head(name: str, config: Line, status: Line) -> str:
     state = markup.text(status.get("state", "not started"))
     step, steps = status.get("step", 0), status.get("steps", 0)
     share = f" ({step / steps:.0%})" if finite(step) and finite(steps) and steps else ""
     lines = [
-        f"<header><h1>{title}</h1>",
+        f"<header><h1>{name}</h1>",
         f"<p>Recipe <b>{markup.text(config.get('recipe'))}</b> on <b>{markup.text(config.get('dataset'))}</b>: "
         f"{markup.text(config.get('size'))} pixels, {markup.text(config.get('channels'))} channel(s).</p>",
         f'<p><span class="state">{state}</span> at step {markup.text(step)} of {markup.text(steps)}{share}, '
-        f"{markup.text(status.get('images', 0))} images seen.</p>",
+        f"{markup.text(status.get('images', 0))} images seen{_left(status)}.</p>",
     ]
     best = status.get("best")
     if isinstance(best, Mapping):
-        step, score = (markup.text(best.get(name)) for name in ("step", "score"))
-        lines.append(f"<p>Best snapshot: step {step}, score {score}.</p>")
+        step, score = (markup.text(best.get(key)) for key in ("step", "score"))
+        told = "".join(f", {title(key)} {best[key]:.3g}" for key in FOLLOWED if finite(best.get(key)))
+        lines.append(f"<p>Best snapshot: step {step}, score {score}{told}. It is the one that is exported.</p>")
+    if status.get("ended_early"):
+        lines.append("<p>The run was ended early, as asked.</p>")
     return "\n".join(lines) + "</header>\n"
+
+
+def _left(status: Line) -> str:
+    """The time that a running training still takes, by its pace of late."""
+    left = status.get("seconds_left")
+    if status.get("state") != "running" or left is None or not finite(left):
+        return ""
+    minutes = round(left / 60)
+    return (
+        f", about {minutes // 60} h {minutes % 60} min left" if minutes >= 60 else f", about {max(1, minutes)} min left"
+    )
 
 
 def _warnings(log: Sequence[Line], snapshots: Sequence[Line], status: Line) -> str:
@@ -101,7 +118,7 @@ def _warnings(log: Sequence[Line], snapshots: Sequence[Line], status: Line) -> s
         except (KeyError, TypeError):
             continue  # of a version that measured other things
         found += [f"<li>step {markup.text(snapshot['step'])}: {escape(reason)}</li>" for reason in reasons]
-    told += found[-markup.ROWS:]
+    told += found[-markup.ROWS :]
     return f'<ul class="warning">{"".join(told)}</ul>' if told else markup.dim("None.")
 
 
@@ -110,9 +127,7 @@ def _samples(run: Path, config: Line) -> str:
     found = [(told, sorted((run / "samples").glob(f"{kind}-*.png"))) for kind, told in kinds]
     # Two thirds for fresh noise where there are both kinds.
     shares = (SHEETS * 2 // 3, SHEETS // 3) if found[1][1] else (SHEETS, 0)
-    chosen = [
-        (told, path) for (told, paths), share in zip(found, shares, strict=True) for path in spread(paths, share)
-    ]
+    chosen = [(told, path) for (told, paths), share in zip(found, shares, strict=True) for path in spread(paths, share)]
     if not chosen:
         return markup.dim("No sheet is drawn yet.")
     raw_classes = config.get("classes")

@@ -13,6 +13,7 @@ A run lives in one folder::
     samples/           fresh noise for each class, and the same noise across all classes
     curves.svg         losses, D's answers and the score over steps
     report.html        all of it in one self-contained file
+    finish             is put there by whoever wants the run to end early, with the best snapshot so far
 """
 
 from __future__ import annotations
@@ -38,8 +39,10 @@ from training.data import Dataset, fingerprint
 # A young generator shows one grey blur; only one that still does after so many steps, and after this share of its
 # run, has collapsed.
 GRACE_STEPS, GRACE_SHARE = 500, 0.2
-# Scoring a snapshot takes about as long as training on a tenth of so many images; short runs have fewer of them.
+# Short runs have fewer snapshots.
 SNAPSHOT_IMAGES = 10_000
+
+FINISH = "finish"
 
 Event = dict[str, Any]
 Report = Callable[[Event], None]
@@ -125,15 +128,15 @@ class Intervals:
     """How often a run logs (steps), and checkpoints and takes snapshots (times in a whole run)."""
 
     log_steps: int = 100
-    snapshots: int | None = None  # 20, but no closer than SNAPSHOT_IMAGES
+    snapshots: int | None = None  # as many as the run's cost allows, but no closer than SNAPSHOT_IMAGES
     checkpoint_seconds: float = 60.0
     checkpoint_steps: int | None = None
 
-    def snapshot_steps(self, total: int, images_per_step: int) -> int:
+    def snapshot_steps(self, total: int, images_per_step: int, usual: int = 20) -> int:
         """Steps between snapshots, which decide the best one: counted, not timed, so that every run has the same."""
         if self.snapshots is not None:
             return max(1, total // self.snapshots)
-        return max(total // 20, math.ceil(SNAPSHOT_IMAGES / images_per_step))
+        return max(total // usual, math.ceil(SNAPSHOT_IMAGES / images_per_step))
 
 
 def configure(
@@ -168,6 +171,11 @@ def configure(
 def grace(steps: int) -> float:
     """The step from which on a generator of a run of so many steps is old enough to be called collapsed."""
     return max(GRACE_STEPS, steps * GRACE_SHARE)
+
+
+def ask_to_finish(run: Path) -> None:
+    """Have a run end early, as a finished one, with the best snapshot so far."""
+    (run / FINISH).touch()
 
 
 class RunFolder:
@@ -230,6 +238,11 @@ class RunFolder:
                 lines = [json.loads(line) for line in _whole_lines(file)]
                 kept = "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step)
                 files.replace(file, kept.encode())
+
+    @property
+    def to_finish(self) -> bool:
+        """Whether somebody wants the run to end early."""
+        return (self.path / FINISH).exists()
 
     def status(self, state: str, progress: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         """Replace ``status.json``; returns what it holds."""

@@ -19,7 +19,8 @@ from training.checkpoint import Schedule
 from training.data import Dataset, split_held_out
 from training.diary import Diary
 from training.loop import Loop
-from training.measure import guard
+from training.measure import guard, judge, price
+from training.measure.price import IMAGES, MOST, Looks
 from training.run import Intervals, Report, RunConfig, RunFolder, Stopped, TrainingError
 from training.snapshots import Snapshots
 
@@ -35,7 +36,8 @@ def train(
     intervals: Intervals = Intervals(),
     score: guard.Score | None = None,
 ) -> dict[str, Any]:
-    """Train until ``config.images`` real images were shown; returns the final status.
+    """Train until ``config.images`` real images were shown, or until :func:`training.run.ask_to_finish` was called;
+    returns the final status.
 
     Raises:
         RunRefused: a run folder that holds another configuration, or data or weights that do not fit.
@@ -52,37 +54,55 @@ def train(
     loop = Loop(config, rest, accelerator)
     if loop.told:
         folder.report({"event": "warning", "reason": loop.told})
-    labels = loop.batches.drawn_labels(guard.IMAGES)
-    own = dataset if config.settings.family == "colour" else None
-    score = score or guard.scorer(held_out, rest, accelerator.device, whole=own)
-    snapshots = Snapshots(folder, config, labels, score)
+    looks = Looks(intervals.snapshots or MOST, IMAGES)
+    if score is None:
+        score, looks = watching(config, dataset, rest, held_out, accelerator)
+    snapshots = Snapshots(folder, config, loop.batches.drawn_labels(looks.images), score, looks.images)
     if saved is not None:
         loop.load_state(saved)
         snapshots.load_state(saved)
     elif config.init:
         loop.gan.warm_start(Path(config.init))
 
-    diary = Diary(loop, snapshots, folder)
+    diary = Diary(loop, snapshots, folder, held_out)
     diary.status("running")
     try:
-        _go_on(loop, diary, intervals, should_stop)
+        _go_on(loop, diary, intervals, looks, should_stop)
     except TrainingError as error:
         diary.status("failed", reason=str(error))
         snapshots.draw()
         folder.report({"event": "failed", "reason": str(error)})
         raise
-    status = diary.status("finished", seconds=round(diary.clock.seconds, 1))
+    early = {"ended_early": True} if loop.step < config.steps else {}
+    status = diary.status("finished", **early, seconds=round(diary.clock.seconds, 1))
     snapshots.draw()
     folder.report({"event": "finished", **status})
     return status
 
 
-def _go_on(loop: Loop, diary: Diary, intervals: Intervals, should_stop: Callable[[], bool]) -> None:
+def watching(
+    config: RunConfig, dataset: Dataset, rest: Dataset, held_out: Dataset, accelerator: Accelerator
+) -> tuple[guard.Score, Looks]:
+    """How a run's generator is scored, and how often: by the set's shipped judge, or one of its own, which is taught
+    now if it may cost so much; else by pixels."""
+    cost, referee = price.of(config), judge.shipped(dataset)
+    teaching = price.TAUGHT * price.of_image(judge.Network(dataset.channels, 2), dataset.channels, dataset.size)
+    if referee is None and accelerator.is_main_process and rest.labels is not None:
+        shown = cost.shown / teaching
+        referee = judge.for_dataset(dataset, shown) if shown >= len(rest) else None
+    if referee is None:
+        return guard.scorer(held_out, rest), cost.looks(0.0)
+    looks = cost.looks(price.of_image(referee.network, dataset.channels, dataset.size))
+    return guard.scorer(held_out, rest, referee.on(accelerator.device), limit=looks.images), looks
+
+
+def _go_on(loop: Loop, diary: Diary, intervals: Intervals, looks: Looks, should_stop: Callable[[], bool]) -> None:
     """Step by step to the end, or to where a stop is asked for."""
     total = loop.config.steps
-    snapshot_every = intervals.snapshot_steps(total, loop.images_per_step)
+    snapshot_every = intervals.snapshot_steps(total, loop.images_per_step, looks.snapshots)
     schedule = Schedule(loop.step, total, intervals.checkpoint_seconds)
-    while loop.step < total:
+    finishing = loop.agreed(diary.folder.to_finish)
+    while loop.step < total and not finishing:
         logs = (loop.step + 1) % intervals.log_steps == 0 or loop.step + 1 == total
         measures = loop.advance(measure=logs)
         if logs:
@@ -99,4 +119,7 @@ def _go_on(loop: Loop, diary: Diary, intervals: Intervals, should_stop: Callable
             diary.checkpoint()
             diary.status("stopped")
             raise Stopped
+        finishing = logs and loop.agreed(diary.folder.to_finish)
+    if diary.snapshots.taken < loop.step:
+        diary.snapshot()
     diary.checkpoint()

@@ -138,6 +138,27 @@ def test_it_tells_the_state_the_configuration_and_the_numbers_of_the_log(run: Pa
     assert "0.02" in text
 
 
+def test_it_tells_the_time_left_and_what_the_best_snapshot_is_worth(run: Path) -> None:
+    status = json.loads((run / "status.json").read_text())
+    best = {"step": 2000, "score": 0.02, "label_accuracy": 0.913, "frechet_ratio": 4.25, "recall": None}
+    (run / "status.json").write_text(json.dumps({**status, "seconds_left": 4000, "best": best}))
+    text = written(run).text
+    assert "about 1 h 7 min left" in text
+    assert "label accuracy 0.913" in text
+    assert "4.25" in text
+    (run / "status.json").write_text(json.dumps({**status, "state": "finished", "seconds_left": 4000}))
+    assert "min left" not in written(run).text
+
+
+def test_a_run_that_was_ended_early_says_so_and_what_is_exported(run: Path) -> None:
+    status = json.loads((run / "status.json").read_text())
+    (run / "status.json").write_text(json.dumps({**status, "state": "finished", "ended_early": True}))
+    text = written(run).text
+    assert "ended early" in text
+    assert "2000 of 4000 (50%)" in text
+    assert "It is the one that is exported" in text
+
+
 def test_curves_and_metrics_are_pictures_that_say_in_words_what_they_show(run: Path) -> None:
     page = written(run)
     labels = [svg["aria-label"] or "" for svg in page.all("svg")]

@@ -14,13 +14,13 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from ganserve.events import FINISHED
+from ganserve.events import BAD_INPUT, FINISHED
 from tests.training.conftest import silent, small
-from training import checkpoint, recipes, train, trainer
-from training.data import Dataset
+from training import checkpoint, export, finish, recipes, train, trainer
+from training.data import Dataset, split_held_out
 from training.loop import Loop
-from training.measure import pixels
-from training.run import Event, Intervals, Stopped, TrainingError
+from training.measure import guard, pixels
+from training.run import Event, Intervals, Stopped, TrainingError, ask_to_finish
 
 STEPS_TO_20 = Intervals(log_steps=5, snapshots=2, checkpoint_steps=10)
 
@@ -309,6 +309,80 @@ def test_the_best_snapshot_is_kept_not_the_last(digits: Dataset, tmp_path: Path)
         )
     assert status["best"]["step"] == 10
     assert_same(load_file(tmp_path / "run" / "best.safetensors"), seen[1])
+
+
+def test_a_run_that_is_asked_to_finish_ends_there_with_its_best_snapshot(digits: Dataset, tmp_path: Path) -> None:
+    run, scores = tmp_path / "run", iter([1.0, 2.0, 3.0])
+
+    def told(event: Event) -> None:
+        if event["event"] == "samples" and event["step"] == 10:
+            ask_to_finish(run)
+
+    def score(images: torch.Tensor, labels: torch.Tensor | None) -> dict[str, float]:
+        return {"score": next(scores), "variance_ratio": 1.0}
+
+    config, intervals = small("cgan", digits), Intervals(log_steps=5, snapshots=4)
+    status = trainer.train(config, digits, run, report=told, score=score, intervals=intervals)
+    assert (status["state"], status["ended_early"], status["step"]) == ("finished", True, 10)
+    assert status["best"]["step"] == 5
+    assert export.FinishedRun.read(run).weights == (run / "best.safetensors").read_bytes()
+    card = export.float_model(export.FinishedRun.read(run), "tiny", None)[0]
+    assert (card.training["steps"], card.training["ended_early"]) == (10, True)
+    again = trainer.train(config, digits, run, report=silent, score=score, intervals=intervals, resume=True)
+    assert (again["state"], again["step"]) == ("finished", 10)
+
+
+def test_a_run_that_ends_between_snapshots_is_looked_at_a_last_time(digits: Dataset, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+
+    def told(event: Event) -> None:
+        if event["event"] == "progress":
+            finish.main([str(run)])
+
+    intervals = Intervals(log_steps=5, snapshots=1)
+    status = trainer.train(small("cgan", digits), digits, run, report=told, intervals=intervals)
+    assert (status["step"], status["best"]["step"]) == (5, 5)
+    assert finish.main([str(tmp_path)]) == BAD_INPUT
+
+
+def test_a_snapshot_that_copies_is_not_kept_while_another_does_not(digits: Dataset, tmp_path: Path) -> None:
+    found = iter([(3.0, 0.2), (2.0, 0.0), (1.0, 0.2), (1.5, 0.01)])
+
+    def score(images: torch.Tensor, labels: torch.Tensor | None) -> dict[str, float]:
+        value, near = next(found)
+        return {"score": value, "near_copies": near, "variance_ratio": 1.0}
+
+    asked = small("cgan", digits)
+    status = trainer.train(
+        asked, digits, tmp_path / "run", report=silent, score=score, intervals=Intervals(snapshots=4)
+    )
+    assert (status["best"]["step"], status["best"]["near_copies"]) == (20, 0.01)
+
+
+def test_each_snapshot_tells_the_whole_curve_and_what_the_discriminator_knows(digits: Dataset, tmp_path: Path) -> None:
+    told: list[Event] = []
+    intervals = Intervals(snapshots=4)
+    trainer.train(small("cgan", digits), digits, tmp_path / "run", report=told.append, intervals=intervals)
+    snapshots = [event for event in told if event["event"] == "samples"]
+    assert [[point["images"] for point in event["curve"]] for event in snapshots] == [
+        [80 * n for n in range(1, number + 1)] for number in (1, 2, 3, 4)
+    ]
+    assert all("held_out_gap" in event for event in snapshots)
+
+
+def test_a_labelled_set_without_a_judge_gets_one_where_the_run_can_afford_it(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GANSERVE_DATA", str(tmp_path))
+    rest, held_out = split_held_out(digits.subset(torch.arange(400)))
+    whole, accelerator = digits.subset(torch.arange(400)), Accelerator(cpu=True)
+    short, long = (small("cgan", whole, images=images) for images in (320, 3_000_000))
+    score, looks = trainer.watching(short, whole, rest, held_out, accelerator)
+    assert isinstance(score, pixels.PixelScore)
+    score, looks = trainer.watching(long, whole, rest, held_out, accelerator)
+    assert isinstance(score, guard.JudgeScore)
+    assert looks.images <= 2000
+    assert len(list((tmp_path / "judges").glob("*.safetensors"))) == 1
 
 
 def test_logging_more_often_does_not_change_the_weights(digits: Dataset, tmp_path: Path) -> None:

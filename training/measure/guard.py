@@ -2,10 +2,11 @@
 
     score = guard.scorer(held_out, rest)                            # once a run
     watch = guard.Guard()
-    scores = score(images, labels)                                  # at every snapshot, 2,000 images in seconds
+    scores = score(images, labels)                                  # at every snapshot
     for warning in watch.check(scores, logit_gap=gap): ...          # raises CollapseError with the reason
 
-The images to compare with are the held-out part of the training split, never the test split.
+The images to compare with are the held-out part of the training split, never the test split; where that is small, half
+of the other part.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import torch
 from torch import Tensor
 
 from training.data import Dataset
-from training.measure.judge import Judge, for_dataset, shipped
-from training.measure.metrics import Comparison, Sample, value_of
+from training.measure.judge import Judge
+from training.measure.metrics import Comparison, Sample, neighbour_radii, value_of
 from training.measure.pixels import PixelScore, collapsed
 
 IMAGES = 2000
@@ -30,6 +31,7 @@ QUICK = (
     "frechet",
     "coverage",
     "precision",
+    "recall",
     "label_accuracy",
     "class_histogram",
     "class_kl",
@@ -46,6 +48,11 @@ COVERAGE = (0.1, 0.02)
 LOOKS_REAL = 0.5
 # Logits of real images less those of generated ones: past this the discriminator is sure of everything.
 LOGIT_GAP = 20.0
+# A generated image is a near copy if it is closer to a training image than all but this share of training images are
+# to each other; so about as many of honest ones are, and this many times as many are a warning.
+NEAR, COPIES = 0.01, 5.0
+# Of the way from the discriminator's scores of training images down to those of generated ones.
+KNOWN_BY_HEART = 0.5
 
 
 Score = Callable[[Tensor, Tensor | None], dict[str, Any]]
@@ -68,18 +75,17 @@ def reference(judge: Judge, held_out: Dataset, limit: int = IMAGES) -> Sample:
     return see(judge, chosen.images, chosen.labels)
 
 
-def quick_scores(images: Tensor, labels: Tensor | None, judge: Judge, reference: Sample) -> dict[str, Any]:
-    """Scores of uint8 [n, c, h, w] with the labels int64 [n] that were asked for, or None.
+def quick_scores(fake: Sample, reference: Sample) -> dict[str, Any]:
+    """Scores of generated images beside real ones.
 
     ``score`` chooses snapshots, lower is better: the Frechet distance. ``class_shares`` are the shares of the
     classes, each over its share among the real images.
     """
-    fake = see(judge, images, labels)
     comparison = Comparison(reference, fake, reference.features)
     scores: dict[str, Any] = {name: value_of(name, comparison)[0] for name in QUICK}
     classes = reference.logits.shape[1]
     real = torch.bincount(reference.logits.argmax(1), minlength=classes) / len(reference.logits)
-    made = torch.tensor(scores["class_histogram"]) / len(images)
+    made = torch.tensor(scores["class_histogram"]) / len(fake.features)
     # A class that the reference lacks cannot be missed.
     shares = torch.where(real > 0, made / real.clamp_min(1e-12), 1.0)
     variance = fake.features.var(0).sum() / reference.features.var(0).sum()
@@ -92,31 +98,47 @@ def quick_scores(images: Tensor, labels: Tensor | None, judge: Judge, reference:
 
 
 class JudgeScore:
-    """:func:`quick_scores` with its judge and reference bound, as the trainer's loop wants it."""
+    """:func:`quick_scores` with its judge and reference bound, as the trainer's loop wants it; with other real images,
+    which the run trains on, beside them: ``frechet_ratio`` is the distance over theirs, ``near_copies`` the share of
+    generated images that are copies of them, or nearly."""
 
-    def __init__(self, judge: Judge, held_out: Dataset) -> None:
-        self.judge, self.reference = judge, reference(judge, held_out)
+    def __init__(self, judge: Judge, held_out: Dataset, known: Dataset | None = None, limit: int = IMAGES) -> None:
+        self.judge, self.reference = judge, reference(judge, held_out, limit)
+        self.known = None if known is None else reference(judge, known, limit)
+        self.floor, self.near = None, 0.0
+        if self.known is not None:
+            self.floor = value_of("frechet", Comparison(self.reference, self.known, self.known.features))[0]
+            apart = neighbour_radii(self.known.features, 1)
+            # What is in the set twice tells nothing of copies.
+            if len(apart := apart[apart > 0]):
+                self.near = float(apart.quantile(NEAR))
 
     def __call__(self, images: Tensor, labels: Tensor | None) -> dict[str, Any]:
-        return quick_scores(images, labels, self.judge, self.reference)
+        fake = see(self.judge, images, labels)
+        scores = quick_scores(fake, self.reference)
+        if self.known is None:
+            return scores
+        nearest = torch.cat([torch.cdist(part, self.known.features).min(1).values for part in fake.features.split(500)])
+        floor = self.floor if isinstance(self.floor, float) and self.floor > 0 else None
+        return {
+            **scores,
+            "frechet_ratio": scores["frechet"] / floor if floor and scores["frechet"] is not None else None,
+            "near_copies": float((nearest < self.near).float().mean()),
+        }
 
 
-def scorer(
-    held_out: Dataset, rest: Dataset, device: torch.device | None = None, *, whole: Dataset | None = None
-) -> Score:
+def scorer(held_out: Dataset, rest: Dataset, referee: Judge | None = None, *, limit: int = IMAGES) -> Score:
     """A function of (images uint8 [n, c, h, w], labels int64 [n] or None) to scores; lower ``score`` is better.
 
-    By the data set's shipped judge if there is one, on ``device``; else by that of the ``whole`` set, if that is
-    given, which is taught now if it is not there yet; else by pixels, which any data set has.
+    By the ``referee``, with at most ``limit`` real images, or by pixels, which any data set has.
     """
-    referee = shipped(rest)
-    if referee is None and whole is not None and whole.labels is not None:
-        referee = for_dataset(whole)
-    if referee is not None:
-        reference = held_out if len(held_out) >= FEW else rest
-        return JudgeScore(referee.on(device) if device else referee, reference)
-    reference = held_out if len(held_out) >= FEW else rest
-    return PixelScore(reference.images[:5000])
+    if referee is None:
+        return PixelScore((held_out if len(held_out) >= FEW else rest).images[:5000])
+    if len(held_out) >= FEW:
+        return JudgeScore(referee, held_out, rest, limit)
+    order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(1))
+    one, other = (rest.subset(half) for half in order.chunk(2))
+    return JudgeScore(referee, one, other, limit)
 
 
 @dataclass
@@ -152,6 +174,7 @@ def _signs(scores: Mapping[str, Any], logit_gap: float | None) -> tuple[list[str
     hopeless: list[str] = []
     if logit_gap is not None and abs(logit_gap) > LOGIT_GAP:
         warnings.append(f"the discriminator is sure of everything: its logits are {logit_gap:.0f} apart")
+    warnings += _overfitting(scores)
     if "class_shares" not in scores:
         flat = collapsed(scores)
         return warnings, [flat] if flat else []
@@ -169,6 +192,28 @@ def _signs(scores: Mapping[str, Any], logit_gap: float | None) -> tuple[list[str
         same_few = covered < COVERAGE[1] and scores["precision"] > LOOKS_REAL
         (hopeless if same_few else warnings).append(told)
     return warnings, hopeless
+
+
+def copies(scores: Mapping[str, Any]) -> bool:
+    """Whether more of the images are near copies of training images than honest ones would be."""
+    return (scores.get("near_copies") or 0.0) > NEAR * COPIES
+
+
+def _overfitting(scores: Mapping[str, Any]) -> list[str]:
+    """Signs that warn: the snapshot that is kept is the best by held-out images, and no copying one, as it is."""
+    told = []
+    if copies(scores):
+        told.append(
+            f"{scores['near_copies']:.1%} of the images are nearly copies of training images: more pictures would "
+            "help, or a shorter run"
+        )
+    gap = scores.get("held_out_gap")
+    if gap is not None and gap > KNOWN_BY_HEART:
+        told.append(
+            f"the discriminator knows its training images by heart: those that it never saw are {gap:.0%} of the way "
+            "down to generated ones"
+        )
+    return told
 
 
 def _lost(value: object) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -102,8 +103,9 @@ def shipped(dataset: Dataset) -> Judge | None:
     return judge if judge.classes == dataset.classes and judge.channels == dataset.channels else None
 
 
-def for_dataset(dataset: Dataset) -> Judge:
-    """The shipped judge of a data set, or one of its own, trained now if it is not yet there.
+def for_dataset(dataset: Dataset, shown: float = math.inf) -> Judge:
+    """The shipped judge of a data set, or one of its own, trained now if it is not yet there; by at most ``shown``
+    images, or one epoch, where whoever asks cannot wait for a better one.
 
     Raises:
         DataError: the set has no labels to learn from.
@@ -112,14 +114,17 @@ def for_dataset(dataset: Dataset) -> Judge:
         return judge
     if dataset.labels is None:
         raise DataError(f"data set {dataset.name!r} has no labels, and a judge can only learn from labelled images")
+    rest, held_out = split_held_out(dataset)
+    most = max(4, min(30, 600_000 // len(rest)))
+    epochs = most if shown >= most * len(rest) else max(1, int(shown) // len(rest))
     cache = Path(os.environ.get("GANSERVE_DATA", "var")) / "judges"
-    path = cache / f"{private(dataset.name)}{fingerprint(dataset)}.safetensors"
+    quick = f"-{epochs}" if epochs < most else ""
+    path = cache / f"{private(dataset.name)}{fingerprint(dataset)}{quick}.safetensors"
     try:
         return read(path)
     except (OSError, ValueError, KeyError):
         # Not there yet, or left half written by a process that was killed or raced with: it is only a cache.
-        rest, held_out = split_held_out(dataset)
-        network, accuracies = fit(rest, held_out, epochs=max(4, min(30, 600_000 // len(rest))))
+        network, accuracies = fit(rest, held_out, epochs=epochs)
         write(path, network, dataset, {"held_out_accuracies": accuracies, "trained_on": len(rest)})
     return read(path)
 

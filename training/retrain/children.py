@@ -174,7 +174,8 @@ class Progress:
             if "images" in told and "images_total" in told:
                 self.latest["images_left"] = max(0, told["images_total"] - told["images"])
         elif event["event"] == "samples":
-            self.latest["metrics"] = {k: v for k, v in told.items() if k not in ("path", "step", "images")}
+            self.latest["metrics"] = {k: v for k, v in told.items() if k not in ("path", "step", "images", "curve")}
+            self.latest["curve"] = told.get("curve", [])
             self.latest["samples"] = told.get("path")
         elif event["event"] == "warning":
             self.latest["warnings"] = [*self.latest.get("warnings", []), told.get("reason")][-10:]

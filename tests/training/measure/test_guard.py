@@ -111,6 +111,44 @@ def test_a_class_that_the_reference_lacks_is_not_missed(parts: tuple[Dataset, gu
     assert guard.Guard().check(narrow(few.images, few.labels)) == []
 
 
+def test_other_real_images_are_at_the_floor_and_hardly_ever_copies(parts: tuple[Dataset, guard.JudgeScore]) -> None:
+    rest, score = parts
+    order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(3))
+    one, two, three = (rest.subset(rows) for rows in order.chunk(3))
+    found = guard.scorer(one, two, score.judge)(three.images, three.labels)
+    assert 0.5 < found["frechet_ratio"] < 2
+    assert found["near_copies"] < 0.05
+    assert found["recall"] > 0.8
+    assert guard.Guard().check(found) == []
+
+
+def test_copies_of_training_images_are_seen_and_told(parts: tuple[Dataset, guard.JudgeScore]) -> None:
+    rest, score = parts
+    one, two = (rest.subset(rows) for rows in torch.arange(len(rest)).chunk(2))
+    watch = guard.scorer(one, two, score.judge)
+    found = watch(two.images, two.labels)
+    assert found["near_copies"] > 0.9
+    assert guard.copies(found)
+    assert any("nearly copies" in warning for warning in guard.Guard().check(found))
+
+
+def test_with_too_few_held_out_images_one_half_of_the_others_is_held_against_the_other(
+    parts: tuple[Dataset, guard.JudgeScore],
+) -> None:
+    rest, score = parts
+    few = rest.subset(torch.arange(20))
+    watch = guard.scorer(few, rest, score.judge)
+    assert isinstance(watch, guard.JudgeScore)
+    assert watch.known is not None
+    assert len(watch.reference.features) + len(watch.known.features) == len(rest)
+    assert watch(rest.images, rest.labels)["frechet_ratio"] < 1.5
+
+
+def test_a_discriminator_that_knows_its_images_by_heart_is_told() -> None:
+    assert guard.Guard().check(scores(held_out_gap=0.2)) == []
+    assert "by heart" in guard.Guard().check(scores(held_out_gap=0.8))[0]
+
+
 def test_the_young_are_warned_of_but_not_stopped() -> None:
     watch = guard.Guard()
     for _ in range(watch.patience + 1):
@@ -129,4 +167,4 @@ def test_a_data_set_without_a_judge_is_watched_by_its_pixels(digits: Dataset) ->
 def test_mnist_is_watched_by_its_shipped_judge() -> None:
     images = torch.randint(0, 256, (300, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     named = Dataset("ylecun/mnist", images, torch.arange(300) % 10, tuple("0123456789"))
-    assert isinstance(guard.scorer(named, named), guard.JudgeScore)
+    assert isinstance(guard.scorer(named, named, judge.shipped(named)), guard.JudgeScore)

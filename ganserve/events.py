@@ -17,6 +17,10 @@ from typing import Any, Literal, TypedDict, cast, get_args, get_type_hints
 FINISHED, BAD_INPUT, FAILED, STOPPED, AWAY = 0, 2, 3, 75, 69
 
 
+# A file of this name in a run's folder asks its training to end early, as a finished one, with its best snapshot.
+FINISH = "finish"
+
+
 class Progress(TypedDict):
     """A line of the training's log. Losses and D's outputs are further keys, as the recipe has them."""
 

@@ -1,8 +1,8 @@
 """The retraining queue's names and its database: what service and worker agree on, and every statement of SQL.
 
 DBOS keeps the queue, in SQLite or PostgreSQL. The service writes rows and reads them (``service/jobs.py``); a worker
-takes the jobs out (``training/worker.py``). Beside DBOS's tables there are two of our own: which workers live, and how
-often on end a job was begun at the same place.
+takes the jobs out (``training/worker.py``). Beside DBOS's tables there are three of our own: which workers live, how
+often on end a job was begun at the same place, and which jobs shall end their training early.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ OWN_TABLES = (
     "ganserve_workers (id TEXT PRIMARY KEY, host TEXT NOT NULL, beat INTEGER NOT NULL, "
     "seen_at DOUBLE PRECISION NOT NULL)",
     "ganserve_attempts (job TEXT PRIMARY KEY, place TEXT NOT NULL, attempts INTEGER NOT NULL)",
+    "ganserve_finishes (job TEXT PRIMARY KEY)",
 )
 
 
@@ -213,6 +214,22 @@ class Database:
             ended = set(connection.execute(done).scalars())
         return next((step for step in STEPS if step not in ended), STEPS[-1])
 
+    def finish(self, job: str) -> None:
+        """Have a job end its training early, wherever it runs."""
+        import sqlalchemy as sa
+
+        told = sa.text("INSERT INTO ganserve_finishes (job) VALUES (:job) ON CONFLICT (job) DO NOTHING")
+        with self.engine.begin() as connection:
+            connection.execute(told, {"job": job})
+
+    def finishes(self, job: str) -> bool:
+        """Whether a job shall end its training early."""
+        import sqlalchemy as sa
+
+        found = sa.text("SELECT 1 FROM ganserve_finishes WHERE job = :job")
+        with self.engine.connect() as connection:
+            return connection.execute(found, {"job": job}).first() is not None
+
     # -- workers
     # --------------------------------------------------------------------------------------------
 
@@ -270,7 +287,8 @@ class Database:
         with self.engine.begin() as connection:
             connection.execute(begun, {"job": job, "place": place})
             count = connection.execute(sa.select(attempts.c.attempts).where(attempts.c.job == job)).scalar_one()
-            connection.execute(sa.delete(attempts).where(attempts.c.job.not_in(under_way)))
+            for table in (attempts, sa.table("ganserve_finishes", sa.column("job"))):
+                connection.execute(sa.delete(table).where(table.c.job.not_in(under_way)))
         return int(count)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from training import memory
 from training.data import Dataset
 from training.loop import Loop
 from training.progress import Clock
@@ -55,8 +56,8 @@ class Diary:
         """Look at the generator as it stands. Raises TrainingError if it has collapsed."""
         loop = self.loop
         if self.folder.main:
-            device, memory = loop.accelerator.device, loop.memory(self.held_out)
-            self.snapshots.take(loop.to_export(), device, loop.step, loop.images_seen, loop.logit_gap, memory)
+            device, known = loop.accelerator.device, memory.gap(loop.gan, loop.batches.dataset, self.held_out)
+            self.snapshots.take(loop.to_export(), device, loop.step, loop.images_seen, loop.logit_gap, known)
             self.status("running")
             self.snapshots.draw()
 

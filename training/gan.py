@@ -193,29 +193,6 @@ class Gan:
         with forked(self.device), frozen_statistics(self.generator, self.discriminator):
             return self._score(self.generator(result.latent, result.label).float(), result.label)
 
-    @torch.no_grad()
-    def opinion(self, images: Tensor, labels: Tensor | None) -> float:
-        """The discriminator's mean score of images uint8 [n, c, h, w], unchanged, which leaves no trace."""
-        low, high = self.recipe.image_range
-        image = images.to(self.device).float().mul_((high - low) / 255).add_(low)
-        return self._opinion(image, labels)
-
-    @torch.no_grad()
-    def opinion_of_own(self, labels: Tensor | None, n: int) -> float:
-        """The same of ``n`` generated images, of the labels int64 [n]; always of the same noise."""
-        with forked(self.device), frozen_statistics(self.generator):
-            torch.manual_seed(0)
-            label = labels.to(self.device) if labels is not None and self.classes else None
-            return self._opinion(self._generate(n, label)[1].image, labels)
-
-    def _opinion(self, image: Tensor, labels: Tensor | None) -> float:
-        label = labels.to(self.device) if labels is not None and self.classes else None
-        with forked(self.device):
-            self.discriminator.eval()
-            score = self._score(image, label)
-            self.discriminator.train()
-        return float(score.mean())
-
     def to_export(self, *, measure_norms: bool) -> nn.Module:
         """A copy of the generator as it would be exported, in evaluation mode: its average, with batch norm measured
         anew if the statistics are not the average's own, or itself where the recipe keeps no average."""

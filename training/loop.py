@@ -18,9 +18,6 @@ from training.precision import kept
 from training.progress import MeanLosses
 from training.run import RunConfig, TrainingError
 
-# Images of each kind that the discriminator's memory is asked about: at least, at most.
-MEMORY_IMAGES = (32, 256)
-
 
 class Loop:
     """Networks, batches and stages, and how many steps were taken: what one step reads and writes.
@@ -114,18 +111,6 @@ class Loop:
         vote = torch.tensor([1.0 if mine else 0.0], device=self.accelerator.device)
         return bool(self.accelerator.reduce(vote, "sum").item() > 0)
 
-    def memory(self, held_out: Dataset) -> dict[str, float]:
-        """``held_out_gap``: how far the discriminator's scores of images that it never saw have fallen from those of
-        training images, of the way down to generated ones (Karras et al. 2020, arXiv:2006.06676): 0 is no memory,
-        1 is nothing but memory. Nothing where there are too few images, or no way down."""
-        seen, unseen = (_some(part) for part in (self.batches.dataset, held_out))
-        if len(unseen) < MEMORY_IMAGES[0]:
-            return {}
-        scores = [self.gan.opinion(part.images, part.labels) for part in (seen, unseen)]
-        scores.append(self.gan.opinion_of_own(seen.labels, len(seen)))
-        known, unknown, made = scores
-        return {"held_out_gap": (known - unknown) / (known - made)} if known > made else {}
-
     @property
     def _finishing(self) -> bool:
         """Whether the last step left the generator as it is to be shipped."""
@@ -165,9 +150,3 @@ class Loop:
         torch.set_rng_state(state["rng"][rank])
         if state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"][rank])
-
-
-def _some(dataset: Dataset) -> Dataset:
-    """Some images, always the same."""
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
-    return dataset.subset(order[: MEMORY_IMAGES[1]])

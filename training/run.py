@@ -33,6 +33,7 @@ from accelerate.utils import broadcast_object_list
 
 from ganserve import files
 from ganserve.card import NAME
+from ganserve.events import FINISH
 from training import checkpoint, networks, recipes
 from training.data import Dataset, fingerprint
 
@@ -41,8 +42,6 @@ from training.data import Dataset, fingerprint
 GRACE_STEPS, GRACE_SHARE = 500, 0.2
 # Short runs have fewer snapshots.
 SNAPSHOT_IMAGES = 10_000
-
-FINISH = "finish"
 
 Event = dict[str, Any]
 Report = Callable[[Event], None]

@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from training import price
 from training.checkpoint import Schedule
 from training.data import Dataset, split_held_out
 from training.diary import Diary
 from training.loop import Loop
-from training.measure import guard, judge, price
-from training.measure.price import IMAGES, MOST, Looks
+from training.measure import guard, judge
+from training.price import IMAGES, MOST, Looks
 from training.run import Intervals, Report, RunConfig, RunFolder, Stopped, TrainingError
 from training.snapshots import Snapshots
 

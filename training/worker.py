@@ -26,6 +26,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from dbos import DBOS
 
+from ganserve.events import FINISH
 from ganserve.queue import APPLICATION_NAME, APPLICATION_VERSION, QUEUE, dbos_url
 from ganserve.settings import SettingsError, database, misspelt
 from ganserve.settings import load as load_settings
@@ -129,9 +130,13 @@ class Worker:
                 return
 
     def beat(self) -> None:
-        """Tell that this worker lives."""
+        """Tell that this worker lives, and hear whether its job shall end its training early."""
         self._beat += 1
         self.site.database.beat(self.config.worker_id, socket.gethostname(), self._beat)
+        run = self.site.run
+        if run is not None and self.site.job is not None and self.site.database.finishes(self.site.job):
+            with contextlib.suppress(FileNotFoundError):
+                (run / FINISH).touch()
 
     def reap(self) -> None:
         """Free the jobs of workers that are gone or silent, so that any worker can take them."""

@@ -3,6 +3,7 @@
 ganserve jobs submit pets --recipe cdcgan --dataset pets --images 200000 --wait
 ganserve jobs wait ID
 ganserve jobs cancel ID
+ganserve jobs cancel ID --keep
 """
 
 from __future__ import annotations
@@ -40,8 +41,10 @@ def _options() -> argparse.ArgumentParser:
     submit.add_argument("--wait", action="store_true", help="until the job has ended")
     listing = actions.add_parser("list", help="jobs, newest first")
     listing.add_argument("--state", choices=("queued", "running", "succeeded", "failed", "cancelled"))
-    for name, told in (("show", "all that is known of a job"), ("cancel", "stop a job")):
-        actions.add_parser(name, help=told).add_argument("id", metavar="ID")
+    actions.add_parser("show", help="all that is known of a job").add_argument("id", metavar="ID")
+    cancel = actions.add_parser("cancel", help="stop a job")
+    cancel.add_argument("id", metavar="ID")
+    cancel.add_argument("--keep", action="store_true", help="end its training early, go on with the best snapshot")
     wait = actions.add_parser("wait", help="until a job has ended; fails if the job does")
     wait.add_argument("id", metavar="ID")
     wait.add_argument("--timeout", type=float, help="seconds; as long as it takes without it")
@@ -102,7 +105,7 @@ def _wait(client: Client, given: argparse.Namespace) -> None:
 
 
 def _cancel(client: Client, given: argparse.Namespace) -> None:
-    _show(client.jobs.cancel(given.id))
+    _show(client.jobs.cancel(given.id, keep=given.keep))
 
 
 def _show(job: Job) -> None:

@@ -247,9 +247,12 @@ class AsyncJobs:
         """A job as it stands now."""
         return await self._client._run(calls.job(job))
 
-    async def cancel(self, job: Job | str) -> Job:
-        """Stop a job; a running one ends within about a second."""
-        return await self._client._run(calls.cancel(job))
+    async def cancel(self, job: Job | str, *, keep: bool = False) -> Job:
+        """Stop a job; a running one ends within about a second.
+
+        With ``keep`` one that trains ends its training early, and goes on with the best snapshot so far.
+        """
+        return await self._client._run(calls.cancel(job, keep))
 
     async def events(self, job: Job | str, *, timeout: float | None = None) -> AsyncGenerator[Job, None]:
         """The job at once, at each change, and a last time when it has ended; a lost connection is made again.

@@ -87,9 +87,10 @@ def job(which: Job | str) -> Flow[Job]:
     return answers.told_as(Job.read, told)  # type: ignore[no-any-return]
 
 
-def cancel(which: Job | str) -> Flow[Job]:
-    """Stop a job."""
-    told = answers.document(checked((yield Ask("DELETE", job_path(job_id(which))))))
+def cancel(which: Job | str, keep: bool) -> Flow[Job]:
+    """Stop a job, or end its training early."""
+    query = {"keep": "true"} if keep else {}
+    told = answers.document(checked((yield Ask("DELETE", job_path(job_id(which)), query))))
     return answers.told_as(Job.read, told)  # type: ignore[no-any-return]
 
 

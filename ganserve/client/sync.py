@@ -273,9 +273,12 @@ class Jobs:
         """A job as it stands now."""
         return self._client._run(calls.job(job))
 
-    def cancel(self, job: Job | str) -> Job:
-        """Stop a job; a running one ends within about a second."""
-        return self._client._run(calls.cancel(job))
+    def cancel(self, job: Job | str, *, keep: bool = False) -> Job:
+        """Stop a job; a running one ends within about a second.
+
+        With ``keep`` one that trains ends its training early, and goes on with the best snapshot so far.
+        """
+        return self._client._run(calls.cancel(job, keep))
 
     def events(self, job: Job | str, *, timeout: float | None = None) -> Iterator[Job]:
         """The job at once, at each change, and a last time when it has ended; a lost connection is made again.

@@ -124,12 +124,23 @@ def get(job_id: str, store: Store) -> Job:
     openapi_extra=told(
         (*ADMIN, 404, 409, 503),
         Sample(202, "cancel it", f"/jobs/{JOB}"),
+        Sample(409, "nothing trains that could end early", f"/jobs/{JOB}?keep=true"),
         Sample(404, "no such job", "/jobs/nothing"),
     ),
 )
-def cancel(job_id: str, store: Store) -> Job:
-    """Stop it; a running one ends within about a second. Cancelling twice is no mistake."""
-    return store.cancel(job_id)
+def cancel(
+    job_id: str,
+    store: Store,
+    keep: Annotated[
+        bool, Query(description="end the training early, and go on with the best snapshot so far as if it were done")
+    ] = False,
+) -> Job:
+    """Stop it; a running one ends within about a second. Cancelling twice is no mistake.
+
+    With `keep` a job that trains ends its training within seconds and goes on: its best snapshot is exported, measured
+    and published as at the end of a whole training.
+    """
+    return store.finish(job_id) if keep else store.cancel(job_id)
 
 
 @router.get(

@@ -5,7 +5,15 @@ import { figure, h, short, svg } from "./dom.js";
 const WIDTH = 640;
 const HEIGHT = 220;
 const EDGE = { left: 48, right: 12, top: 12, bottom: 28 };
-const NAMES = { loss_d: "Discriminator’s loss", loss_g: "Generator’s loss" };
+const NAMES = {
+  loss_d: "Discriminator’s loss",
+  loss_g: "Generator’s loss",
+  label_accuracy: "Labels a judge sees as asked",
+  recall: "Recall",
+  coverage: "Coverage",
+  frechet_ratio: "Fréchet distance, in that of real pictures",
+  score: "Fréchet distance of pixels",
+};
 
 /** Curves of `keys` over images seen; `points` are {images, ...}. */
 export function curves(points, keys) {

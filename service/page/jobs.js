@@ -1,7 +1,7 @@
 // Jobs: start, watch, cancel. Progress comes as server-sent events, curves are drawn from it. A job's `progress` is what
 // the worker makes of the events of ganserve/events.py: the keys of "progress" as they are, but `step` (of the job),
 // `training_step`, `training_steps`, and `images_left`; of "samples" `samples` (its path) and `metrics`; of "warning"
-// `warnings`, the last ten.
+// `warnings`, the last ten. `curve` has what a judge saw at each snapshot so far.
 
 import { events, Pictures, read, send } from "./api.js";
 import { all } from "./catalogue.js";
@@ -26,6 +26,9 @@ const WORDS = {
   ema: "Averaging of weights",
   decay_from: "Learning rates fall from",
 };
+
+// What the judge saw at snapshots: the curve of a job's progress.
+const JUDGED = ["label_accuracy", "recall", "coverage"];
 
 let refuse;
 let watching; // {id, stop}
@@ -231,10 +234,17 @@ function draw(parts, job, points) {
     ...(job.state === "queued" && !workers.length ? [h("p", { class: "notice" }, NO_WORKER)] : []),
     ...(progress?.warnings ?? []).map((text) => h("p", { class: "notice" }, String(text))),
   );
-  if (progress || points.length) parts.chart.replaceChildren(curves(points, ["loss_d", "loss_g"]));
+  if (progress || points.length) parts.chart.replaceChildren(...judged(progress?.curve ?? []), curves(points, ["loss_d", "loss_g"]));
   drawSamples(parts.samples, job);
   parts.facts.replaceChildren(facts(job));
   parts.actions.replaceChildren(...actions(job, parts));
+}
+
+function judged(curve) {
+  const measured = (name) => curve.some((point) => Number.isFinite(point[name]));
+  const shares = JUDGED.filter(measured);
+  const distance = ["frechet_ratio", "score"].find(measured);
+  return [shares, distance ? [distance] : []].filter((names) => names.length && curve.length > 1).map((names) => curves(curve, names));
 }
 
 function bar(job) {
@@ -286,16 +296,20 @@ function actions(job, parts) {
   const shown = version ? [h("a", { class: "button", href: link("grid", { model: job.request.model, version }) }, "Show its pictures")] : [];
   if (ENDED.includes(job.state)) return shown;
   // The button lives on while the rest is drawn anew, so that the keyboard stays on it.
-  const kept = parts.actions.querySelector("button");
-  return [kept ?? h("button", { type: "button", onclick: (event) => cancel(event.target, job.id) }, "Cancel the job")];
+  const [kept, early] = parts.actions.querySelectorAll("button");
+  const trains = job.state === "running" && job.step === "train" && job.progress?.curve?.length;
+  return [
+    kept ?? h("button", { type: "button", onclick: (event) => cancel(event.target, job.id) }, "Cancel the job"),
+    ...(trains ? [early ?? h("button", { type: "button", onclick: (event) => cancel(event.target, job.id, true) }, "Finish now with the best snapshot")] : []),
+  ];
 }
 
-async function cancel(button, id) {
+async function cancel(button, id, keep = false) {
   button.disabled = true;
   complain(null);
   try {
-    await send(`jobs/${encodeURIComponent(id)}`, { method: "DELETE" });
-    say("The job is being cancelled.");
+    await send(`jobs/${encodeURIComponent(id)}${keep ? "?keep=true" : ""}`, { method: "DELETE" });
+    say(keep ? "The training ends; its best snapshot is exported." : "The job is being cancelled.");
     await list();
   } catch (error) {
     button.disabled = false;

@@ -95,6 +95,16 @@ def test_attempts_of_ended_jobs_are_forgotten(database: Database) -> None:
     assert database.count_attempt("gone", "train ") == 1
 
 
+def test_a_job_that_shall_end_early_is_known_until_it_has_ended(database: Database) -> None:
+    add_job(database, "a", "PENDING")
+    for _ in range(2):
+        database.finish("a")
+    database.finish("gone")
+    assert (database.finishes("a"), database.finishes("gone"), database.finishes("b")) == (True, True, False)
+    database.count_attempt("a", "train ")
+    assert (database.finishes("a"), database.finishes("gone")) == (True, False)
+
+
 def test_another_database_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="GANSERVE_JOBS_DB: mysql is not supported"):
         Database("mysql://host/jobs")

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from service.jobs import (
     InvalidJob,
+    JobFinished,
     JobRequest,
     JobStore,
     JobsUnavailable,
@@ -112,6 +113,24 @@ def test_cancelling_twice_is_no_mistake(store: JobStore) -> None:
     again = store.cancel(job.id)
     assert again.state == "cancelled"
     assert again.finished
+
+
+def test_only_a_job_that_trains_can_end_early(store: JobStore) -> None:
+    job, _ = store.submit(request())
+    with pytest.raises(JobFinished, match=r"does not train \(queued\)"):
+        store.finish(job.id)
+    database = store._database
+    assert database is not None
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE workflow_status SET status = 'PENDING'"))
+    for _ in range(2):
+        assert store.finish(job.id).state == "running"
+    assert database.finishes(job.id)
+    store.cancel(job.id)
+    with pytest.raises(JobFinished, match=r"does not train \(cancelled\)"):
+        store.finish(job.id)
+    with pytest.raises(UnknownJob):
+        store.finish("nothing")
 
 
 def test_an_unknown_job_is_named(store: JobStore) -> None:

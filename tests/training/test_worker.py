@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from ganserve.events import FINISH
 from training import worker
 from training.retrain.site import Config
 from training.worker import Silence, Worker, main
@@ -55,6 +56,23 @@ def test_a_worker_whose_database_has_no_place_yet_waits_says_so_and_goes_on(
     begun.beat()
     assert begun.site.database.workers() == ["w"]
     assert "the queue's database does not answer, trying again" in caplog.text
+    begun.site.database.engine.dispose()
+
+
+def test_a_worker_hears_that_its_job_shall_end_early_and_tells_the_run_whatever_its_attempt(tmp_path: Path) -> None:
+    begun = a_worker(tmp_path)
+    begun.site.database.prepare()
+    begun.site.job, begun.site.run = "a", tmp_path / "first"
+    begun.site.run.mkdir()
+    begun.beat()
+    assert not (tmp_path / "first" / FINISH).exists()
+    begun.site.database.finish("a")
+    begun.beat()
+    assert (tmp_path / "first" / FINISH).exists()
+    begun.site.run = tmp_path / "not-made-yet" / "run"
+    begun.beat()
+    begun.site.run = None
+    begun.beat()
     begun.site.database.engine.dispose()
 
 

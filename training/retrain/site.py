@@ -85,8 +85,9 @@ class Site:
         self.runs = StoredRuns(bucket) if bucket else None
         self.kept = KeptSets(bucket) if bucket else None
         self.mirror: Mirror | None = None
-        # The job that was begun last.
+        # The job that was begun last, and the folder of its run while it trains.
         self.job: str | None = None
+        self.run: Path | None = None
 
     def folder(self, job_id: str) -> Path:
         """Where a job's attempts are kept on this machine."""

@@ -76,6 +76,7 @@ async def train(job_id: str, spec: dict[str, Any]) -> dict[str, Any]:
     site = _here()
     spec = {**spec, "dataset": await patiently(partial(site.dataset, spec))}
     run = await patiently(partial(site.begin, job_id))
+    site.run = run
     command = train_command(site, spec, run)
     if spec["init"] == "live":
         weights, classes = await init_weights(site, job_id, spec)
@@ -86,6 +87,7 @@ async def train(job_id: str, spec: dict[str, Any]) -> dict[str, Any]:
         before = newest_checkpoint(run)
         ended = await site.children.run(command, "train")
         if ended.code == 0:
+            site.run = None
             if site.mirror is not None:
                 await patiently(site.mirror.finish)
             return {"run": str(run.relative_to(site.place)), "status": ended.result}

@@ -64,6 +64,8 @@ def test_jobs_are_submitted_listed_shown_waited_for_and_cancelled(
     assert '"overrides": {\n   "batch": 32,\n   "lr_g": 0.0002\n  }' in capsys.readouterr().out
     assert run("jobs", "wait", job, "--timeout", "0.1") == 2
     assert f"error: job {job} has not ended within 0.1 s" in capsys.readouterr().err
+    assert run("jobs", "cancel", job, "--keep") == 2
+    assert "does not train (queued)" in capsys.readouterr().err
     assert run("jobs", "cancel", job) == 0
     assert capsys.readouterr().out == f"{job}: cancelled\n"
     assert run("jobs", "wait", job) == 2

@@ -78,6 +78,8 @@ def test_a_job_is_submitted_listed_watched_and_cancelled(client: Client) -> None
     assert client.jobs.get(job).state == "queued"
     with pytest.raises(errors.TimedOut, match=r"has not ended within 0\.2 s"):
         client.jobs.wait(job, timeout=0.2, progress=False)
+    with pytest.raises(errors.Conflict, match="does not train"):
+        client.jobs.cancel(job, keep=True)
     assert client.jobs.cancel(job.id).state == "cancelled"
     assert [one.state for one in client.jobs.events(job)] == ["cancelled"]
     with pytest.raises(errors.JobFailed, match="has been cancelled") as raised:

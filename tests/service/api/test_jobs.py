@@ -144,6 +144,15 @@ def test_cancel_answers_at_once_and_may_be_repeated(client: TestClient) -> None:
         assert (answer.status_code, answer.json()["state"]) == (202, "cancelled")
 
 
+def test_a_job_that_waits_has_nothing_to_keep_and_goes_on_waiting(client: TestClient) -> None:
+    job = post(client).json()["id"]
+    answer = client.delete(f"/jobs/{job}?keep=true", headers=ADMIN)
+    assert answer.status_code == 409
+    assert "only a training" in answer.json()["detail"]
+    assert client.get(f"/jobs/{job}", headers=ADMIN).json()["state"] == "queued"
+    assert client.delete(f"/jobs/{job}?keep=perhaps", headers=ADMIN).status_code == 422
+
+
 @pytest.mark.parametrize("path", ["/jobs/x", "/jobs/x/events", "/jobs/x/samples.png"])
 def test_an_unknown_job_is_answered_404(client: TestClient, path: str) -> None:
     assert client.get(path, headers=ADMIN).status_code == 404

@@ -639,6 +639,45 @@ def test_progress_and_curves_come_while_a_job_runs(site: Site, visit: Visit, mon
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+def test_the_judges_curve_is_drawn_and_a_training_can_be_ended_with_its_best_snapshot(
+    site: Site, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.jobs.POLL_SECONDS", 0.2)
+    page = visit(site, "#/jobs")
+    sign_in(page)
+    expect(page.locator("#job-list li").first).to_be_visible()
+    curve = [
+        {"images": at, "label_accuracy": at / 400, "recall": 0.2, "coverage": 0.5, "frechet_ratio": 900 / at}
+        for at in (100, 200, 300)
+    ]
+    progress = {"images": 300, "images_total": 400, "seconds_left": 90.0, "loss_d": 1.0, "loss_g": 2.0, "curve": curve}
+    request = {"model": "fresh", "recipe": "cdcgan", "dataset": "digits", "images": 400}
+    first = Job(id="live-one", state="running", step="train", request=request, created_at=datetime.now(UTC))
+    running = first.model_copy(update={"progress": progress})
+    exporting = running.model_copy(update={"step": "export"})
+    ended: list[str] = []
+
+    def finish(job_id: str) -> Job:
+        ended.append(job_id)
+        return running
+
+    monkeypatch.setattr(site.app.state.jobs, "finish", finish)
+    with told_as_it_goes(site, [running, exporting]) as go_on:
+        page.goto(f"{site.url}#/jobs?id=live-one")
+        job = page.locator("#job")
+        shown = job.get_by_role("img", name=re.compile("Curves over 300 images"))
+        expect(shown.first).to_be_visible()
+        told = " ".join(shown.evaluate_all("all => all.map(one => one.ariaLabel)"))
+        assert re.search(r"asked 0\.75\b.*Recall 0\.2\b.*Coverage 0\.5\b", told)
+        assert "that of real pictures 3" in told
+        finish_now = job.get_by_role("button", name="Finish now with the best snapshot")
+        finish_now.click()
+        expect(page.get_by_role("status")).to_contain_text("its best snapshot is exported")
+        go_on()
+        expect(finish_now).to_have_count(0)
+    assert ended == ["live-one"]
+
+
 def archive() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:

@@ -15,7 +15,15 @@ from ganserve.card import ModelCorrupt, RepositoryError, VersionNotFound
 from ganserve.labels import UnknownLabel
 from service.http import errors
 from service.http.errors import Invalid, NotFound, Overloaded, Problem
-from service.jobs import InvalidJob, JobFinished, JobsError, JobsUnavailable, KeyReused, QueueFull, UnknownJob
+from service.jobs import (
+    InvalidJob,
+    JobFinished,
+    JobsError,
+    JobsUnavailable,
+    KeyReused,
+    QueueFull,
+    UnknownJob,
+)
 from service.uploads import DiskFull, InvalidName, InvalidUpload, NameTaken, TooLarge, UnknownDataset, UploadError
 from tests.service.conftest import ADMIN, Serve
 

@@ -36,7 +36,6 @@ NOT_SHOWN = {
     ("PUT", "/models/{name}/live", "409"),
     ("DELETE", "/models/{name}/{version}", "204"),
     ("DELETE", "/models/{name}/{version}", "409"),
-    ("DELETE", "/jobs/{job_id}", "409"),
     ("DELETE", "/datasets/{name}", "409"),
     ("GET", "/jobs/{job_id}/samples.png", "200"),
     ("GET", "/datasets/{name}/samples.png", "200"),

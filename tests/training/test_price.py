@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.conftest import small
+from training import price
 from training.data import Dataset
-from training.measure import judge, price
+from training.measure import judge
 
 
 @given(whole=st.floats(1e9, 1e17), image=st.floats(1e5, 1e8), norms=st.floats(0, 1e12), referee=st.floats(0, 1e9))
@@ -40,6 +41,13 @@ def test_a_runs_cost_grows_with_its_length_and_not_with_its_batch(recipe: str, d
     assert two.whole == pytest.approx(2 * one.whole)
     assert two.image == one.image > 0
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_run_in_half_precision_takes_less_and_is_looked_at_no_more(digits: Dataset) -> None:
+    plain, half = (price.of(small("cgan", digits, images=10**8, precision=kind)) for kind in ("no", "bf16"))
+    assert half.whole == pytest.approx(plain.whole / price.HALF)
+    assert half.image == plain.image
+    assert half.looks(2e7).images * half.looks(2e7).snapshots < plain.looks(2e7).images * plain.looks(2e7).snapshots
 
 
 def test_the_cost_of_a_convolution_is_counted_as_by_hand() -> None:

@@ -1,7 +1,7 @@
 """How good an exported generator is, measured on the ONNX file itself through onnxruntime.
 
     python -m training.evaluate mnist-projgan --dataset ylecun/mnist           # a model of the repository
-    python -m training.evaluate mnist-projgan:2 --dataset ylecun/mnist --cas --record
+    python -m training.evaluate mnist-projgan:2 --dataset ylecun/mnist --cas --unsupervised --record
     python -m training.evaluate path/to/model.onnx --dataset ylecun/mnist
 
 Every metric is printed beside its value for real images: a sample of the training split in the place of the
@@ -35,7 +35,7 @@ from ganserve.repository import Repository
 from training.command import ends, positive, refuse, version_of, where
 from training.data import DataError, Dataset, fingerprint, splits
 from training.graphs import open_session, run_session
-from training.measure import cas, guard, judge, metrics
+from training.measure import cas, guard, judge, metrics, unsupervised
 from training.relabel import order
 
 # Seeds of evaluation images begin here, away from those of samples and examples.
@@ -108,7 +108,8 @@ class Yardstick:
         self.count = min(images, len(self.test), len(self.train))
         chosen = torch.from_numpy(np.random.default_rng(7).permutation(len(self.test))[: self.count])
         drawn = torch.from_numpy(np.random.default_rng(8).permutation(len(self.train))[: self.count])
-        self.real = self._seen(self.test.subset(chosen))
+        self.chosen = self.test.subset(chosen)
+        self.real = self._seen(self.chosen)
         # Training images in the place of generated ones, and others to look for copies among.
         self.drawn = self.train.subset(drawn)
         others = torch.ones(len(self.train), dtype=torch.bool)
@@ -128,6 +129,20 @@ class Yardstick:
         """The same of the training images in the place of generated ones."""
         parts = (*self._parts, str(self.count))
         return _once(self._kind("real"), parts, lambda: self.measure(self.drawn.images, self.drawn.labels)[0])
+
+    def unsupervised(self, images: Tensor) -> dict[str, metrics.Value]:
+        """Metrics of uint8 [n, c, h, w] in features that know no classes, with those of training images in their place
+        under ``<name>_real``."""
+        words = unsupervised.for_dataset(self.train)
+        mine = unsupervised.measure(words, self.chosen.images, images)
+
+        def of_real() -> dict[str, metrics.Value]:
+            return unsupervised.measure(words, self.chosen.images, self.drawn.images)
+
+        floor = _once(self._kind("words"), (*self._parts[1:], str(self.count)), of_real)
+        ratio, _ = _ratio(mine["unsupervised_frechet"], floor["unsupervised_frechet"])
+        told = {**mine, "unsupervised_frechet_ratio": ratio}
+        return {**told, **{f"{name}_real": value for name, value in floor.items()}}
 
     @property
     def unmeasured(self) -> list[str]:
@@ -160,6 +175,7 @@ def evaluate_onnx(
     images: int = 10_000,
     seed: int = 0,
     with_cas: bool = False,
+    with_unsupervised: bool = False,
     cas_images: int | None = None,
     referee: Path | None = None,
     yardstick: Yardstick | None = None,
@@ -178,8 +194,11 @@ def evaluate_onnx(
     train = yardstick.train
     generated.speak(train.classes)
     first = FIRST_SEED + seed * 10_000_000
-    result, left_out = yardstick.measure(*generated.images(yardstick.count, first, yardstick.drawn.labels))
+    images_made, asked = generated.images(yardstick.count, first, yardstick.drawn.labels)
+    result, left_out = yardstick.measure(images_made, asked)
     floor = yardstick.floor()
+    if with_unsupervised:
+        result |= yardstick.unsupervised(images_made)
     if generated.conditional and with_cas:
         n = cas_images or len(train)
         result["cas"], result["cas_images"] = _cas(generated, yardstick.test, n), n
@@ -247,7 +266,7 @@ def _cas_of_real(train: Dataset, test: Dataset, n: int) -> float:
 def table(result: dict[str, Any]) -> str:
     """The metrics as lines: name, value, value for real images."""
     lines = [f"{'metric':30} {'generated':>12} {'real':>12}"]
-    for name in [*metrics.METRICS, "cas"]:
+    for name in [*metrics.METRICS, "cas", "unsupervised_frechet", "unsupervised_recall"]:
         if name in result and name != "class_histogram":
             values = [result[name], result[f"{name}_real"]]
             told = ["-" if value is None else f"{value:.4f}" for value in values]
@@ -270,6 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", type=where, default=Path("models"))
     parser.add_argument("--images", type=positive, default=10_000)
     parser.add_argument("--cas", action="store_true", help="the classification accuracy score too (minutes)")
+    parser.add_argument("--unsupervised", action="store_true", help="in features that know no classes too (a minute)")
     parser.add_argument("--cas-images", type=positive, help="how many it learns from; the training split's by default")
     parser.add_argument("--judge", type=Path, help="weights (.safetensors) of a judge; the data set's own by default")
     parser.add_argument("--json", action="store_true")
@@ -296,6 +316,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.dataset,
             images=options.images,
             with_cas=options.cas,
+            with_unsupervised=options.unsupervised,
             cas_images=options.cas_images,
             referee=options.judge,
         )

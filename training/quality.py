@@ -11,7 +11,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,11 @@ SHOWN = (
     "within_class_variance_ratio",
     "copied",
     "cas",
+    "unsupervised_frechet_ratio",
+    "unsupervised_recall",
 )
+# Metrics whose value for real images is 1 by what they are.
+RATIOS = ("frechet_ratio", "unsupervised_frechet_ratio")
 
 
 def images_per_second(
@@ -74,8 +78,8 @@ def speed(card: ModelCard, content: bytes, rounds: int = 5, seconds: float = 0.4
     return {"images_per_second": round(rates[1]), "best_images_per_second": round(max(rates.values()))}
 
 
-def rows(repository: Repository) -> list[dict[str, Any]]:
-    """One row a live model."""
+def rows(repository: Repository, before: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row a live model; ``before`` are rows of versions, whose speeds are taken as they are."""
     found = []
     for name in repository.names():
         version = repository.live(name)
@@ -90,11 +94,15 @@ def rows(repository: Repository) -> list[dict[str, Any]]:
                 "parameters": card.parameters,
                 "macs": card.macs,
                 "file_bytes": card.file_bytes,
-                **speed(card, content),
+                **(_speeds(before[name, version]) if (name, version) in before else speed(card, content)),
                 "metrics": repository.scores(name, version),
             }
         )
     return found
+
+
+def _speeds(row: Mapping[str, Any]) -> dict[str, int]:
+    return {name: row[name] for name in ("images_per_second", "best_images_per_second")}
 
 
 def table(found: list[dict[str, Any]]) -> str:
@@ -108,7 +116,7 @@ def table(found: list[dict[str, Any]]) -> str:
         lines.append("| " + " | ".join([f"`{row['model']}`", *shown, *size, *rates]) + " |")
     for judge in sorted({row["metrics"]["judge"] for row in found if row["metrics"]}):
         floor = max((row["metrics"] for row in found if row["metrics"].get("judge") == judge), key=len)
-        shown = ["1" if name == "frechet_ratio" else _number(floor.get(f"{name}_real")) for name in SHOWN]
+        shown = ["1" if name in RATIOS else _number(floor.get(f"{name}_real")) for name in SHOWN]
         lines.append("| " + " | ".join([f"real images ({floor['dataset']})", *shown, *[""] * 5]) + " |")
     return "\n".join(lines)
 
@@ -117,9 +125,12 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
-def write(repository: Repository) -> None:
-    """Measure and record."""
-    found = rows(repository)
+def write(repository: Repository, *, keep_speeds: bool = False) -> None:
+    """Measure and record; with ``keep_speeds`` those that the table has of the same versions stay."""
+    before: list[dict[str, Any]] = []
+    if keep_speeds and (HERE / "quality.json").exists():
+        before = json.loads((HERE / "quality.json").read_text(encoding="utf-8"))
+    found = rows(repository, {(row["model"], row["version"]): row for row in before})
     HERE.mkdir(exist_ok=True)
     (HERE / "quality.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     judged: dict[str, Any] = next((row["metrics"] for row in found if row["metrics"]), {})
@@ -128,7 +139,9 @@ def write(repository: Repository) -> None:
         f"{judged.get('images', 'No')} generated images each, scored on the exported ONNX files against the "
         f"{judged.get('split', '')} split in the features of the shipped judge; the last row is a sample of training "
         "images in the place of generated ones, whose labels conditional models were asked for. `frechet_ratio` is the "
-        "Frechet distance over that of the last row. "
+        "Frechet distance over that of the last row. `cas` is the accuracy on real images of a classifier that saw "
+        "generated ones only; `unsupervised` metrics are in features that know no classes "
+        "(`training/measure/unsupervised.py`). "
         "Images/s: single-threaded CPU sessions of onnxruntime at batches of 16 or 64, whichever is faster; one of "
         f"them, and the better of one and {os.cpu_count()} side by side, one a core, as measured when this table was "
         "written. Made by `python -m training.quality` from what `python -m training.evaluate --record` measured.\n\n"
@@ -141,10 +154,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the table."""
     parser = argparse.ArgumentParser(prog="python -m training.quality", description="Write benchmarks/quality.md.")
     parser.add_argument("--models", type=Path, default=Path("models"))
-    repository = Repository(parser.parse_args(argv).models)
+    parser.add_argument("--keep-speeds", action="store_true", help="measure those of new versions only")
+    options = parser.parse_args(argv)
+    repository = Repository(options.models)
     if not repository.names():
         return refuse(f"{repository.place} holds no models: nothing is written")
-    write(repository)
+    write(repository, keep_speeds=options.keep_speeds)
     return 0
 
 

@@ -126,6 +126,16 @@ def test_a_model_without_classes_has_no_label_metrics_but_a_histogram_by_the_jud
     assert "frechet over real" in evaluate.table(found)
 
 
+@pytest.mark.parametrize("classes", [None, 10])
+def test_features_that_know_no_classes_measure_any_model_beside_real_images(classes: int | None) -> None:
+    found = evaluate.evaluate_onnx(exported(classes=classes), "digits", images=120, with_unsupervised=True)
+    assert found["unsupervised_frechet_ratio"] > 2, "a network that was never trained"
+    assert found["unsupervised_recall_real"] > found["unsupervised_recall"]
+    ratio = found["unsupervised_frechet"] / found["unsupervised_frechet_real"]
+    assert found["unsupervised_frechet_ratio"] == pytest.approx(ratio, rel=1e-3)
+    assert "unsupervised_recall" in evaluate.table(found)
+
+
 def test_cas_learns_from_as_many_generated_images_as_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     learned_from: list[int] = []
 

@@ -47,6 +47,27 @@ def test_one_command_writes_a_row_a_live_model_and_one_of_real_images(
     assert "0.75" in lines[3]
 
 
+def test_speeds_that_the_table_has_may_stay(
+    digits: Dataset, tmp_path: Path, quick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "tiny"
+    trainer.train(small("gan", digits), digits, run, report=silent, intervals=Intervals(snapshots=1))
+    repository = Repository(tmp_path / "models")
+    export.export_run(run, repository, name="tiny")
+    quality.main(["--models", str(repository.root)])
+    before = json.loads((quick / "quality.json").read_text())
+
+    def never(card: object, content: bytes) -> dict[str, int]:
+        raise AssertionError("was measured")
+
+    monkeypatch.setattr(quality, "speed", never)
+    repository.record("tiny", 1, {"judge": "f00", "dataset": "digits", "recall": 0.5})
+    quality.main(["--models", str(repository.root), "--keep-speeds"])
+    (row,) = json.loads((quick / "quality.json").read_text())
+    assert row == {**before[0], "metrics": row["metrics"]}
+    assert row["metrics"]["recall"] == 0.5
+
+
 def test_a_model_that_was_not_scored_yet_has_dashes(digits: Dataset, tmp_path: Path, quick: Path) -> None:
     run = tmp_path / "tiny"
     trainer.train(small("gan", digits), digits, run, report=silent, intervals=Intervals(snapshots=1))

@@ -20,14 +20,14 @@ from training.run import RunConfig
 from training.sampling import forked
 
 # The shares of a run's multiply-adds that go into teaching a judge of its own, if it needs one, and into looking.
-TEACHING, LOOKING = 0.007, 0.012
+TEACHING, LOOKING = 0.006, 0.013
 # A pass that teaches costs three that look.
 TAUGHT = 3
 # What a snapshot takes besides networks (distances between features, sheets, the report), in multiply-adds.
-BESIDES = 3e10
+BESIDES = 2e10
 # How many multiply-adds of half precision take the time of one in float32, which looking stays in, on processors with
 # matrix units; elsewhere it is less, and looking cheaper still.
-HALF = 3.0
+HALF = 2.0
 # Batches over which batch norm is measured anew for an average of weights.
 NORM_BATCHES = 64
 MOST, USUAL, FEWEST = 20, 10, 4

@@ -30,6 +30,7 @@ PROGRESS_SECONDS = 1.0
 # The longest line that a child may write.
 LINE_BYTES = 2**20
 LAST_WORDS = 20
+STAY = ("curve", "metrics", "samples", "warnings")
 # libgomp's threads spin where they wait for each other, by default, and so take cores from those they wait for on a
 # machine that serves as well. It reads this once, when torch is loaded.
 AT_BARRIERS = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -63,19 +64,24 @@ class Children:
         self.data, self.no_progress_seconds = data, no_progress_seconds
         self.stopping = threading.Event()
         self._alive: set[Process] = set()
+        # What the job's training was worth, which its later steps go on telling.
+        self._trained: dict[str, Any] = {}
 
     async def run(self, command: Sequence[str], step: str) -> Ended:
         """Run a command as the job's step, to its end.
 
         The child is killed when the job is cancelled or taken over, or when it makes no progress for too long.
         """
-        progress = Progress({"step": step})
+        trains = step == "train"
+        progress = Progress({"step": step, **({} if trains else self._trained)})
         await progress.tell()
         async with self._child(command) as (process, last_words):
             if self.stopping.is_set():
                 process.send_signal(signal.SIGTERM)
             ended = await self._follow(process, progress)
             words = await last_words
+        if trains:
+            self._trained = {name: progress.latest[name] for name in STAY if name in progress.latest}
         if not ended.reason and ended.code:
             ended.reason = why(ended.code, words)
         if self.stopping.is_set() and ended.code:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import threading
 import time
@@ -44,6 +45,19 @@ print(json.dumps({"event": "finished", "state": "finished", "data": os.environ["
     assert ended.result == {"state": "finished", "data": str(tmp_path)}
     assert told[0] == {"step": "train"}
     assert told[-1] == {"step": "train", "training_step": 3, "images": 30, "images_total": 40, "images_left": 10}
+
+
+def test_what_a_training_was_worth_stays_told_while_the_job_goes_on_and_not_in_the_next_job(
+    tmp_path: Path, told: list[dict[str, Any]]
+) -> None:
+    curve = [{"images": 64, "label_accuracy": 0.5}]
+    sheet = {"event": "samples", "path": "a.png", "step": 1, "images": 64, "label_accuracy": 0.5, "curve": curve}
+    children = Children(tmp_path, 60.0)
+    for step, script in (("train", f"print({json.dumps(json.dumps(sheet))})"), ("export", ""), ("train", "")):
+        asyncio.run(children.run([sys.executable, "-c", script], step))
+    exported = next(state for state in told if state["step"] == "export")
+    assert exported == {"step": "export", "curve": curve, "metrics": {"label_accuracy": 0.5}, "samples": "a.png"}
+    assert told[-1] == {"step": "train"}
 
 
 def test_a_child_that_fails_is_believed_and_one_that_says_nothing_is_quoted(

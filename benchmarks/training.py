@@ -1,10 +1,13 @@
 """Training speed beside the plain loop that the source articles write: images/s, both sides in one run.
 
-    python -m benchmarks.training [--dataset digits] [--rounds 5] [--seconds 6] [--threads 2]
+    python -m benchmarks.training [--dataset digits] [--colour digits] [--rounds 5] [--seconds 6] [--threads 2]
 
-The plain side has the same networks, batch and optimiser settings, on PIL images behind a ``DataLoader`` with
-per-image transforms, float tensors in the default memory format, a pass of the discriminator for real and one for
-fake images, and PyTorch's optimiser as it comes. The sides take turns; the table gives medians over the rounds.
+The plain side has the same networks, batch and optimiser settings in float32, on PIL images behind a ``DataLoader``
+with per-image transforms, float tensors in the default memory format, a pass of the discriminator for real and one for
+fake images, and PyTorch's optimiser as it comes. Ours computes in what ``--precision auto`` chooses. No article has a
+loop of ``projgan-colour``: its plain side is the same networks in that loop, from PyTorch's own layers where ours are
+others (enlargement and convolution as two layers), and neither side teaches its frozen features here. The sides take
+turns; the table gives medians over the rounds.
 """
 
 from __future__ import annotations
@@ -26,19 +29,23 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from training import data, networks, recipes
+from training import data, networks, precision, recipes
+from training.features import Taught
 from training.loop import Loop
+from training.losses import LOSSES
 from training.networks import cdcgan
+from training.networks.colour import Up
 from training.networks.fast import Dense, Dropout, Flatten, LabelMapConv2d, keep_memory
 from training.run import RunConfig, configure
 from training.sampling import draw_latents
 
-RECIPES = ("gan", "dcgan", "cdcgan")
+COLOUR = "projgan-colour"
+RECIPES = ("gan", "dcgan", "cdcgan", COLOUR)
 HERE = Path(__file__).parent
 # What stands below this heading was measured once and is kept.
 TRIED = "\n## Tried\n"
@@ -47,16 +54,20 @@ TRIED = "\n## Tried\n"
 class PlainImages(TorchDataset[tuple[Tensor, int]]):
     """PIL images with a transform to a float tensor and a normalisation an image, as articles write it."""
 
-    def __init__(self, dataset: data.Dataset, low: float, high: float) -> None:
-        self.images = [Image.fromarray(image.squeeze(0).numpy()) for image in dataset.images]
+    def __init__(self, dataset: data.Dataset, low: float, high: float, mirror: bool) -> None:
+        shown = dataset.images.permute(0, 2, 3, 1).squeeze(3).numpy()
+        self.images = [Image.fromarray(image) for image in shown]
         self.labels = [0] * len(self.images) if dataset.labels is None else dataset.labels.tolist()
-        self.low, self.high = low, high
+        self.low, self.high, self.mirror = low, high, mirror
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        pixels = torch.from_numpy(np.array(self.images[index], copy=True)).unsqueeze(0)
+        image = self.images[index]
+        if self.mirror and torch.rand(()) < 0.5:
+            image = ImageOps.mirror(image)
+        pixels = torch.from_numpy(np.atleast_3d(np.array(image, copy=True))).permute(2, 0, 1).contiguous()
         tensor = pixels.to(torch.float32).div(255)
         return tensor.mul(self.high - self.low).add(self.low), self.labels[index]
 
@@ -85,6 +96,11 @@ def plain(layer: nn.Module) -> nn.Module | None:
             made: nn.Module = nn.Linear(layer.in_features, layer.out_features)
         case LabelMapConv2d():
             made = nn.Conv2d(layer.in_channels, layer.out_channels, 4, 2, 1)
+        case Up():
+            before, after = layer.weight.shape[:2]
+            convolution = nn.Conv2d(before, after, 3, 1, 1, bias=False)
+            convolution.weight = nn.Parameter(layer.weight.detach().transpose(0, 1).flip(2, 3).contiguous())
+            return nn.Sequential(nn.Upsample(scale_factor=2), convolution)
         case _:
             return None
     made.load_state_dict(layer.state_dict())
@@ -113,7 +129,7 @@ class PlainLoop:
         self.opt_g = torch.optim.Adam(self.generator.parameters(), lr=chosen.lr_g, betas=chosen.betas)
         self.opt_d = torch.optim.Adam(self.discriminator.parameters(), lr=chosen.lr_d, betas=chosen.betas)
         self.loss = nn.BCELoss()
-        images = PlainImages(dataset, *recipe.image_range)
+        images = PlainImages(dataset, *recipe.image_range, mirror=bool(recipe.mirror))
         self.loader = DataLoader(images, recipe.batch, shuffle=True, drop_last=True)
         self.batches = self._batches()
 
@@ -121,26 +137,36 @@ class PlainLoop:
         while True:
             yield from self.loader
 
-    def _judge(self, images: Tensor, label: Tensor | None) -> Tensor:
-        return torch.sigmoid(self.discriminator(images, label))
+    def _loss_d(self, real: Tensor, fake: Tensor) -> Tensor:
+        if self.recipe.loss != "bce":
+            return LOSSES[self.recipe.loss].discriminator(real, fake)
+        real, fake = torch.sigmoid(real), torch.sigmoid(fake)
+        made: Tensor = self.loss(real, torch.ones_like(real)) + self.loss(fake, torch.zeros_like(fake))
+        return made
+
+    def _loss_g(self, fake: Tensor) -> Tensor:
+        if self.recipe.loss != "bce":
+            return LOSSES[self.recipe.loss].generator(fake, fake)
+        fake = torch.sigmoid(fake)
+        made: Tensor = self.loss(fake, torch.ones_like(fake))
+        return made
 
     def advance(self) -> None:
         """The discriminator on real and on fake images, then the generator on new noise."""
         recipe = self.recipe
         images, labels = next(self.batches)
         rows = len(images)
-        ones, zeros = torch.ones(rows), torch.zeros(rows)
         device = torch.device("cpu")
         label = labels if self.classes else None
         fake_label = torch.randint(self.classes, (rows,)) if self.classes else None
         fake = self.generator(draw_latents(recipe, rows, device), fake_label)
-        loss_d = self.loss(self._judge(images, label), ones) + self.loss(self._judge(fake.detach(), fake_label), zeros)
+        loss_d = self._loss_d(self.discriminator(images, label), self.discriminator(fake.detach(), fake_label))
         self.opt_d.zero_grad()
         loss_d.backward()
         self.opt_d.step()
         for _ in range(recipe.g_steps):
             fake = self.generator(draw_latents(recipe, rows, device), fake_label)
-            loss_g = self.loss(self._judge(fake, fake_label), ones)
+            loss_g = self._loss_g(self.discriminator(fake, fake_label))
             self.opt_g.zero_grad()
             loss_g.backward()
             self.opt_g.step()
@@ -184,17 +210,21 @@ def shares(step: Callable[[], object], steps: int = 10) -> dict[str, float]:
 def work(pipe: Connection, side: str, name: str, options: argparse.Namespace, environ: dict[str, str]) -> None:
     """One process of a side: takes a number of steps, answers with the seconds they took; None asks for its profile."""
     processes = int(environ.get("WORLD_SIZE", "1"))
-    threads = max(1, options.threads // processes)
+    threads = 1 if side == ALONE else max(1, options.threads // processes)
     os.environ.update(environ, OMP_NUM_THREADS=str(threads))
     torch.set_num_threads(threads)
-    dataset = data.load(options.dataset, size=28, channels=1)
-    config = configure(name, dataset, processes=processes)
+    told = (options.colour, 32, 3) if name == COLOUR else (options.dataset, 28, 1)
+    dataset = data.load(told[0], size=told[1], channels=told[2])
+    config = configure(name, dataset, processes=processes, precision=options.chosen)
     step: Callable[[], object]
     if side == "plain":
         step = PlainLoop(config, dataset).advance
     else:
         keep_memory()  # as training.train does
-        step = partial(Loop(config, dataset, Accelerator(cpu=True)).advance, measure=False)
+        loop = Loop(config, dataset, Accelerator(cpu=True))
+        if isinstance(loop.gan.discriminator, Taught):
+            loop.gan.discriminator.teach = lambda *of, **told: None  # type: ignore[method-assign]
+        step = partial(loop.advance, measure=False)
     pipe.send("ready")
     while (steps := pipe.recv()) != 0:
         if steps is None:
@@ -212,7 +242,7 @@ class Side:
     def __init__(self, side: str, name: str, options: argparse.Namespace) -> None:
         world, self.batch = (2 if side == "two processes" else 1), recipes.get(name).batch
         context = multiprocessing.get_context("spawn")
-        self.pipes, self.steps = [], 5
+        self.pipes, self.steps = [], 1
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -254,50 +284,87 @@ class Side:
             pipe.send(0)
 
 
-SIDES = ("plain", "ganserve", "two processes")
+ALONE = "one process of one thread"
+SIDES = ("plain", "ganserve", "two processes", ALONE)
+
+
+def cpu() -> str:
+    """The processor, and whether it has AMX."""
+    has = torch.cpu.get_capabilities()
+    return f"{has.get('cpu_name', platform.machine())} {'with' if has.get('amx_bf16') else 'without'} AMX"
+
+
+def chosen(name: str) -> str:
+    """What ``--precision auto`` chooses for a recipe here."""
+    recipe = recipes.get(name)
+    channels, size = (3, 32) if name == COLOUR else (1, 28)
+    shape = networks.Shape(recipe.z, 10 if recipe.conditional else 0, channels, size)
+    return precision.choose(recipe, shape, torch.device("cpu"))[0]
+
+
+def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """A recipe's row: rates of all rounds, their medians, ratios and profiles."""
+    options.chosen = chosen(name)
+    sides = {side: Side(side, name, options) for side in SIDES}
+    for _ in range(2):
+        for side in sides.values():
+            side.take(1.0)
+    found: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(options.rounds):
+        for label, side in sides.items():
+            found[label].append(side.take(options.seconds))
+
+    def ratio(label: str, over: str) -> float:
+        return statistics.median(a / b for a, b in zip(found[label], found[over], strict=True))
+
+    profile = {label: sides[label].profile() for label in SIDES[:2]}
+    for side in sides.values():
+        side.end()
+    return {
+        "recipe": name,
+        "precision": options.chosen,
+        "rates": {label: statistics.median(values) for label, values in found.items()},
+        "ratios": {"ganserve": ratio("ganserve", "plain"), "scaling": ratio("two processes", ALONE)},
+        "rounds": found,
+        "profile": profile,
+    }
 
 
 def main() -> None:
     """Measure, print, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="digits", help="anything that training.train takes; made 28x28")
+    parser.add_argument("--colour", default="digits", help=f"the same for {COLOUR}; made 32x32 in colour")
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=6)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="in all, of each side")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    for name in RECIPES:
-        sides = {side: Side(side, name, options) for side in SIDES}
-        for _ in range(2):
-            for side in sides.values():
-                side.take(1.0)
-        found: dict[str, list[float]] = {side: [] for side in sides}
-        for _ in range(options.rounds):
-            for label, side in sides.items():
-                found[label].append(side.take(options.seconds))
-        medians = {label: statistics.median(values) for label, values in found.items()}
-        ratios = {
-            label: statistics.median(a / b for a, b in zip(found[label], found["plain"], strict=True))
-            for label in SIDES[1:]
-        }
-        profile = {label: sides[label].profile() for label in SIDES[:2]}
-        for side in sides.values():
-            side.end()
-        rows.append({"recipe": name, "rates": medians, "ratios": ratios, "rounds": found, "profile": profile})
-        told = ", ".join(f"{label} {median:.0f}" for label, median in medians.items())
-        print(f"{name}: {told} images/s", flush=True)
+    for name in options.recipes:
+        rows.append(measure(name, options))
+        told = ", ".join(f"{label} {median:.0f}" for label, median in rows[-1]["rates"].items())
+        print(f"{name} in {rows[-1]['precision']}: {told} images/s", flush=True)
+    write(rows, options)
+
+
+def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    """Print and record the tables."""
     table = [
-        "| recipe | plain loop, images/s | ganserve, images/s | ratio | as two processes, images/s | ratio |",
-        "|---|---|---|---|---|---|",
+        "| recipe | plain loop, images/s | computes in | ganserve, images/s | ratio | "
+        "one process of one thread, images/s | two of them, images/s | ratio |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        plain, ours, both = (row["rates"][label] for label in SIDES)
+        plain, ours, both, alone = (row["rates"][label] for label in SIDES)
         first, second = row["ratios"].values()
-        table.append(f"| `{row['recipe']}` | {plain:.0f} | {ours:.0f} | {first:.2f} | {both:.0f} | {second:.2f} |")
+        cells = [f"`{row['recipe']}`", f"{plain:.0f}", {"no": "float32", "bf16": "bfloat16"}[row["precision"]]]
+        cells += [f"{ours:.0f}", f"{first:.2f}", f"{alone:.0f}", f"{both:.0f}", f"{second:.2f}"]
+        table.append("| " + " | ".join(cells) + " |")
     table += [
         "",
         "Ratios are medians over the rounds. The sides take turns, each in processes of its own; two processes share "
-        "the threads and each batch, as `accelerate launch` would start them, and each has its own batch-norm "
+        "each batch, as `accelerate launch` would start them, and each has its own batch-norm "
         "statistics, as PyTorch's data parallelism has them.",
         "",
         "Where a step's time goes, by PyTorch's profiler:",
@@ -310,8 +377,9 @@ def main() -> None:
             share = row["profile"][label]
             table.append(f"| `{row['recipe']}` | {label} | " + " | ".join(f"{s:.0%}" for s in share.values()) + " |")
     head = (
-        f"{options.threads} threads, torch {torch.__version__}, {platform.machine()}; {options.rounds} rounds of "
-        f"{options.seconds:g} s a side, in turn; data: {Path(options.dataset).name}. Made by "
+        f"{options.threads} threads, torch {torch.__version__}, {cpu()}; {options.rounds} rounds of "
+        f"{options.seconds:g} s a side, in turn; data: {Path(options.dataset).name}, {Path(options.colour).name}. The "
+        f"plain loop is in float32; that of `{COLOUR}` is ours, since no article has one. Made by "
         "`python -m benchmarks.training`."
     )
     print("\n".join(table))

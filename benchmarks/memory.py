@@ -155,9 +155,7 @@ def measure(minutes: float, clients: int) -> dict[str, Any]:
             for side in sides.values():
                 side.process.terminate()
                 side.process.wait(60)
-    return {
-        name: {"samples": side.samples, "answers": dict(sorted(side.told.items()))} for name, side in sides.items()
-    }
+    return {name: {"samples": side.samples, "answers": dict(sorted(side.told.items()))} for name, side in sides.items()}
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 """Whether pictures suffer where a recipe computes in bfloat16: each at a tenth of its length in both precisions.
 
+    python -m benchmarks.precision --speed            # what a step takes in both, by CPU time
     python -m benchmarks.precision [--mnist ylecun/mnist] [--cifar10 uoft-cs/cifar10] [--recipes dcgan] [--seeds 0 1]
 
 Runs and scores are kept below ``--runs``; what is there is not done again, so that it goes on where it was stopped.
@@ -15,26 +16,34 @@ import resource
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from ganserve.repository import Repository
-from training import recipes
+from training import data, recipes
 from training.evaluate import Yardstick, evaluate_onnx
 from training.export import export_run
+from training.features import Taught
+from training.loop import Loop
+from training.networks.fast import keep_memory
+from training.run import configure
 
 HERE = Path(__file__).parent
+RECORD = HERE / "precision.json"
 PRECISIONS = ("no", "bf16")
 SHOWN = ("label_accuracy", "frechet_ratio", "coverage", "precision", "recall")
 ARTICLES = ("dcgan-gap", "wgan", "wgan-gp", "dcgan", "gan", "projgan-r3", "projgan", "gan-bn", "cgan", "cdcgan")
 ROW = "| {recipe} | {images:,} | {seed} | {precision} | {seconds:.0f} | "
 
 
-def trained(run: Path, recipe: str, dataset: str, arguments: Sequence[str]) -> float:
-    """A run, from its checkpoint if it was begun; returns the seconds of CPU time that it took in all.
+def trained(run: Path, recipe: str | None, dataset: str, arguments: Sequence[str]) -> float:
+    """A run, from its checkpoint if it was begun; returns the seconds of CPU time that it took in all, less
+    those of a part after which this process was killed too.
 
     Raises:
         CalledProcessError: the training ended badly.
@@ -44,7 +53,8 @@ def trained(run: Path, recipe: str, dataset: str, arguments: Sequence[str]) -> f
     spent = json.loads(kept.read_text()) if kept.exists() else 0.0
     if (run / "status.json").exists() and json.loads((run / "status.json").read_text())["state"] == "finished":
         return float(spent)
-    command = [sys.executable, "-m", "training.train", "--recipe", recipe, "--dataset", dataset, "--run", str(run)]
+    command = [sys.executable, "-m", "training.train", "--dataset", dataset, "--run", str(run)]
+    command += ["--recipe", recipe] if recipe else []
     command += ["--threads", "1", "--resume", "--events", *arguments]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, check=False)
@@ -93,13 +103,13 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     for row in rows:
         told = " | ".join(shown(row["scores"][name]) for name in SHOWN)
         lines.append(ROW.format(**{**row, "recipe": f"`{row['recipe']}`"}) + told + " |")
-    head = ("recipe", "seeds", "CPU time", *SHOWN)
+    columns = ("recipe", "seeds", "CPU time", *SHOWN)
     lines += [
         "",
         "bfloat16 less float32, means over seeds; CPU time as a ratio, of whole runs with their snapshots:",
         "",
     ]
-    lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for recipe in dict.fromkeys(row["recipe"] for row in rows):
         exact, halved = (
             {r["seed"]: r for r in rows if r["recipe"] == recipe and r["precision"] == p} for p in PRECISIONS
@@ -117,9 +127,63 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def speed(name: str) -> dict[str, Any]:
+    """Milliseconds of CPU time of a recipe's step in both precisions, medians of five rounds that took turns."""
+    torch.set_num_threads(1)
+    keep_memory()  # as training.train does
+    photographs = name == "projgan-colour"
+    dataset = data.load("digits", size=32 if photographs else 28, channels=3 if photographs else 1)
+    overrides = {"batch": 128} if photographs else {}
+    loops = {}
+    for precision in PRECISIONS:
+        config = configure(name, dataset, precision=precision, overrides=overrides)
+        loops[precision] = loop = Loop(config, dataset, Accelerator(cpu=True))
+        if isinstance(loop.gan.discriminator, Taught):
+            loop.gan.discriminator.teach = lambda *of, **told: None  # type: ignore[method-assign]
+        for _ in range(2):
+            loop.advance(measure=False)
+    found: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
+    for _ in range(5):
+        for precision, loop in loops.items():
+            began = time.process_time()
+            for _ in range(2):
+                loop.advance(measure=False)
+            found[precision].append((time.process_time() - began) / 2)
+    medians = {precision: statistics.median(times) for precision, times in found.items()}
+    ratios = [exact / halved for exact, halved in zip(*found.values(), strict=True)]
+    return {
+        "recipe": name,
+        "batch": loop.images_per_step,
+        "milliseconds": {precision: 1000 * median for precision, median in medians.items()},
+        "images": loop.images_per_step / medians["bf16"],
+        "ratio": statistics.median(ratios),
+        "range": [min(ratios), max(ratios)],
+    }
+
+
+def speeds_table(speeds: list[dict[str, Any]]) -> list[str]:
+    """Lines of Markdown."""
+    told = (
+        "CPU time of a step on one thread, medians of five rounds in which both took turns; `projgan-colour` without "
+        "what it teaches before the first step, at a batch of 128:"
+    )
+    lines = [
+        told, "",
+        "| recipe | images a step | float32, ms | bfloat16, ms | faster | least and most | images/s of a core |",
+        "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for row in speeds:
+        low, high = row["range"]
+        cells = [f"`{row['recipe']}`", str(row["batch"]), *(f"{row['milliseconds'][p]:.1f}" for p in PRECISIONS)]
+        cells += [f"{row['ratio']:.2f}", f"{low:.2f} to {high:.2f}", f"{row['images']:.0f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
 def main() -> None:
-    """Train, score, record after each run."""
+    """Measure speeds, or train and score; record after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--speed", action="store_true", help="of a step in both precisions, and nothing else")
     parser.add_argument("--mnist", default="ylecun/mnist")
     parser.add_argument("--cifar10", default="uoft-cs/cifar10")
     parser.add_argument("--recipes", nargs="+", choices=tuple(recipes.RECIPES), default=[*ARTICLES, "projgan-colour"])
@@ -127,27 +191,40 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.1, help="of a recipe's length")
     parser.add_argument("--runs", type=Path, default=Path("var/precision"))
     options = parser.parse_args()
-    rows: list[dict[str, Any]] = []
+    found = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {"speeds": [], "rows": []}
+    if options.speed:
+        found["speeds"] = []
+        for recipe in options.recipes:
+            found["speeds"].append(speed(recipe))
+            record(found, options.share)
+        return
+    found["rows"] = []
     for seed in options.seeds:
         for recipe in options.recipes:
             for precision in PRECISIONS:
-                rows.append(one(recipe, seed, precision, options))
-                print(json.dumps(rows[-1]), flush=True)
-                record(rows, options.share)
+                found["rows"].append(one(recipe, seed, precision, options))
+                print(json.dumps(found["rows"][-1]), flush=True)
+                record(found, options.share)
 
 
-def record(rows: list[dict[str, Any]], share: float) -> None:
-    """Write the table; what was written below its last heading is kept."""
+def record(found: dict[str, Any], share: float) -> None:
+    """Write the tables; what was written below their last heading is kept."""
+    RECORD.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     file = HERE / "precision.md"
     _, mark, said = file.read_text(encoding="utf-8").partition("\n## ") if file.exists() else ("", "", "")
     has = torch.cpu.get_capabilities()
     head = (
-        f"# Precision\n\nEach recipe at {share:g} of its length, 28 pixels of MNIST (`projgan-colour`: 32 of CIFAR), "
-        f"one thread, in float32 (`no`) and in bfloat16, torch {torch.__version__}, {has.get('cpu_name')} "
-        f"{'with' if has.get('amx_bf16') else 'without'} AMX; 10,000 images of each run's best of four snapshots, "
-        "through onnxruntime, by the shipped judge. Made by `python -m benchmarks.precision`.\n\n"
+        f"# Precision\n\nfloat32 (`no`) and bfloat16, torch {torch.__version__}, {has.get('cpu_name')} "
+        f"{'with' if has.get('amx_bf16') else 'without'} AMX. Made by `python -m benchmarks.precision`.\n"
     )
-    file.write_text(head + "\n".join(table(rows)) + "\n" + mark + said, encoding="utf-8")
+    lines = [head, *speeds_table(found["speeds"])]
+    if found["rows"]:
+        told = (
+            f"\nEach recipe at {share:g} of its length, 28 pixels of MNIST (`projgan-colour`: 32 of CIFAR-10), one "
+            "thread; 10,000 images of each run's best of four snapshots, through onnxruntime, by the shipped judge:\n"
+        )
+        lines += [told, *table(found["rows"])]
+    file.write_text("\n".join(lines) + "\n" + mark + said, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ Each choice is a row that was measured: small sets and colour in ``benchmarks/co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from training import recipes
+from training import networks, precision, recipes
 from training.data import Dataset
 
 # Fewer training pictures than this and moments of features, which the recipe for digits matches, are those of too few.
@@ -21,6 +22,11 @@ SMALL_IMAGES = 260_000
 SMALL: Mapping[str, float | int] = {"batch": 64, "lr_g": 3e-4, "lr_d": 3e-4, "decay_from": 0.5}
 # A run shorter than this share of its recipe's length is told so.
 SHORT = 0.1
+# In less than this share of its length a recipe for many pictures is not there yet; frozen features are sooner.
+SOON = 0.25
+# Seconds of a whole run over those of its steps' passes: what is taught, moments, optimisers, data, snapshots.
+BESIDE: Mapping[str, float] = {"projgan": 1.8, "projgan-colour": 1.25}
+OTHERS = 1.5
 
 
 @dataclass(frozen=True)
@@ -58,11 +64,53 @@ def choose(dataset: Dataset) -> Choice:
     )
 
 
+def within(
+    minutes: float,
+    dataset: Dataset,
+    overrides: Mapping[str, float | int],
+    *,
+    kind: str,
+    threads: int,
+    recipe: str | None = None,
+) -> Choice:
+    """What a set can be given in so many minutes of so many threads, by a trial of this machine's speed.
+
+    Every recipe's schedule is in shares of its length, so that a short run has all stages, moments last. Where
+    that leaves the recipe that fits too little, features of a taught network bring the classes sooner.
+
+    Args:
+        overrides: those that were asked for; they are not among the choice's.
+        kind: the precision, ``auto`` too.
+        recipe: the one that was asked for; None: the one that fits.
+    """
+
+    def images(choice: Choice) -> int:
+        asked = recipes.get(choice.recipe, {**choice.overrides, **overrides})
+        classes = len(dataset.classes) if asked.conditional else 0
+        shape = networks.Shape(asked.z, classes, dataset.channels, dataset.size)
+        computes = precision.choose(asked, shape, precision.device())[0] if kind == precision.AUTO else kind
+        seconds = precision.pace(asked, shape, computes) * BESIDE.get(choice.recipe, OTHERS)
+        return int(minutes * 60 * threads / seconds)
+
+    choice = choose(dataset) if recipe is None else Choice(recipe, f"{recipe} was asked for")
+    own = choice.images or recipes.get(choice.recipe).images
+    fits = images(choice)
+    if recipe is None and dataset.size >= SMALLEST and choice.images is None and fits < own * SOON:
+        sooner = {**SMALL, "mirror": int(dataset.channels == 3)}
+        choice = Choice("projgan-colour", f"{choice.reason}, in more time than that; so classes first", None, sooner)
+        fits = images(choice)
+    told = f"about {fits:,} images in {minutes:g} minutes of {threads} thread{'s' if threads > 1 else ''}"
+    if fits > own:
+        told += f", of which {own:,} are enough"
+    shown = max(1, min(fits, own))
+    return Choice(choice.recipe, f"{choice.reason}; {told}", shown, choice.overrides)
+
+
 def too_short(recipe: recipes.Recipe, images: int | None) -> str | None:
     """What to tell of a run for which so many images were asked, or None."""
     if images is None or images >= recipe.images * SHORT:
         return None
     return (
         f"{images:,} images are {images / recipe.images:.1%} of what {recipe.name} takes ({recipe.images:,}): expect "
-        "pictures that are not there yet"
+        f"pictures that are not there yet; --images {math.ceil(recipe.images * SHORT)} is the least that serves"
     )

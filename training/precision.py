@@ -13,17 +13,16 @@ import dataclasses
 import itertools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from torch import nn
 
 from training import networks
-from training.losses import LOSSES, Loss
+from training.losses import LOSSES
 from training.recipes import Recipe
 from training.run import RunConfig
 from training.sampling import draw_latents, forked
@@ -35,6 +34,7 @@ _TYPES = {BFLOAT16: torch.bfloat16, "fp16": torch.float16}
 SECONDS, ROUNDS, FEW_ROWS, WORTH = 1.0, 3, 8, 1.1
 
 Capabilities = Mapping[str, Any]
+Answer = TypeVar("Answer")
 
 
 def autocast(device: torch.device, precision: str, *, learns: bool = False) -> torch.autocast:
@@ -54,16 +54,29 @@ def settle(config: RunConfig, run: Path) -> tuple[RunConfig, str]:
     """
     if config.precision != AUTO:
         return config, ""
-    state = PartialState(cpu=not torch.cuda.is_available())
-    decided: list[tuple[str, str] | None] = [None]
-    if state.is_main_process:
+
+    def answer() -> tuple[str, str]:
         begun = _begun(run)
-        decided = [(begun, "as the run was begun") if begun else choose(config.settings, config.shape, state.device)]
+        return (begun, "as the run was begun") if begun else choose(config.settings, config.shape, device())
+
+    precision, reason = decided(answer)
+    return dataclasses.replace(config, precision=precision), reason
+
+
+def device() -> torch.device:
+    """Where this process's networks are."""
+    return torch.device(PartialState(cpu=not torch.cuda.is_available()).device)
+
+
+def decided(answer: Callable[[], Answer]) -> Answer:
+    """What the first process answers, for all of them."""
+    state = PartialState(cpu=not torch.cuda.is_available())
+    told = [answer() if state.is_main_process else None]
     if state.num_processes > 1:
-        broadcast_object_list(decided)
-    [answer] = decided
-    assert answer is not None
-    return dataclasses.replace(config, precision=answer[0]), answer[1]
+        broadcast_object_list(told)
+    [first] = told
+    assert first is not None
+    return first
 
 
 def _begun(run: Path) -> str | None:
@@ -116,22 +129,17 @@ def gain(recipe: Recipe, shape: networks.Shape) -> float:
     Each precision's best time counts, of rounds in which they take turns; the random state is left as it was.
     """
     with forked(torch.device("cpu")):
-        torch.manual_seed(0)
-        pair = [
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            for net in networks.build(recipe.family, shape, recipe.width)
-        ]
-        loss = LOSSES[recipe.loss]
+        step = _Step(recipe, shape)
         rows = min(recipe.batch, FEW_ROWS)
-        _step(pair, recipe, shape, loss, rows, FLOAT32)
+        step(rows, FLOAT32)
         each = SECONDS / (2 * (ROUNDS + 1))
-        rows = max(rows, min(recipe.batch, int(rows * each / _step(pair, recipe, shape, loss, rows, FLOAT32))))
+        rows = max(rows, min(recipe.batch, int(rows * each / step(rows, FLOAT32))))
         best = dict.fromkeys((FLOAT32, BFLOAT16), float("inf"))
         spent = 0.0
         # The first round makes ready what later ones have.
         for number in itertools.count():
             for precision in best:
-                seconds = _step(pair, recipe, shape, loss, rows, precision)
+                seconds = step(rows, precision)
                 spent += seconds
                 if number:
                     best[precision] = min(best[precision], seconds)
@@ -140,20 +148,39 @@ def gain(recipe: Recipe, shape: networks.Shape) -> float:
     raise AssertionError("unreachable")
 
 
-def _step(pair: list[nn.Module], recipe: Recipe, shape: networks.Shape, loss: Loss, rows: int, precision: str) -> float:
-    """Seconds of CPU time of both networks' passes, forward and backward, on noise."""
-    generator, discriminator = pair
-    device = torch.device("cpu")
-    real = torch.randn(rows, shape.channels, shape.size, shape.size).contiguous(memory_format=torch.channels_last)
-    label = torch.arange(rows) % shape.classes if shape.classes else None
-    began = time.process_time()
-    latent = draw_latents(recipe, rows, device)
-    with autocast(device, precision):
-        fake = generator(latent, label).float()
-        d_real = discriminator(real, label).float()
-        d_fake = discriminator(fake.detach(), label).float()
-    loss.discriminator(d_real, d_fake).backward()
-    with autocast(device, precision):
-        d_fake = discriminator(fake, label).float()
-    loss.generator(d_fake, d_real.detach()).backward()
-    return time.process_time() - began
+def pace(recipe: Recipe, shape: networks.Shape, precision: str) -> float:
+    """Seconds of CPU time that a step's passes take for each real image that it shows, in a trial of about a second."""
+    with forked(torch.device("cpu")):
+        step, rows = _Step(recipe, shape), min(recipe.batch, 4 * FEW_ROWS)
+        step(rows, precision)
+        best = min(step(rows, precision) for _ in range(ROUNDS))
+    # A trial's step has one pass of each network's own.
+    return best / rows * (recipe.d_steps + recipe.g_steps) / (2 * recipe.d_steps)
+
+
+class _Step:
+    """A recipe's networks, on noise: seconds of CPU time of the passes of both, forward and backward."""
+
+    def __init__(self, recipe: Recipe, shape: networks.Shape) -> None:
+        torch.manual_seed(0)
+        self.recipe, self.shape, self.loss = recipe, shape, LOSSES[recipe.loss]
+        self.generator, self.discriminator = (
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for net in networks.build(recipe.family, shape, recipe.width)
+        )
+
+    def __call__(self, rows: int, precision: str) -> float:
+        shape, cpu = self.shape, torch.device("cpu")
+        real = torch.randn(rows, shape.channels, shape.size, shape.size).contiguous(memory_format=torch.channels_last)
+        label = torch.arange(rows) % shape.classes if shape.classes else None
+        began = time.process_time()
+        latent = draw_latents(self.recipe, rows, cpu)
+        with autocast(cpu, precision):
+            fake = self.generator(latent, label).float()
+            d_real = self.discriminator(real, label).float()
+            d_fake = self.discriminator(fake.detach(), label).float()
+        self.loss.discriminator(d_real, d_fake).backward()
+        with autocast(cpu, precision):
+            d_fake = self.discriminator(fake, label).float()
+        self.loss.generator(d_fake, d_real.detach()).backward()
+        return time.process_time() - began

@@ -1,6 +1,7 @@
 """Train one GAN.
 
     python -m training.train --dataset path/to/class/folders            # the recipe that fits them
+    python -m training.train --dataset path/to/class/folders --minutes 20
     python -m training.train --recipe cdcgan --dataset ylecun/mnist
     python -m training.train --recipe dcgan --dataset path/to/images --size 64 --run runs/faces
     python -m training.train --recipe cdcgan --dataset ylecun/mnist --resume
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import math
 import os
 import re
 import signal
@@ -34,6 +36,9 @@ from training.data import DataError, Dataset, load
 from training.networks.fast import keep_memory
 from training.relabel import in_order
 from training.run import Event, Intervals, RunNameError, RunRefused, Stopped, TrainingError, check_name, configure
+
+# A week.
+MOST_MINUTES = 10_080
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config, reason = precision.settle(config, run)
         if reason and not options.events:
             print(f"--precision {config.precision}: {reason}", file=sys.stderr)
-        if short := fitting.too_short(config.settings, options.images):
+        if short := fitting.too_short(config.settings, asked_for.images if options.recipe else options.images):
             report({"event": "warning", "reason": short})
         told = trackers.Tracked(options.tracker, config, run, report) if options.tracker else report
         intervals = Intervals(options.log_steps, options.snapshots, checkpoint_steps=options.checkpoint_steps)
@@ -108,11 +113,41 @@ class _AskedFor(NamedTuple):
 def _asked_for(options: argparse.Namespace) -> _AskedFor:
     """Raises RecipeError, and DataError where pictures had to be read."""
     overrides = _overrides(options.set)
+    if options.minutes:
+        return _within(options, overrides)
     if options.recipe is not None:
         recipes.get(options.recipe, overrides)
         return _AskedFor(options.recipe, options.images, overrides)
     dataset = _dataset(options, labelled=True)
-    choice = fitting.choose(dataset)
+    return _told(options, fitting.choose(dataset), overrides, dataset)
+
+
+def _within(options: argparse.Namespace, overrides: Mapping[str, float | int]) -> _AskedFor:
+    """What a number of minutes comes to; a run that was begun keeps what it came to then."""
+    if options.images:
+        raise recipes.RecipeError("--minutes and --images are two lengths: expected one of them")
+    if torch.cuda.is_available():
+        raise recipes.RecipeError("--minutes is for trainings on processors: expected --images where there is a GPU")
+    if options.resume:
+        if options.run is None:
+            raise recipes.RecipeError("--minutes with --resume: expected --run as well, the run to go on with")
+        if (begun := options.run / "config.json").exists():
+            config = json.loads(begun.read_text(encoding="utf-8"))
+            return _AskedFor(config["recipe"], config["images"], config["overrides"])
+    if options.recipe is not None:
+        recipes.get(options.recipe, overrides)
+    labelled = options.recipe is None or recipes.RECIPES[options.recipe].conditional
+    dataset = _dataset(options, labelled=labelled)
+    threads = torch.get_num_threads() * int(os.environ.get("WORLD_SIZE", "1"))
+    given = {"kind": options.precision, "threads": threads, "recipe": options.recipe}
+    choice = precision.decided(lambda: fitting.within(options.minutes, dataset, overrides, **given))
+    return _told(options, choice, overrides, dataset)
+
+
+def _told(
+    options: argparse.Namespace, choice: fitting.Choice, overrides: Mapping[str, float | int], dataset: Dataset
+) -> _AskedFor:
+    """What was chosen, and the command that asks for it."""
     images, overrides = options.images or choice.images, {**choice.overrides, **overrides}
     recipes.get(choice.recipe, overrides)
     if not options.events:
@@ -152,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--label-column", help="the column of labels, where a data set of the hub has several that may be it")
     add("--strict", action="store_true", help="refuse a data set with rows that lack a picture or a label")
     add("--images", type=positive, help="length in images seen; the recipe's own by default")
+    add("--minutes", type=_minutes, help="length in the time of its threads on this machine, in place of --images")
     add("--seed", type=int, default=0, help="of weights, noise and order")
     add("--run", type=Path, help="the run's folder; runs/<dataset>-<recipe> by default")
     add("--resume", action="store_true", help="go on from the run's latest checkpoint")
@@ -189,6 +225,17 @@ def _overrides(pairs: Sequence[str]) -> dict[str, float | int]:
         except ValueError:
             overrides[key] = value
     return overrides
+
+
+def _minutes(text: str) -> float:
+    """An option's time. Raises ArgumentTypeError."""
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 0 < minutes <= MOST_MINUTES:
+        raise argparse.ArgumentTypeError(f"{text}: expected minutes, up to {MOST_MINUTES}")
+    return minutes
 
 
 class _NoPlace(ValueError):  # noqa: N818  never leaves this module

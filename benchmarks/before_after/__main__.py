@@ -65,9 +65,7 @@ def measure(
     for workers in dict.fromkeys((1, os.cpu_count() or 1)):
         names = [case for case in SERVED if f"{case}, {processes(workers)}" in chosen]
         if names:
-            told = [
-                {side: serve(checkouts[side], names, workers, seconds) for side in order} for order in turn(rounds)
-            ]
+            told = [{side: serve(checkouts[side], names, workers, seconds) for side in order} for order in turn(rounds)]
             for case in names:
                 rates = [{side: found[case] for side, found in each.items()} for each in told]
                 yield f"{case}, {processes(workers)}", rates

@@ -50,9 +50,7 @@ def _named(value: Any) -> set[str]:
     return set().union(*(_named(held) for held in value)) if isinstance(value, list) else set()
 
 
-def _walk(
-    path: list[str], before: Any, after: Any, may_gain: bool, differences: list[str], notes: list[str]
-) -> None:
+def _walk(path: list[str], before: Any, after: Any, may_gain: bool, differences: list[str], notes: list[str]) -> None:
     """Add what differs below ``path``."""
     where = " > ".join(path)
     if isinstance(before, dict) and isinstance(after, dict):

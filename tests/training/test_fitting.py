@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from training import fitting, recipes, train
+from training import fitting, precision, recipes, train
 from training.data import Dataset
 
 
@@ -52,6 +54,9 @@ def test_a_length_that_is_too_short_is_told_with_the_one_that_serves() -> None:
     told = fitting.too_short(recipe, 100_000)
     assert told is not None
     assert f"{recipe.images:,}" in told
+    [serves] = re.findall(r"--images (\d+) is the least that serves", told)
+    assert fitting.too_short(recipe, int(serves)) is None
+    assert fitting.too_short(recipe, int(serves) - 1) is not None
     assert fitting.too_short(recipe, recipe.images) is None
 
 
@@ -71,6 +76,76 @@ def test_a_folder_trains_without_a_word_on_the_recipe_and_its_owner_is_told_whic
     assert "--recipe cgan --images 64" in told
     assert "expect pictures that are not there yet" in told
     assert json.loads((run / "config.json").read_text())["recipe"] == "cgan"
+
+
+def in_minutes(minutes: float, dataset: Dataset, seconds: float, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Any:
+    """A choice on a machine where each image takes so long."""
+    monkeypatch.setattr(precision, "pace", lambda recipe, shape, kind: seconds)
+    return fitting.within(minutes, dataset, {}, **{"kind": "no", "threads": 1, **more})
+
+
+def test_minutes_come_to_as_many_images_as_the_machine_shows_in_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = a_set(1_000, 3, 32)
+    one = in_minutes(1, few, 0.01, monkeypatch)
+    assert one.recipe == "projgan-colour"
+    assert one.images == int(60 / 0.01 / fitting.BESIDE["projgan-colour"])
+    assert in_minutes(2, few, 0.01, monkeypatch).images == pytest.approx(2 * one.images, abs=1)
+    assert in_minutes(1, few, 0.01, monkeypatch, threads=2).images == pytest.approx(2 * one.images, abs=1)
+    assert f"{one.images:,} images in 1 minutes" in one.reason
+
+
+def test_more_time_than_a_recipe_takes_is_not_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = in_minutes(600, a_set(1_000, 3, 32), 0.001, monkeypatch)
+    assert few.images == fitting.SMALL_IMAGES
+    assert "are enough" in few.reason
+    asked = in_minutes(600, a_set(1_000, 3, 32), 0.0001, monkeypatch, recipe="cgan")
+    assert (asked.recipe, asked.images) == ("cgan", recipes.get("cgan").images)
+
+
+def test_in_a_short_time_classes_come_first_and_in_a_longer_one_the_recipe_that_fits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = a_set(60_000, 1, 28)
+    short, long = (in_minutes(minutes, many, 0.0005, monkeypatch) for minutes in (5, 30))
+    assert (short.recipe, short.overrides["mirror"]) == ("projgan-colour", 0)
+    assert long.recipe == "projgan"
+    assert "classes first" in short.reason
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_training_of_so_many_minutes_is_resumed_with_the_length_that_they_came_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    asked = ["--dataset", "digits", "--minutes", "0.01", "--run", str(run), "--threads", "1"]
+    monkeypatch.setattr(precision, "pace", lambda recipe, shape, kind: 0.001)
+    assert train.main(asked) == 0
+    images = int(0.6 / 0.001 / fitting.OTHERS)
+    assert f"--recipe cgan --images {images}" in capsys.readouterr().err
+    monkeypatch.setattr(precision, "pace", lambda recipe, shape, kind: 0.002)
+    assert train.main([*asked, "--resume"]) == 0
+    assert json.loads((run / "config.json").read_text())["images"] == images
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--images", "10"], "expected one of them"),
+        (["--resume"], "expected --run as well"),
+    ],
+)
+def test_minutes_that_cannot_be_meant_are_refused_with_what_is_right(
+    more: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(["--dataset", "digits", "--minutes", "1", *more]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "soon", "nan", "inf"])
+def test_a_time_that_is_none_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        train.main(["--dataset", "digits", "--minutes", text])
+    assert "expected minutes" in capsys.readouterr().err
 
 
 def test_pictures_without_labels_are_refused_with_what_takes_them(

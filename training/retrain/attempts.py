@@ -1,9 +1,9 @@
 """A job's folders: one for each attempt, which begins with what the attempt before it left.
 
-    <data>/runs/<job>/attempt-N/     the run of the N-th attempt (training/run.py)
-    <data>/runs/<job>/export/        the job's own repository, before anything is public
-    <data>/runs/<job>/float/         the same with the float graph that the exact one is held against
-    <data>/weights/<sha256>          weights of published versions, named by their graph
+<data>/runs/<job>/attempt-N/     the run of the N-th attempt (training/run.py)
+<data>/runs/<job>/export/        the job's own repository, before anything is public
+<data>/runs/<job>/float/         the same with the float graph that the exact one is held against
+<data>/weights/<sha256>          weights of published versions, named by their graph
 """
 
 from __future__ import annotations

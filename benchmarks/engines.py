@@ -1,6 +1,7 @@
 """Whether every engine gives the bytes that the card of an exact version promises: the digest of 256 addresses.
 
     python -m benchmarks.engines                                # onnxruntime, numpy, PyTorch; onnxruntime-web in Node
+    python -m benchmarks.engines --node                         # onnxruntime-web in Node alone
     python -m benchmarks.engines --openvino PYTHON              # an interpreter that has openvino
     python -m benchmarks.engines --arm64 ROOT PACKAGES          # qemu-aarch64, an arm64 Python's root, its onnxruntime
     python -m benchmarks.engines --processors Nehalem SandyBridge Haswell-noTSX     # qemu-x86_64
@@ -283,8 +284,10 @@ def rows(version: Version, options: argparse.Namespace) -> Iterator[Row]:
     for processor in options.processors:
         command = ["qemu-x86_64", "-cpu", processor, sys.executable, "-c", ONNXRUNTIME]
         yield from elsewhere(version, f"emulated {processor}, onnxruntime", command, path)
-    if not (options.cuda or options.openvino or options.arm64 or options.processors):
+    alone = not (options.cuda or options.openvino or options.arm64 or options.processors)
+    if alone and not options.node:
         yield from here(version)
+    if alone or options.node:
         yield from node(version)
 
 
@@ -303,6 +306,7 @@ def main() -> int:
     """Run what is asked for, merge, write; exit status 1 if an engine gave other bytes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", default=[], metavar="NAME:VERSION", help="all exact ones by default")
+    parser.add_argument("--node", action="store_true", help="onnxruntime-web in Node alone")
     parser.add_argument("--openvino", metavar="PYTHON")
     parser.add_argument("--arm64", nargs=2, metavar=("ROOT", "PACKAGES"))
     parser.add_argument("--processors", nargs="*", default=[])

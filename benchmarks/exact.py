@@ -201,7 +201,8 @@ def main() -> int:
     head = (
         "# Exact graphs beside the float ones that they are made of\n\n"
         f"{os.cpu_count()} cores, {platform.machine()}, onnxruntime {onnxruntime.__version__}; one thread, the "
-        "process' own CPU time. Made by `python -m benchmarks.exact`.\n"
+        "process' own CPU time. Made by `python -m benchmarks.exact`. A version is the float one's; where none is "
+        "published, the exact one's, whose float graph is made of the weights beside it.\n"
     )
     (HERE / "exact.md").write_text(head + tables(record))
     print(tables(record))

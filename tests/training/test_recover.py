@@ -43,7 +43,7 @@ def trained(recipe: str) -> FinishedRun:
     with torch.no_grad():
         for _ in range(8):
             generator(draw_latents(config.settings, 256, torch.device("cpu")), label)
-    status = {"state": "finished", "steps": 1, "images": 16, "best": None}
+    status = {"state": "finished", "step": 1, "steps": 1, "images": 16, "best": None}
     return FinishedRun(Path("run"), config, status, to_safetensors(generator.state_dict()))
 
 

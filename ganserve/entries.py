@@ -23,13 +23,13 @@ class SetError(ValueError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One file: its path with slashes, below the set's root, and how to read it; ``mark`` is its size and time, or
+    """One file: its path with slashes, below the set's root, and how to read it; ``mark`` is its size and times, or
     whatever else changes with its content."""
 
     name: str
     read: Callable[[], bytes] = field(repr=False, compare=False)
     head: Callable[[], bytes] = field(repr=False, compare=False)
-    mark: tuple[int, int] = (0, 0)
+    mark: tuple[int, ...] = ()
 
 
 def clutter(name: str) -> bool:
@@ -63,9 +63,14 @@ def folder_entries(folder: Path) -> list[Entry]:
                 found.append(Entry(below, partial(_content, path), bytes))
                 continue
             if stat.S_ISREG(told.st_mode):
-                mark = (told.st_size, told.st_mtime_ns)
+                mark = mark_of(told)
                 found.append(Entry(below, partial(_content, path), partial(_content, path, kinds.HEAD_BYTES), mark))
     return found
+
+
+def mark_of(told: os.stat_result) -> tuple[int, ...]:
+    """What changes with a file's content: its size, and its times, of which nobody sets the last one back."""
+    return told.st_size, told.st_mtime_ns, told.st_ctime_ns
 
 
 def _unreadable(error: OSError) -> None:

@@ -26,6 +26,7 @@ import torch
 from PIL import Image
 
 from ganserve import archives, pictures, reading, sets
+from ganserve.entries import mark_of
 from ganserve.inspection import OWN_FOLDER
 from ganserve.labels import LONGEST_NAME
 from ganserve.reading import Source, Unreadable
@@ -87,7 +88,7 @@ def split_held_out(dataset: Dataset, share: float = 1 / 12, limit: int = 5000) -
     held = min(limit, int(n * share))
     order = np.random.default_rng(20201).permutation(n)
     rest, out = set(order[held:].tolist()), set(order[:held].tolist())
-    if dataset.labels is not None and held:
+    if dataset.labels is not None:
         labels = dataset.labels.numpy()
         for label in range(len(dataset.classes)):
             rows = order[labels[order] == label].tolist()
@@ -106,12 +107,15 @@ def splits(name: str, size: int, channels: int) -> tuple[Dataset, Dataset, str]:
     Raises:
         DataError: the set cannot be read, or has no labels.
     """
-    train = load(name, size=size, channels=channels)
+    train = load(name, size=size, channels=channels, labelled=False)
+    if train.labels is None:
+        raise DataError(f"data set {name!r} has no labels, by which pictures are measured")
     test = _test_split(name, size, channels)
     if test is not None and test.classes == train.classes:
         return train, test, "test"
     rest, held_out = split_held_out(train)
-    return rest, held_out, "held-out"
+    # Where every picture is needed for training, what is learned is all that there is to hold it against.
+    return (rest, held_out, "held-out") if len(held_out) else (train, train, "train")
 
 
 def _test_split(name: str, size: int, channels: int) -> Dataset | None:
@@ -260,7 +264,7 @@ def _archive(place: Path, wanted: _Wanted, rows: _Rows) -> Dataset:
 
     with archives.opened(place, _OWN_ZIP) as opened:
         entries = sorted(archives.entries(opened, _OWN_ZIP, told.st_size), key=lambda entry: _walked(entry.name))
-        mark = (told.st_size, told.st_mtime_ns)
+        mark = mark_of(told)
         marked = [replace(one, read=partial(alone, one.read), mark=mark) for one in entries]
         return _files(place, marked, wanted, rows, opened.folders)
 

@@ -389,8 +389,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             version = _publish(run, repository, options)
             print(f"{run.name}: published version {version} of {options.name or run.name}")
-        except (ExportError, ExactError, RecoverError, RepositoryError, OSError, ValueError, RuntimeError) as error:
-            refuse(f"{run}: {error}" if isinstance(error, OSError) else error)
+        except Exception as error:  # what is damaged fails in any way, and never keeps the others from being published
+            foreseen = isinstance(error, ExportError | ExactError | RecoverError | RepositoryError | RunNameError)
+            refuse(error if foreseen else f"{run} is broken: {type(error).__name__}: {error}")
             broken += 1
     return BAD_INPUT if broken else 0
 

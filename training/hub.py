@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ganserve import kinds, metadata
+from ganserve.entries import mark_of
 from ganserve.pictures import PictureError
 from ganserve.reading import Source
 from ganserve.sets import PICTURE_SUFFIXES, alike, natural
@@ -33,7 +35,7 @@ class Table:
     classes: tuple[str, ...]
     skipped: tuple[tuple[str, int], ...]
     notices: tuple[str, ...]
-    fingerprint: str
+    fingerprint: str  # of the files beside it that it names, too
 
 
 def is_copy(folder: Path) -> bool:
@@ -80,7 +82,7 @@ def table(name: str, *, split: str, column: str | None, strict: bool, labelled: 
         known,
         tuple(skipped.items()),
         (*opened.notices, *_notices(skipped, features, label, known)),
-        f"{found._fingerprint} {image} {label}",
+        f"{found._fingerprint} {image} {label} {_beside(raw, image, folder)}",
     )
 
 
@@ -153,6 +155,28 @@ def _there(raw: Any, image: str) -> list[bool]:
     lengths = [pc.binary_length(part).to_pylist() for part in held if not pa.types.is_null(part.type)]
     # Bytes that are there and empty are no picture, whatever path the row was made from.
     return [bool(cells[0] if cells[0] is not None else cells[-1]) for cells in zip(*lengths, strict=True)]
+
+
+def _beside(raw: Any, image: str, folder: Path | None) -> list[tuple[int, ...]]:
+    """The marks of the pictures that a table names beside itself."""
+    import pyarrow as pa
+
+    if folder is None:
+        return []
+    column = raw.with_format("arrow")[image]
+    column = column[:] if not isinstance(column, pa.Array | pa.ChunkedArray) else column
+    named = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_struct(named.type):
+        parts = [named.type.field(index).name for index in range(named.type.num_fields)]
+        if _PATH not in parts or (_BYTES in parts and named.field(_BYTES).null_count < len(named)):
+            return []
+        named = named.field(_PATH)
+    paths = named.to_pylist() if pa.types.is_string(named.type) or pa.types.is_large_string(named.type) else []
+    marks = []
+    for path in filter(None, paths):
+        with contextlib.suppress(OSError):
+            marks.append(mark_of((folder / path).stat()))
+    return marks
 
 
 def _label_column(training: Any, features: dict[str, Any], asked: str | None, labelled: bool) -> str | None:

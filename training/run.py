@@ -22,6 +22,7 @@ import dataclasses
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,14 +56,21 @@ class RunRefused(TrainingError):  # noqa: N818
     """A run that cannot begin, by what was asked for: nothing was trained."""
 
 
+# Characters of a model's name that can be asked for.
+LONGEST = 64
+
+
 class RunNameError(ValueError):
     """A name that no model could have, so that a run of it could never be exported by its own name."""
 
 
 def check_name(name: str) -> None:
     """Raises RunNameError for a run's name that is no model's name either: better before the training than after."""
+    if len(name) > LONGEST:
+        raise RunNameError(f"run name {name[:20]!r}... has {len(name)} characters: at most {LONGEST} can be a model's")
     if not NAME.fullmatch(name):
-        instead = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "my-run"
+        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+        instead = re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "my-run"
         raise RunNameError(
             f"run name {name!r} cannot be a model's: expected small letters, digits and hyphens, such as {instead!r}"
         )

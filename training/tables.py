@@ -101,7 +101,7 @@ def _why(error: BaseException) -> str:
         )
     while error.__cause__ is not None:
         error = error.__cause__
-    said = " ".join((str(error) or type(error).__name__).split())
+    said = " ".join((str(error) or type(error).__name__).split()).rstrip(".")
     return (
         f"cannot be read: {said}. Expected 'digits', an existing folder of class folders or images, a ZIP of them, a "
         "local copy of a Hugging Face data set, or a hub name"

@@ -238,12 +238,18 @@ def _minutes(text: str) -> float:
     return minutes
 
 
+# Of a folder's name, as almost all file systems have it.
+_LONGEST = 255
+
+
 class _NoPlace(ValueError):  # noqa: N818  never leaves this module
     pass
 
 
 def _check_place(run: Path) -> None:
     """Raises _NoPlace where a run cannot be kept: better before the data are read than after."""
+    if long := [part for part in run.parts if len(os.fsencode(part)) > _LONGEST]:
+        raise _NoPlace(f"--run: a folder's name of {len(os.fsencode(long[0]))} bytes: at most {_LONGEST} can be one")
     place = run
     while not os.path.lexists(place) and place != place.parent:
         place = place.parent

@@ -75,6 +75,9 @@ def ended(main: Main, arguments: Sequence[str], capsys: pytest.CaptureFixture[st
         (train.main, ["--recipe", "cgan", "--dataset", "no\nsuch\nset"], "no such set"),
         (train.main, ["--recipe", "cgan", "--dataset", "digits", "--run", "My Run"], "my-run"),
         (train.main, ["--recipe", "cgan", "--dataset", "digits", "--run", "file/run"], "is no folder"),
+        (train.main, ["--recipe", "cgan", "--dataset", "digits", "--run", "Fu\u00df \u00dcbung"], "fu-ubung"),
+        (train.main, ["--recipe", "cgan", "--dataset", "digits", "--run", "x" * 65], "65 characters: at most 64"),
+        (train.main, ["--recipe", "cgan", "--dataset", "digits", "--run", "x" * 300 + "/run"], "at most 255"),
         (train.main, ["--recipe", "cgan", "--dataset", "digits", "--classes", "no list"], "--classes"),
         (train.main, ["--recipe", "cgan", "--dataset", "digits", "--threads", "x"], "--threads"),
         (train.main, ["--recipe", "cgan", "--dataset", "digits", "--init", "absent"], "absent"),
@@ -99,6 +102,13 @@ BROKEN = {
     "cut": {"config.json": "{}", "status.json": '{"state": "fin'},
     "listed": {"config.json": "{}", "status.json": "[]"},
     "other": {"config.json": "{}", "status.json": '{"state": "finished"}', "best.safetensors": ""},
+    "damaged": {
+        "config.json": json.dumps(
+            {"recipe": "cgan", "dataset": "x", "images": 9, "seed": 0, "size": 8, "channels": 1, "classes": ["a", "b"]}
+        ),
+        "status.json": '{"state": "finished", "step": 1}',
+        "best.safetensors": "cut",
+    },
     "odd": {
         "config.json": json.dumps({"recipe": "nothing", "classes": []}),
         "status.json": '{"state": "finished"}',
@@ -122,7 +132,8 @@ def test_one_bad_run_never_stops_the_others(
     said = capsys.readouterr()
     assert said.out == "good: published version 1 of good\n"
     for name in (*BROKEN, "My_Run"):
-        assert f"run {name}" in said.err or repr(name) in said.err
+        assert f"run {name}" in said.err or repr(name) in said.err or f"/{name} is broken" in said.err
+    assert "Traceback" not in said.err
     assert len(said.err.splitlines()) == len(BROKEN) + 1
     assert export.main(["runs/My_Run", "--name", "mine"]) == 0
     assert Repository(place / "models").live("mine") == 1

@@ -168,6 +168,18 @@ def test_a_set_is_not_read_again_until_a_file_of_it_changes(
     assert len(list((tmp_path / "var" / "pictures").iterdir())) == 1, "one reading a place is kept"
 
 
+def test_sets_of_one_class_and_of_few_pictures_are_measured_by_what_there_is(tmp_path: Path) -> None:
+    """What can be trained on can be measured: a job never fails after its training for want of pictures."""
+    for name, classes, count in (("one", ("a",), 24), ("few", ("a", "b"), 3), ("some", ("a", "b"), 4)):
+        for label in classes:
+            (tmp_path / name / label).mkdir(parents=True)
+            for index in range(count):
+                Image.new("L", (8, 8), 20 * index % 256).save(tmp_path / name / label / f"{index}.png")
+    parts = {name: data.splits(str(tmp_path / name), 8, 1) for name in ("one", "few", "some")}
+    told = {name: (len(train), len(test), split) for name, (train, test, split) in parts.items()}
+    assert told == {"one": (22, 2, "held-out"), "few": (6, 6, "train"), "some": (6, 2, "held-out")}
+
+
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_splits_above_the_class_folders_are_read_apart(tmp_path: Path, part: str) -> None:
     for value, name in enumerate(("train", "test")):

@@ -222,6 +222,30 @@ def test_a_class_of_hardly_a_picture_is_trained_on_and_named_as_not_measured(rar
     assert json.loads(json.dumps(scores)) == scores
 
 
+@pytest.mark.parametrize(("classes", "count"), [(("a", "b"), 3), (("a",), 24)])
+def test_a_set_of_few_pictures_or_of_one_class_is_measured_by_what_has_a_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: tuple[str, ...], count: int
+) -> None:
+    monkeypatch.setenv("GANSERVE_DATA", str(tmp_path / "var"))
+    random = np.random.default_rng(0)
+    for name in classes:
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = random.integers(0, 256, (8, 8), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "set" / name / f"{index}.png")
+    dataset = load(str(tmp_path / "set"), labelled=len(classes) > 1)
+    if len(classes) == 1:
+        trainer.train(small("dcgan-gap", dataset), dataset, tmp_path / "run", report=silent)
+        repository = Repository(tmp_path / "models")
+        export.export_run(tmp_path / "run", repository, name="few")
+        scores = evaluate.evaluate_onnx(repository.model_path("few", 1), str(tmp_path / "set"))
+    else:
+        scores = scored(dataset, tmp_path / "set", tmp_path)
+    assert scores["split"] == ("held-out" if len(classes) == 1 else "train")
+    assert scores["frechet"] is not None
+    assert json.loads(json.dumps(scores)) == scores
+
+
 def test_a_metric_without_a_value_for_identical_pictures_is_left_out_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

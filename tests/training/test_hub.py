@@ -148,6 +148,21 @@ def test_a_table_may_name_pictures_that_lie_beside_it(tmp_path: Path, kind: Any,
     assert told(name) == (("a", "b"), [0, 1] * 3, [0, 10, 20, 30, 40, 50])
 
 
+@pytest.mark.parametrize("kind", [Value("string"), {"bytes": Value("binary"), "path": Value("string")}])
+def test_a_picture_that_a_table_names_is_read_again_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    monkeypatch.setattr(reading, "KEPT_SECONDS", -1.0)
+    for row, cell in enumerate(CELLS):
+        (tmp_path / f"{row}.png").write_bytes(cell["bytes"])
+    paths = [f"{row}.png" for row in range(6)]
+    cells = paths if isinstance(kind, Value) else [{"bytes": None, "path": path} for path in paths]
+    name = hub(tmp_path, {"image": kind, "label": AB}, image=cells, label=[0, 1] * 3)
+    before = told(name)
+    (tmp_path / "0.png").write_bytes(picture(99))
+    assert told(name)[2] == [99, *before[2][1:]]
+
+
 def test_a_table_from_elsewhere_names_no_picture_of_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,8 +182,8 @@ def test_the_only_split_is_for_training_whatever_it_is_called_and_is_no_test_spl
     assert len(load(name)) == 6
     with pytest.raises(DataError, match="no split 'test' beside the one to train on, 'test'"):
         load(name, split="test")
-    train, held_out, called = splits(name, 8, 1)
-    assert (called, len(train) + len(held_out)) == ("held-out", 6)
+    train, test, called = splits(name, 8, 1)
+    assert (called, len(train), len(test)) == ("train", 6, 6)
 
 
 def test_a_column_of_splits_is_no_column_of_labels(tmp_path: Path) -> None:

@@ -189,6 +189,15 @@ def test_a_colour_that_is_called_transparent_lies_over_white() -> None:
         assert image.getpixel(kept) != pictures.BACKGROUND
 
 
+def test_a_png_that_tells_at_its_end_how_it_lies_is_measured_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    told = exif.tobytes().removeprefix(b"Exif\0\0")
+    late = struct.pack(">I", len(told)) + b"eXIf" + told + struct.pack(">I", zlib.crc32(b"eXIf" + told))
+    content = saved(Image.new("L", (8, 4)), "PNG")
+    assert measure(content[:-12] + late + content[-12:]) == (4, 8)
+
+
 def test_every_entry_of_a_palette_may_be_transparent_in_part() -> None:
     content = png([b"\0\1\2"], 3, 8, 3, (b"PLTE", bytes([255, 0, 0, 0, 0, 255, 0, 255, 0])), (b"tRNS", b"\x80\xff\0"))
     assert pixels(content)[0].tolist() == [[255, 127, 127], [0, 0, 255], [255, 255, 255]]
@@ -258,6 +267,14 @@ def test_an_embedded_colour_profile_is_taken_to_srgb(form: str) -> None:
     assert np.abs(linear[8, 8] - [169, 200, 228]).max() <= 3
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert np.array_equal(np.asarray(decode(saved(image, form, icc_profile=srgb, **more)).image), plain)
+
+
+def test_a_profile_that_is_near_to_srgb_is_applied_too() -> None:
+    shown = pixels(saved(Image.new("RGB", (4, 4), (100, 100, 100)), "PNG", icc_profile=profile(2.0)))[0, 0].astype(int)
+    light = (100 / 255) ** 2.0
+    expected = 255 * (1.055 * light ** (1 / 2.4) - 0.055)
+    assert expected > 105
+    assert np.abs(shown - expected).max() <= 2
 
 
 def test_a_broken_profile_is_passed_over_with_a_word() -> None:
@@ -353,6 +370,8 @@ def test_the_primaries_of_a_png_are_taken_to_srgb() -> None:
     assert red > 205
     assert green < 100
     assert blue <= 100
+    white = (34_567, 35_850, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)  # of D50
+    assert abs(pixels(numbered(None, white))[0, 3].astype(int) - 255).max() <= 1, "its white is white"
     usual = (31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)
     assert pixels(numbered(None, usual))[0, 0].tolist() == [128] * 3
     assert pixels(numbered(None, (0,) * 8))[0, 0].tolist() == [128] * 3  # no colours at all
@@ -403,14 +422,14 @@ def test_every_format_is_known_by_its_first_bytes(form: str) -> None:
     assert kinds.looks_like(saved(quarters(), form)[:32])
 
 
-@pytest.mark.parametrize("edge", [32, 64])
+@pytest.mark.parametrize("edge", [32, 64, 256])
 def test_a_photo_decoded_at_a_fraction_of_its_size_looks_as_decoded_whole(edge: int) -> None:
     y, x = np.mgrid[0:1536, 0:2048] / 200
     photo = np.stack([np.sin(x + c) * np.cos(y * (c + 1)) * 110 + 127 for c in range(3)], -1)
     photo += np.random.default_rng(0).normal(0, 12, photo.shape)
     content = saved(Image.fromarray(photo.clip(0, 255).astype(np.uint8)), "JPEG", quality=92)
     small, whole = decode(content, edge=edge), decode(content)
-    assert small.image.width < whole.image.width
+    assert 3 * edge <= min(small.image.size) < min(whole.image.size), "enough is left for a good resize"
     assert small.size == whole.size == (2048, 1536)
     apart = pictures.square(small.image, edge, 3).astype(float) - pictures.square(whole.image, edge, 3)
     assert np.abs(apart).mean() <= 1
@@ -429,3 +448,26 @@ def test_colour_is_more_than_the_noise_of_a_jpeg() -> None:
     as_jpeg = pixels(saved(Image.fromarray(np.stack([grey] * 3, -1)), "JPEG", quality=60))
     assert not pictures.coloured(as_jpeg)
     assert pictures.coloured(np.asarray(quarters()))
+
+
+def test_colour_is_noise_up_to_a_dozen_levels_and_a_few_pixels_of_it_are_none() -> None:
+    grey = np.full((100, 100, 3), 100, np.uint8)
+    noisy, spotted, stained = grey.copy(), grey.copy(), grey.copy()
+    noisy[..., 0] += 12
+    spotted[:4, :10, 0] = 200  # 0.4 %
+    stained[:2, :, 0] = 200  # 2 %
+    assert [pictures.coloured(one) for one in (noisy, spotted, stained)] == [False, False, True]
+
+
+def test_what_imagej_shows_as_black_and_white_is() -> None:
+    floats = np.linspace(-50, 150, 64, dtype=np.float32).reshape(8, 8)
+    told = "ImageJ=1.53t\nimages=1\nmin=-50.0\nmax=150.0\n"
+    shown = pixels(saved(Image.fromarray(floats), "TIFF", tiffinfo={270: told}))
+    assert np.array_equal(shown, np.rint(np.linspace(0, 255, 64)).reshape(8, 8))
+
+
+def test_sixteen_bits_of_which_only_twelve_are_used_are_spoken_of() -> None:
+    dark = Image.fromarray(np.linspace(0, 4095, 64).astype(np.uint16).reshape(8, 8))
+    assert any("darkest sixteenth" in notice for notice in decode(saved(dark, "PNG")).notices)
+    bright = Image.fromarray(np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8))
+    assert decode(saved(bright, "PNG")).notices == ()

@@ -75,3 +75,37 @@ def test_more_than_the_memory_holds_is_refused_before_it_is_read(monkeypatch: py
 def test_a_picture_that_cannot_be_read_is_named() -> None:
     with pytest.raises(Unreadable, match=r"'broken\.png'.*known kind"):
         read_once([*sources(1), Source("broken.png", lambda: b"oops")], 8, 3, cache=None)
+
+
+def test_a_stray_colour_in_a_grey_set_is_read_by_its_light() -> None:
+    def told(colour: tuple[int, int, int]) -> bytes:
+        buffer = io.BytesIO()
+        Image.new("RGB", (8, 8), colour).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    greys = [Source(str(value), lambda value=value: told((value,) * 3)) for value in range(60)]  # type: ignore[misc]
+    found = reading.read([*greys, Source("green", lambda: told((0, 255, 0)))], 8, None)
+    assert found.images.shape == (61, 1, 8, 8)
+    assert first(found)[-1] == 150, "of green, as ITU-R BT.601 weighs it"
+
+
+def test_pictures_that_begin_alike_are_not_the_same() -> None:
+    def bitmap(last: int) -> bytes:
+        pixels = np.zeros((8, 8), np.uint8)
+        pixels[0, -1] = last  # a bitmap begins at the bottom
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "BMP")
+        return buffer.getvalue()
+
+    found = reading.read([Source(str(last), lambda last=last: bitmap(last)) for last in (0, 1, 1)], 8, 1)  # type: ignore[misc]
+    one, other, again = (seen.digest for seen in found.seen)
+    assert one != other == again
+
+
+def test_few_pictures_are_under_way_at_a_time_however_many_there_are() -> None:
+    begun: list[int] = []
+    results = reading.over_cores(begun.append, range(4000), told="pictures", workers=2)
+    next(results)
+    assert len(begun) <= 200
+    assert len(list(results)) == 3999
+    assert sorted(begun) == list(range(4000))

@@ -86,3 +86,18 @@ def test_a_palette_of_8_bits_is_not_black(times: int) -> None:
     table = np.stack([np.arange(256), 255 - np.arange(256), np.arange(256) * 7 % 256])
     content = tiff([GREY.tobytes()], "<", [8], {262: (3, [3]), 320: (3, (table * times).ravel().tolist())})
     assert np.array_equal(np.asarray(decode(content).image), table[:, GREY].transpose(1, 2, 0))
+
+
+def test_whole_numbers_of_32_bits_without_a_sign_reach_beyond_those_with_one() -> None:
+    samples = GREY.astype(np.uint64) * 0x01010101
+    stated = {339: (3, [1]), 340: (4, [0]), 341: (4, [0xFFFFFFFF])}
+    content = tiff([samples.astype("<u4").tobytes()], "<", [32], stated)
+    assert np.array_equal(np.asarray(decode(content).image), GREY)
+
+
+def test_twelve_bits_that_are_packed_are_black_to_white() -> None:
+    twelve = (GREY.astype(int) * 4095 // 255).ravel()
+    pairs = twelve.reshape(-1, 2)
+    packed = np.stack([pairs[:, 0] >> 4, (pairs[:, 0] & 15) << 4 | pairs[:, 1] >> 8, pairs[:, 1] & 255], 1)
+    content = tiff([packed.astype(np.uint8).tobytes()], "<", [12], {})
+    assert np.abs(np.asarray(decode(content).image).astype(int) - GREY).max() <= 1

@@ -196,3 +196,15 @@ def test_a_column_of_splits_is_no_column_of_labels(tmp_path: Path) -> None:
 def test_a_class_has_one_name_in_whatever_form_a_table_writes_it(tmp_path: Path, kind: Any) -> None:
     name = hub(tmp_path, {"label": kind}, label=["caf\u00e9", "cafe\u0301", "tea"] * 2)
     assert told(name)[:2] == (("caf\u00e9", "tea"), [0, 0, 1] * 2)
+
+
+def test_classes_keep_the_order_that_a_table_tells_and_their_pictures(tmp_path: Path) -> None:
+    kind = ClassLabel(names=["zebra", "ape", "lion"])
+    name = hub(tmp_path, {"label": kind}, label=[0, 1, 2] * 2)
+    assert told(name) == (("zebra", "ape", "lion"), [0, 1, 2] * 2, [0, 10, 20, 30, 40, 50])
+
+
+def test_every_row_of_a_long_table_is_its_own(tmp_path: Path) -> None:
+    cells = [{"bytes": picture(row), "path": None} for row in range(150)]
+    name = hub(tmp_path, {"label": AB}, image=cells, label=[0, 1] * 75)
+    assert told(name)[2] == list(range(150))

@@ -122,9 +122,10 @@ def get(job_id: str, store: Store) -> Job:
     status_code=202,
     summary="Cancel a job",
     openapi_extra=told(
-        (*ADMIN, 404, 409, 503),
+        (*ADMIN, 404, 409, 422, 503),
         Sample(202, "cancel it", f"/jobs/{JOB}"),
         Sample(409, "nothing trains that could end early", f"/jobs/{JOB}?keep=true"),
+        Sample(422, "keep or not", f"/jobs/{JOB}?keep=perhaps"),
         Sample(404, "no such job", "/jobs/nothing"),
     ),
 )

@@ -110,7 +110,7 @@ def _block(
 
     try:
         check()
-    except Exception as error:
+    except (Exception, FailureGroup) as error:
         if type(error).__name__ in ("Unsatisfiable", "SkipTest", "Skipped"):
             return tried, ""
         return tried, (first[0] if first else f"{type(error).__name__}: {json.dumps(str(error))}")[:4000]

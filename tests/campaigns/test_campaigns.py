@@ -7,13 +7,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import uvloop
+from hypothesis.strategies import just
+from schemathesis import GenerationMode
+from schemathesis.core.failures import Failure, FailureGroup
 
 from benchmarks import overload
 from benchmarks.serving import served
-from tests.campaigns import soak
+from tests.campaigns import fuzz, soak
 from tests.campaigns.__main__ import NAMES, ROOT, campaign
 from tests.campaigns.journal import Journal
 
@@ -44,6 +48,30 @@ def test_a_flood_is_answered_with_images_or_with_when_to_ask_again() -> None:
     assert 1 <= least <= most <= 30
     assert result["accepted_after"] is not None
     assert not [line for line in overload.broken(result) if "answers" in line or "tell when" in line]
+
+
+class Wrong:
+    """A case whose answer is not one that the document tells, always or once."""
+
+    def __init__(self, times: int) -> None:
+        self.path_parameters: dict[str, object] = {}
+        self.times = times
+
+    def call_and_validate(self, **_: object) -> None:
+        self.times -= 1
+        if self.times >= 0:
+            raise FailureGroup([Failure(operation="GET /", title="Undocumented", message="418")])
+
+    def as_curl_command(self) -> str:
+        return "curl of it"
+
+
+@pytest.mark.parametrize("times", [1, 1000])
+def test_a_call_that_is_answered_wrongly_is_told_with_what_was_asked(times: int) -> None:
+    operation = SimpleNamespace(as_strategy=lambda generation_mode: just(Wrong(times)))
+    tried, broken = fuzz._block(operation, GenerationMode.POSITIVE, {}, 1, known=False)
+    assert tried
+    assert broken.startswith("curl of it: Undocumented")
 
 
 def test_the_slope_of_samples_is_that_of_most_pairs() -> None:

@@ -102,14 +102,16 @@ def test_more_time_than_a_recipe_takes_is_not_spent(monkeypatch: pytest.MonkeyPa
     assert (asked.recipe, asked.images) == ("cgan", recipes.get("cgan").images)
 
 
-def test_in_a_short_time_classes_come_first_and_in_a_longer_one_the_recipe_that_fits(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("channels", "faster"), [(1, fitting.FASTER), (3, {**fitting.SMALL, "mirror": 1})])
+def test_in_a_short_time_there_are_more_steps_and_in_a_longer_one_the_recipes_own(
+    channels: int, faster: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    many = a_set(60_000, 1, 28)
-    short, long = (in_minutes(minutes, many, 0.0005, monkeypatch) for minutes in (5, 30))
-    assert (short.recipe, short.overrides["mirror"]) == ("projgan-colour", 0)
-    assert long.recipe == "projgan"
-    assert "classes first" in short.reason
+    many = a_set(60_000, channels, 32)
+    short, long = (in_minutes(minutes, many, 0.0005, monkeypatch) for minutes in (5, 60))
+    assert short.recipe == long.recipe == fitting.choose(many).recipe
+    assert short.overrides == faster
+    assert long.overrides == fitting.choose(many).overrides
+    assert "smaller batches" in short.reason
 
 
 @pytest.mark.usefixtures("signals")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ganserve import charts, marks
 from ganserve.card import LivePointer, ModelCard, ModelCorrupt, ModelUnreadable, PointerMoved, RepositoryError
+from ganserve.store import Away, Unreadable
 from service import report
 from service.http.answers import ALONE, REVALIDATE, etag, holds, matches
 from service.http.errors import Conflict, NotFound, PreconditionFailed, Unavailable
@@ -243,6 +244,9 @@ async def promote(
         try:
             await catalogue.engine(name, body.version)
         except ModelUnreadable as error:
+            if isinstance(error.__cause__, Unreadable) and not isinstance(error.__cause__, Away):
+                # What stands there is no file that anyone could read, and asking again changes nothing.
+                raise
             # Nothing is known against the version: the store or the disk may answer again.
             raise Unavailable(f"nothing was changed: {error}", retry_after=5) from error
         promoted = await asyncio.to_thread(repository.promote, name, body.version, expected)

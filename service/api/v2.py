@@ -271,7 +271,11 @@ async def index(request: Request) -> list[dict[str, str]]:
 
 
 @router.post(
-    "/repository/models/{name}/load", summary="Load a model", dependencies=_admin, openapi_extra=_BODY
+    "/repository/models/{name}/load",
+    summary="Load a model",
+    dependencies=_admin,
+    response_class=Response,
+    openapi_extra=_BODY,
 )
 async def load(request: Request, name: str) -> Response:
     """Read its live version anew; 200 once it is warm, 400 with the reason if it cannot be served."""
@@ -291,7 +295,11 @@ async def load(request: Request, name: str) -> Response:
 
 
 @router.post(
-    "/repository/models/{name}/unload", summary="Unload a model", dependencies=_admin, openapi_extra=_BODY
+    "/repository/models/{name}/unload",
+    summary="Unload a model",
+    dependencies=_admin,
+    response_class=Response,
+    openapi_extra=_BODY,
 )
 async def unload(request: Request, name: str) -> Response:
     """Free its memory and serve it no more, on any address, until it is loaded again; requests under way finish."""

@@ -1,7 +1,7 @@
 """Which recipe fits a set of pictures, and for how long, where none is asked for.
 
 Each choice is a row that was measured: small sets and colour in ``benchmarks/colour.md``, digits by the thousand in
-``benchmarks/quality.md``.
+``benchmarks/quality.md``, and digits in a few minutes in ``benchmarks/budgets.md``.
 """
 
 from __future__ import annotations

@@ -121,6 +121,8 @@ class Connection(HttpToolsProtocol):
         self._moved, within = time.monotonic(), self._within
         self._data = data
         super().data_received(data)
+        # An idle connection keeps nothing of what came last.
+        self._data = b""
         if self._awaited is None:
             if self.cycle is None or self.cycle.response_complete:
                 self._awaited = self._moved

@@ -21,7 +21,9 @@ from typing import Any
 from pydantic import AwareDatetime, BaseModel, Field
 
 MAX_BATCH_SIZE = 64
-NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+# Longer names are none, whatever a file system takes.
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,199}")
+MOST_VERSIONS = 2**31
 
 
 class RepositoryError(RuntimeError):

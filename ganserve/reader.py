@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ganserve.card import (
+    MOST_VERSIONS,
     NAME,
     LivePointer,
     ModelCard,
@@ -158,7 +159,7 @@ class Reader:
 
     def _known(self, name: str, version: int | None = None) -> None:
         """Raises ModelNotFound, VersionNotFound, VersionRemoved, ModelUnreadable."""
-        if version is not None and NAME.fullmatch(name):
+        if version is not None and version <= MOST_VERSIONS and NAME.fullmatch(name):
             with _told(f"{name}: its folder"):
                 if self.store.exists(f"{name}/{version}"):
                     return

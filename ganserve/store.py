@@ -138,13 +138,15 @@ class FolderStore:
 
     def read(self, key: str) -> bytes:
         """The content of a regular file; a pipe or a device would make the reader wait for ever."""
-        if self._linked(key.rpartition("/")[0]):
-            raise Unreadable("a folder above it is a link; put the folder itself in its place")
         try:
+            if self._linked(key.rpartition("/")[0]):
+                raise Unreadable("a folder above it is a link; put the folder itself in its place")
             descriptor = os.open(self.path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except FileNotFoundError as error:
-            raise Missing(error.strerror) from error
+        except StoreError:
+            raise
         except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
+                raise Missing(error.strerror) from error
             if error.errno == errno.ELOOP:
                 raise Unreadable("it is a link; put the file itself in its place") from error
             raise Unreadable(error.strerror) from error
@@ -184,7 +186,13 @@ class FolderStore:
 
     def exists(self, prefix: str) -> bool:
         """Whether a folder is there: it had no name before it was whole."""
-        return self.path(prefix).is_dir() and not self._linked(prefix)
+        try:
+            return self.path(prefix).is_dir() and not self._linked(prefix)
+        except OSError as error:
+            # What cannot be a name here is none.
+            if error.errno == errno.ENAMETOOLONG:
+                return False
+            raise
 
     def _linked(self, prefix: str) -> bool:
         """Whether a folder between the store's own and this one, or this one, is a link."""

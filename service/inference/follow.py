@@ -59,6 +59,7 @@ class Follower:
     ) -> None:
         self.repository, self.served, self.shelf, self.patience = repository, served, shelf, patience
         self._interval = interval
+        self._listed: set[str] = set()
         # One look a model at a time; a lock lives as long as somebody has it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._watcher: Watcher | None = None
@@ -107,13 +108,19 @@ class Follower:
             left_out.set_repository(str(error))
             self._look_later()
             return
+        self._listed = set(names)
         place = self.repository.place
         told = place if isinstance(place, str) else f"folder {place.name}"
         left_out.set_repository(None if there else f"there is no {told}: set GANSERVE_MODELS")
         await asyncio.gather(*(self.follow(name) for name in {*names, *served.live, *left_out.models}))
 
     async def follow(self, name: str) -> None:
-        """Follow one model: its pointer, if that is sound, else the reason."""
+        """Follow one model: its pointer, if that is sound, else the reason.
+
+        Raises:
+            RepositoryError: the reason, of a model that nobody knows yet; else who asks for names that there never were
+                would be kept in memory, and told of by probes, while the disk refuses.
+        """
         left_out, served = self.served.left_out, self.served
         lock = self._locks.setdefault(name, asyncio.Lock())
         async with lock:
@@ -130,13 +137,17 @@ class Follower:
             except ModelNotFound:
                 self._gone(name, "its folder is gone")
             except RepositoryError as error:
+                if not {name} & {*self._listed, *served.live, *left_out.models}:
+                    raise
                 left_out.add(name, str(error))
                 if isinstance(error, ModelUnreadable):
                     self._look_later()
             except Exception as error:
                 # One model's odd folder shall not keep the others from being followed.
                 log.exception("%s cannot be followed", name)
-                left_out.add(name, f"it cannot be followed ({type(error).__name__}: {error!s:.200})")
+                # What the system says of itself; its words for people would name a folder of this machine.
+                told = error.strerror if isinstance(error, OSError) else error
+                left_out.add(name, f"it cannot be followed ({type(error).__name__}: {told!s:.200})")
 
     def forget(self, name: str, version: int) -> None:
         """A version was removed for good: nothing of it is answered from memory."""

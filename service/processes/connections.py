@@ -27,6 +27,8 @@ LOOKS = 4
 LONGEST_LOOK_SECONDS = 1.0
 # What comes in one piece, of 256 KiB at most, is taken beside.
 MOST_HEAD_BYTES = 1 << 16
+# The scope of no request.
+_NONE: Any = {}
 # Where Linux's ``struct tcp_info`` has the count of bytes that the other side has taken.
 ACKNOWLEDGED = 120
 
@@ -121,7 +123,6 @@ class Connection(HttpToolsProtocol):
         self._moved, within = time.monotonic(), self._within
         self._data = data
         super().data_received(data)
-        # An idle connection keeps nothing of what came last.
         self._data = b""
         if self._awaited is None:
             if self.cycle is None or self.cycle.response_complete:
@@ -134,11 +135,13 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The deadline of the headers was met."""
         self._awaited, self._head, self._within = None, 0, True
+        version = self.parser.get_http_version()
         hosts = sum(name == b"host" for name, _ in self.headers)
         codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
         # RFC 9112, sections 3.2 and 6.1; and what two readers could take for two things is no request.
-        if (hosts != 1 and (hosts or self.parser.get_http_version() == "1.1")) or codings not in ([], [b"chunked"]):
-            raise ValueError("expected one Host, and no coding but chunked")
+        framed = codings == [] or (codings == [b"chunked"] and version == "1.1")
+        if version not in ("1.0", "1.1") or (hosts != 1 and (hosts or version == "1.1")) or not framed:
+            raise ValueError("expected HTTP/1.1 with one Host, and no coding but chunked")
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise ValueError("expected a request of this server")
@@ -151,6 +154,16 @@ class Connection(HttpToolsProtocol):
             return
         self._within = False
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Let go of the request: an idle connection keeps nothing of what came last."""
+        cycle = self.cycle
+        super().on_response_complete()
+        if cycle.response_complete:
+            if self.scope is cycle.scope:
+                # Else the next request's has begun.
+                self.scope, self.headers, self.url = _NONE, [], b""
+            cycle.scope, cycle.body = _NONE, bytearray()
 
     def _unsupported_upgrade_warning(self) -> None:
         """Read a request anew that asks for another protocol, as one that does not.

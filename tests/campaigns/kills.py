@@ -11,12 +11,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import httpx
 
 from tests.campaigns.journal import Journal
-from tests.faults.conftest import Postgres, Service, Site, undisturbed
+from tests.faults.conftest import Postgres, Service, Site, ended_well
 
 TITLE = "Kill -9 over running jobs"
 PROMISE = (
@@ -68,25 +67,6 @@ def _life(journal: Journal, folder: Path, postgres: Postgres | None) -> bool:
         return False
     finally:
         site.close()
-
-
-def ended_well(site: Site, job: str, images: int, versions: list[int], seconds: float = 300.0) -> tuple[str, list[str]]:
-    """How a job ended, and which promises it broke: it has the weights of an undisturbed one, and it alone made a
-    version, which is added to ``versions``. "" for one that does not end."""
-    try:
-        ended: Any = site.end(site.store.get(job), seconds)
-    except AssertionError as error:
-        return "", [str(error)]
-    broken = []
-    if ended.state != "succeeded":
-        broken.append(f"it ended as {ended.state}: {ended.error}")
-    elif site.weights(ended.result["version"]) != undisturbed(images):
-        broken.append("its weights are others")
-    else:
-        versions.append(ended.result["version"])
-    if site.repository.versions("m") != sorted(versions):
-        broken.append(f"versions {site.repository.versions('m')} for jobs of versions {versions}")
-    return str(ended.state), broken
 
 
 class _Life:

@@ -17,9 +17,8 @@ import httpx
 from service.jobs import JobRequest
 from tests import stores
 from tests.campaigns.journal import Journal
-from tests.campaigns.kills import ended_well
 from tests.faults.apart import Apart
-from tests.faults.conftest import Postgres
+from tests.faults.conftest import Postgres, ended_well
 
 TITLE = "Machines without a shared disk"
 PROMISE = (

@@ -167,6 +167,25 @@ def undisturbed(images: int, seed: int = 7) -> str:
     return state
 
 
+def ended_well(site: Site, job: str, images: int, versions: list[int], seconds: float = 300.0) -> tuple[str, list[str]]:
+    """How a job ended, and which promises it broke: it has the weights of an undisturbed one, and it alone made a
+    version, which is added to ``versions``. "" for one that does not end."""
+    try:
+        ended: Any = site.end(site.store.get(job), seconds)
+    except AssertionError as error:
+        return "", [str(error)]
+    broken = []
+    if ended.state != "succeeded":
+        broken.append(f"it ended as {ended.state}: {ended.error}")
+    elif site.weights(ended.result["version"]) != undisturbed(images):
+        broken.append("its weights are others")
+    else:
+        versions.append(ended.result["version"])
+    if site.repository.versions("m") != sorted(versions):
+        broken.append(f"versions {site.repository.versions('m')} for jobs of versions {versions}")
+    return str(ended.state), broken
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

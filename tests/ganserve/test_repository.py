@@ -304,10 +304,19 @@ def test_a_damaged_version_is_named_and_never_promoted(repository: Repository, d
     assert tree(repository.root) == before
 
 
-@pytest.mark.parametrize("name", ["../tiny", "Tiny", "", ".", "tiny/1", "a" * 3])
+@pytest.mark.parametrize("name", ["../tiny", "Tiny", "", ".", "tiny/1", "a" * 3, "a" * 300, "a" * 5000])
 def test_a_name_that_is_no_model_is_not_found(repository: Repository, name: str) -> None:
     with pytest.raises(ModelNotFound, match="there are tiny"):
         repository.versions(name)
+    for ask in (repository.live_pointer, repository.live):
+        with pytest.raises(ModelNotFound, match="there are tiny"):
+            ask(name)
+
+
+@pytest.mark.parametrize("version", [9, 2**31 + 1, 10**300])
+def test_a_version_that_there_is_not_is_not_found_however_large(repository: Repository, version: int) -> None:
+    with pytest.raises(VersionNotFound, match="there are 1"):
+        repository.verify("tiny", version)
 
 
 def test_a_link_out_of_the_repository_is_no_model(repository: Repository, tmp_path: Path) -> None:

@@ -83,6 +83,13 @@ def test_nothing_is_missing_and_said_so(store: FolderStore) -> None:
     assert store.names("absent") == store.folders("absent") == []
 
 
+def test_what_no_file_system_can_call_so_is_missing(store: FolderStore) -> None:
+    assert not store.exists("a" * 300)
+    for key in ("a" * 300 + "/live.json", "live.json" * 100):
+        with pytest.raises(Missing):
+            store.read(key)
+
+
 def test_a_pipe_is_refused_and_never_waited_for(store: FolderStore) -> None:
     os.mkfifo(store.path("m/pipe"))
     with pytest.raises(Unreadable, match="no regular file"):

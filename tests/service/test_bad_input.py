@@ -4,7 +4,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from ganserve.latents import MAX_SEED
-from tests.service.conftest import Serve
+from tests.service.conftest import ADMIN, Serve
 
 PROBLEM = "application/problem+json"
 
@@ -122,3 +122,35 @@ def test_an_address_that_names_nothing_is_refused(client: TestClient, path: str,
     answer = client.get(path)
     assert answer.status_code == status
     assert answer.headers["content-type"] == PROBLEM
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/models/{}"),
+        ("GET", "/models/{}/1"),
+        ("GET", "/models/{}/1/report"),
+        ("PUT", "/models/{}/live"),
+        ("DELETE", "/models/{}/1"),
+        ("GET", "/images/{}/1/0/1.png"),
+        ("GET", "/v2/models/{}"),
+        ("GET", "/v2/models/{}/ready"),
+        ("POST", "/v2/models/{}/infer"),
+        ("POST", "/v2/repository/models/{}/load"),
+        ("POST", "/v2/repository/models/{}/unload"),
+    ],
+)
+def test_a_name_longer_than_any_is_not_found_and_not_remembered(client: TestClient, method: str, path: str) -> None:
+    asked = {"version": 1} if method in ("POST", "PUT") else None
+    for length in (200, 300, 5000):
+        answer = client.request(method, path.format("a" * length), headers=ADMIN, json=asked)
+        assert answer.status_code == 404
+        assert "digits, plain" in answer.text
+    assert client.get("/health/ready").json()["left_out"] == {}
+
+
+@pytest.mark.parametrize("path", ["/generate?model=digits&", "/morph?from=1&to=2&", "/datasets/synthetic?"])
+def test_a_version_of_any_length_is_not_found(client: TestClient, path: str) -> None:
+    for version in ("9" * 19, str(2**31 + 1), *(() if "generate" in path else ("9" * 300, "9" * 4000))):
+        assert client.get(f"{path}version={version}").status_code == 404
+    assert client.post("/generate", content=b'{"version": %b}' % (b"9" * 300)).status_code == 404

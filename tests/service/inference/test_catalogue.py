@@ -1,5 +1,6 @@
 """What is served stays served whatever becomes of its folder; what hangs or is odd delays and breaks nothing else."""
 
+import errno
 import json
 import os
 import resource
@@ -124,6 +125,31 @@ def test_what_is_served_stays_served_whatever_becomes_of_its_folder(
     assert f'ganserve_left_out_info{{model="{model or "(repository)"}",reason="' in client.get("/metrics").text
     wait_for(lambda: left_out(client) == {})
     assert client.get("/generate?model=plain").status_code == 200
+
+
+def test_names_that_there_never_were_are_not_kept_while_the_disk_refuses(serve: Serve, repository: Repository) -> None:
+    client = serve()
+    with unreadable(repository.root):
+        wait_for(lambda: "(repository)" in left_out(client))
+        for number in range(20):
+            assert client.get(f"/generate?model=nobody-{number}").status_code == 503
+        assert not [name for name in left_out(client) if name.startswith("nobody")]
+        assert "nobody" not in client.get("/metrics").text
+    wait_for(lambda: left_out(client) == {})
+
+
+def test_a_fault_that_nobody_foresaw_is_told_without_the_place(
+    serve: Serve, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve()
+
+    def fails(name: str) -> None:
+        raise OSError(errno.EPROTO, "Protocol error", str(repository.root / name))
+
+    monkeypatch.setattr(state_of(client).catalogue.repository, "live_pointer", fails)
+    (repository.root / "new").mkdir()
+    wait_for(lambda: "digits" in left_out(client))
+    assert left_out(client)["digits"] == "it cannot be followed (OSError: Protocol error)"
 
 
 def broken(pointer: Path) -> None:

@@ -1,19 +1,26 @@
 """What strangers may hold: connections without getting on end, and those who use theirs are served throughout."""
 
+import asyncio
 import http.client
 import resource
 import socket
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from typing import cast
 
 import httpx
 import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
 from ganserve.settings import Settings
-from service.processes.connections import Connections
+from service.processes.connections import Connection, Connections
 from tests.service.test_app import environment, start, stop, wait_for
 
 __all__ = ["environment"]
@@ -190,7 +197,10 @@ def test_what_is_no_request_or_more_than_one_is_refused_and_headers_are_bounded(
         assert answered(port, get + b"Host: a\r\n\r\n") == b"HTTP/1.1 200 OK"
         assert answered(port, b"GET /health/live HTTP/1.0\r\n\r\n") == b"HTTP/1.1 200 OK"
         assert answered(port, b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").startswith(b"HTTP/1.1 204")
-        for wrong in (get + b"\r\n", get + b"Host: a\r\nHost: b\r\n\r\n", b"\x16\x03\x01\r\n\r\n", coded):
+        older = coded.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"gzip, ", b"")
+        others = [get.replace(b" HTTP/1.1", told) + b"Host: a\r\n\r\n" for told in (b"", b" HTTP/0.9", b" HTTP/2.0")]
+        hosts = [get + b"\r\n", get + b"Host: a\r\nHost: b\r\n\r\n"]
+        for wrong in (*hosts, b"\x16\x03\x01\r\n\r\n", coded, older, *others):
             assert answered(port, wrong) == b"HTTP/1.1 400 Bad Request"
         large = hold(port, get + b"Host: a\r\nX: ")
         with suppress(OSError):
@@ -240,6 +250,47 @@ def test_a_request_that_would_rather_speak_another_protocol_keeps_its_body_and_i
         log = stop(process)
     assert "Traceback" not in log
     assert "WebSocket" not in log
+
+
+def test_an_idle_connection_keeps_nothing_of_what_came_last() -> None:
+    many, large = 40, 60_000
+
+    async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers without reading the body, as to a wrong token."""
+        await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    async def held() -> float:
+        """What a connection keeps of a request of 180,000 bytes, in bytes."""
+        config = uvicorn.Config(refuses, log_config=None, access_log=False)
+        config.load()
+        state = ServerState()
+        made = partial(Connection, config, state, {}, connections=Connections(settings(), 1024))
+        server = await asyncio.get_running_loop().create_server(made, "127.0.0.1", 0)
+        head = b"POST /%b HTTP/1.1\r\nHost: a\r\nX: %b\r\nContent-Length: %d\r\n\r\n"
+        open, before = [], 0
+        for number in range(many + 1):
+            if number == 1:
+                # The first brings what is made once.
+                before = tracemalloc.get_traced_memory()[0]
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), limit=1000)
+            size = large // 2 if number else 10
+            writer.write(head % (b"p" * size, b"x" * size, large) + b"b" * large)
+            await reader.readuntil(b"\r\n\r\n")
+            open.append(writer)
+        while not all(connection.cycle.response_complete for connection in cast("set[Connection]", state.connections)):
+            await asyncio.sleep(0.01)
+        kept = tracemalloc.get_traced_memory()[0] - before
+        for writer in open:
+            writer.close()
+        server.close()
+        return kept / many
+
+    tracemalloc.start()
+    try:
+        assert asyncio.run(held()) < 20_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_connections_never_take_all_descriptors_and_are_divided_among_processes() -> None:

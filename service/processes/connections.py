@@ -13,13 +13,14 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ganserve.settings import Settings
 from service.http.middleware import LATE
+from service.processes.joined import Joined
 
 # More are no use to one process, and each look takes time in proportion.
 MOST = 16384
@@ -102,7 +103,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, or turn it away where there are too many."""
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, Joined(transport, self.loop)))
         self._awaited = time.monotonic()
         self.bounds.look(self.loop, self.connections)
         if len(self.connections) > self.bounds.most:

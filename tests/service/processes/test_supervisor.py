@@ -226,9 +226,7 @@ def test_a_process_that_cannot_serve_what_its_siblings_do_gets_no_connection_unt
         assert [httpx.get(f"{address}/generate?label=1&seed={k}").status_code for k in range(4)] == [200] * 4
 
 
-def replace(
-    process: "subprocess.Popen[str]", address: str, port: int, *, taking: bool = True
-) -> psutil.Process:
+def replace(process: "subprocess.Popen[str]", address: str, port: int, *, taking: bool = True) -> psutil.Process:
     """Kill a serving process; the one in its place, once that takes connections, or is done with its start."""
     before = children(process.pid)
     before[1].kill()

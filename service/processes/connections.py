@@ -28,6 +28,8 @@ LOOKS = 4
 LONGEST_LOOK_SECONDS = 1.0
 # What comes in one piece, of 256 KiB at most, is taken beside.
 MOST_HEAD_BYTES = 1 << 16
+# What frames a chunked body (sizes, extensions, trailers) may have so many times its bytes, and as much as headers.
+MOST_FRAME = 16
 # The scope of no request.
 _NONE: Any = {}
 # Where Linux's ``struct tcp_info`` has the count of bytes that the other side has taken.
@@ -98,6 +100,8 @@ class Connection(HttpToolsProtocol):
         self._taken: int | None = None
         # Bytes of headers that are not complete, and whether the body of a request, answered or not, still comes.
         self._head, self._within = 0, False
+        # Bytes that came within the body, and those of them that it has.
+        self._framed, self._body = 0, 0
         # What is being parsed.
         self._data = b""
 
@@ -132,10 +136,15 @@ class Connection(HttpToolsProtocol):
             self._head += len(data)
             if self._head > MOST_HEAD_BYTES:
                 self._end(LARGE_HEADERS)
+        if within and self._within:
+            self._framed += len(data)
+            if self._framed > MOST_HEAD_BYTES + MOST_FRAME * self._body:
+                self._end(b"" if self.cycle.response_started else LARGE_HEADERS)
 
     def on_headers_complete(self) -> None:
         """The deadline of the headers was met."""
         self._awaited, self._head, self._within = None, 0, True
+        self._framed, self._body = 0, 0
         version = self.parser.get_http_version()
         hosts = sum(name == b"host" for name, _ in self.headers)
         codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
@@ -148,6 +157,13 @@ class Connection(HttpToolsProtocol):
                 raise ValueError("expected a request of this server")
             return
         super().on_headers_complete()
+        # What follows a chunked body is no header of the request.
+        self.headers = []
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        self._body += len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """What comes next is another request."""
@@ -163,7 +179,7 @@ class Connection(HttpToolsProtocol):
         if cycle.response_complete:
             if self.scope is cycle.scope:
                 # Else the next request's has begun.
-                self.scope, self.headers, self.url = _NONE, [], b""
+                self.scope, self.url = _NONE, b""
             cycle.scope, cycle.body = _NONE, bytearray()
 
     def _unsupported_upgrade_warning(self) -> None:

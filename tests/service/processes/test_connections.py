@@ -224,6 +224,26 @@ def test_what_is_no_request_or_more_than_one_is_refused_and_headers_are_bounded(
         assert "Traceback" not in stop(process)
 
 
+def test_what_frames_a_body_is_bounded_and_trailers_are_no_headers(environment: dict[str, str]) -> None:
+    post = b"POST /generate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n"
+    with serving(environment, "--workers", "1") as (process, port):
+        # Small chunks, with extensions, are a body as any.
+        assert answered(port, post + b"1;a=b\r\n \r\n" * 20_000 + b"2\r\n{}\r\n0\r\n\r\n") == b"HTTP/1.1 200 OK"
+        for begun, more in ((b"2;", b"a" * 10_000), (b"2\r\n{}\r\n0\r\n", b"x: " + b"a" * 10_000 + b"\r\n")):
+            endless = hold(port, post + begun)
+            with suppress(OSError):
+                for _ in range(100):
+                    endless.sendall(more)
+                    time.sleep(0.005)
+            assert rest(endless).startswith(b"HTTP/1.1 431 ")
+        # By the time that they come, the request has been judged by its headers.
+        trailers = b"If-None-Match: *\r\nHost: b\r\nAuthorization: Bearer secret\r\n\r\n"
+        held = hold(port, post + b"b\r\n{\"seed\": 1}\r\n0\r\n" + trailers + b"GET /jobs HTTP/1.1\r\nHost: a\r\n\r\n")
+        told = rest(held)
+        assert (told.count(b"HTTP/1.1 200 OK"), told.count(b"HTTP/1.1 401 ")) == (1, 1)
+        assert "Traceback" not in stop(process)
+
+
 def test_a_request_that_would_rather_speak_another_protocol_keeps_its_body_and_its_followers(
     environment: dict[str, str],
 ) -> None:

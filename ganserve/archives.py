@@ -299,7 +299,8 @@ def _wide(extra: bytes, *told: int) -> list[int]:
 def _dangerous(member: Member) -> str | None:
     """Why no archive with this entry is taken, wherever it stands."""
     name = member.name if member.known else member.raw.decode("latin-1").replace("\\", "/")
-    if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in PurePosixPath(name).parts:
+    # A colon is a letter like others but on Windows, where one may name a drive.
+    if name.startswith("/") or re.match(r"[A-Za-z]:(/|[^/]*$)", name) or ".." in PurePosixPath(name).parts:
         return "leaves its folder: paths must be relative and without .."
     if "\0" in name:
         return "has a name with a zero byte in it"

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from ganserve import kinds, profiles, samples, tiffs
 
@@ -155,7 +155,7 @@ def _opened(content: bytes, max_pixels: int) -> Image.Image:
             "phone save JPEG (on an iPhone: Settings, Camera, Formats, Most Compatible)"
         )
     try:
-        image = _identified(content)
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise TooManyPixels(f"has too many pixels: at most {max_pixels:,} are read") from error
     except Exception as error:  # as above
@@ -184,18 +184,6 @@ def _unreadable(content: bytes) -> str:
     if kinds.looks_like(content[: kinds.HEAD_BYTES]):
         return "cannot be read: it is damaged, or of a rare variant: save it anew as PNG, JPEG or TIFF of 8 or 16 bits"
     return f"cannot be read: it {kinds.why_unread(content) or 'is no picture of a known kind'}"
-
-
-def _identified(content: bytes) -> Image.Image:
-    try:
-        return Image.open(io.BytesIO(content), formats=FORMATS)
-    except UnidentifiedImageError:
-        turned = samples.turned_over(content)
-        if turned is None:
-            raise
-        image = Image.open(io.BytesIO(turned), formats=FORMATS)
-        image.info[samples.TURNED] = True
-        return image
 
 
 def _shown(image: Image.Image, content: bytes, notices: list[str]) -> Image.Image:

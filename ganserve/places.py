@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ganserve.entries import SetError
@@ -21,6 +21,9 @@ SPLITS: Mapping[str, str] = {
     "evaluation": "validation",
     "holdout": "validation",
 }
+# Glued to a word that says of what: of names that differ by nothing else, as mytrain and mytest.
+_LONG = "training|train|testing|test|validation|valid|val"
+_AT_AN_END = re.compile(rf"(?<![a-z])(?:{_LONG})|(?:{_LONG})(?![a-z])")
 # As one word with what it is a split of.
 _GLUED = re.compile(r"(?:set|data|images|split)$")
 
@@ -68,11 +71,23 @@ def split_of(name: str) -> str | None:
     return told.pop() if len(told) == 1 else None
 
 
+def glued(names: Iterable[str]) -> dict[str, str]:
+    """The splits of those names, one of them to train on, that differ only by such a word at an end of another."""
+    found: dict[str, dict[str, str]] = {}
+    for name in names:
+        for word in _AT_AN_END.finditer(name.lower()):
+            frame = f"{name.lower()[: word.start()]}*{name.lower()[word.end() :]}"
+            found.setdefault(frame, {})[name] = SPLITS[word[0]]
+    groups = (group for group in found.values() if "train" in group.values() and len(set(group.values())) > 1)
+    return {name: split for group in groups for name, split in group.items()}
+
+
 def _splits(below: Mapping[str, Sequence[Parts]]) -> dict[str, str]:
     """The folders that are splits; none where they are classes. Raises SetError."""
     folders = {name: {path[0] for path in paths if len(path) > 1} for name, paths in below.items()}
     exact = {name: SPLITS[name.lower()] for name in below if name.lower() in SPLITS}
     by_word = {name: split for name in below if (split := split_of(name)) is not None}
+    by_word = by_word or glued(below)
     several = len(set(by_word.values())) == len(by_word) > 1
     for found in (exact, by_word if several else {}):
         if "train" not in found.values():
@@ -82,6 +97,10 @@ def _splits(below: Mapping[str, Sequence[Parts]]) -> dict[str, str]:
             return found
     if len(exact) == len(below) > 1 and all(folders.values()):
         raise SetError(f"it has the splits {', '.join(sorted(exact))} and none to train on: call one of them train")
+    if len(set(by_word.values())) > 1 and by_word.keys() == glued(by_word).keys() and len(by_word) > 2:
+        one, other = sorted(by_word)[:: len(by_word) - 1]
+        what = f"folders {one!r}, {other!r}, ..."
+        raise SetError(f"{what} may be splits or classes: make them train/CLASS and test/CLASS")
     for name in sorted(by_word):
         twins = [other for other in below if other != name and len(folders[name] & folders[other]) > 1]
         if twins:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,6 @@ _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _SUBFILE, _DESCRIPTION, _SUB_IFDS, _DNG = 254, 270, 330, 50706
 _WHITE = 65535
 _SIGNED, _WHITE_IS_ZERO, _REDUCED = 2, 0, 1
-
-
-# Marks a file that is read as if black were zero, since Pillow knows it in no other way.
-TURNED = "white_is_zero"
 
 
 class SampleError(ValueError):
@@ -42,7 +37,7 @@ def to_eight_bits(image: Image.Image, file: Image.Image, notices: list[str]) -> 
     scaled = _scaled(samples, low, high)
     if high == _WHITE and samples.max() <= _WHITE // 16:
         notices.append("it uses the darkest sixteenth of its 16 bits only, and nothing says that its white lies there")
-    if tag(file, _PHOTOMETRIC) == _WHITE_IS_ZERO or file.info.get(TURNED):
+    if tag(file, _PHOTOMETRIC) == _WHITE_IS_ZERO:
         scaled = 255 - scaled
     clear = image.info.get("transparency")
     grey = Image.fromarray(scaled)
@@ -62,18 +57,6 @@ def jpeg2000_bits(content: bytes) -> int:
     at = content.find(b"\xff\x4f\xff\x51")
     depth = content[at + 42 : at + 43] if at >= 0 else b""
     return (depth[0] & 0x7F) + 1 if depth else 8
-
-
-def turned_over(content: bytes) -> bytes | None:
-    """A big-endian TIFF whose white is zero, saying that its black is; None for anything else."""
-    if content[:4] != b"MM\0*" or len(content) < 10:
-        return None
-    start = int.from_bytes(content[4:8], "big")
-    count = int.from_bytes(content[start : start + 2], "big")
-    for at in range(start + 2, start + 2 + 12 * count, 12):
-        if content[at : at + 10] == struct.pack(">HHIH", _PHOTOMETRIC, 3, 1, _WHITE_IS_ZERO):
-            return content[: at + 8] + b"\0\x01" + content[at + 10 :]
-    return None
 
 
 def tag(file: Image.Image, number: int) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from ganserve import metadata, progress
 from ganserve.entries import clutter
-from ganserve.places import split_of
+from ganserve.places import glued, split_of
 
 SUFFIXES = (".parquet", ".arrow")
 
@@ -57,20 +57,39 @@ def _of_folder(folder: Path) -> Opened:
     import datasets
 
     builder = datasets.load_dataset_builder(str(folder))
-    taken = {split: [str(path) for path in paths] for split, paths in builder.config.data_files.items()}
+    found = {split: [str(path) for path in paths] for split, paths in builder.config.data_files.items()}
     tables = files(folder)
-    if len(taken) == 1:
-        told = {path: split_of(path.stem) for path in tables if path.suffix == ".parquet"}
-        if None not in told.values() and {"train"} < set(told.values()):
-            taken = {}
-            for path, split in told.items():
-                taken.setdefault(str(split), []).append(str(path.resolve()))
-            builder = datasets.load_dataset_builder("parquet", data_files=taken)
+    # The library takes what has such a suffix anywhere in its name, as a copy kept beside it (train.parquet.bak) has.
+    taken = {split: [path for path in paths if Path(path).suffix in SUFFIXES] for split, paths in found.items()}
+    kind = ".arrow" if all(path.suffix == ".arrow" for path in tables) else ".parquet"
+    of_kind = [path for path in tables if path.suffix == kind]
+    taken = {split: paths for split, paths in taken.items() if paths} or {"train": [str(p.resolve()) for p in of_kind]}
+    if len(taken) == 1 and kind == ".parquet":
+        taken = _told(folder, of_kind) or taken
+    if taken != found:
+        builder = datasets.load_dataset_builder(kind[1:], data_files=taken)
     builder.download_and_prepare()
     read = {Path(path).resolve() for paths in taken.values() for path in paths}
     missed = [path.relative_to(folder).as_posix() for path in tables if path.resolve() not in read]
     what = "tables belong to no split that is known, and are left out"
     return Opened(builder.as_dataset(), (f"{len(missed)} {what}, such as {missed[0]!r}",) if missed else ())
+
+
+def _told(folder: Path, tables: Sequence[Path]) -> dict[str, list[str]]:
+    """The files of each split by the words in their names; none where they tell no splits. Raises HubError."""
+    told: dict[Path, str | None] = {path: split_of(path.stem) for path in tables}
+    if None in told.values():
+        by_end = glued(path.stem for path in tables)
+        told = {path: split_of(path.stem) or by_end.get(path.stem) for path in tables}
+        if by_end and None in told.values():
+            names = ", ".join(repr(path.relative_to(folder).as_posix()) for path in tables[:4])
+            raise HubError(f"its tables {names} may be splits, or not: call them train.parquet and test.parquet")
+    if None in told.values() or not {"train"} < set(told.values()):
+        return {}
+    taken: dict[str, list[str]] = {}
+    for path, split in told.items():
+        taken.setdefault(str(split), []).append(str(path.resolve()))
+    return taken
 
 
 def _by_column(splits: Mapping[str, Any]) -> Mapping[str, Any]:

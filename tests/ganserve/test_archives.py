@@ -266,3 +266,7 @@ def test_any_damage_is_a_refusal_or_a_damaged_file_and_never_another_error(tmp_p
             read(tmp_path, bytes(made))
         except (Refused, Damaged):
             continue
+
+
+def test_a_colon_is_a_letter_of_a_class(tmp_path: Path) -> None:
+    assert set(read(tmp_path, archive({"a:b/1.png": ONE, "16:9/2.png": TWO}))) == {"a:b/1.png", "16:9/2.png"}

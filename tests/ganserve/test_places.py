@@ -37,12 +37,20 @@ def test_what_stands_beside_two_splits_is_in_none() -> None:
         ("train", "bus", "car"),
         ("train", "test"),
         ("test_tube", "flask"),
-        ("train_cats", "train_dogs", "test_cats", "test_dogs"),
     ],
 )
 def test_folders_that_hold_pictures_only_are_classes_unless_all_are_splits(folders: tuple[str, ...]) -> None:
     labels = [label for _, label in lying(*folders).values()]
     assert labels == ([None, None] if folders == ("train", "test") else list(folders))
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [("train_cats", "train_dogs", "test_cats", "test_dogs"), ("trainA", "trainB", "testA", "testB")],
+)
+def test_folders_that_are_a_split_of_a_class_each_are_refused(folders: tuple[str, ...]) -> None:
+    with pytest.raises(SetError, match=r"may be splits or classes: make them train/CLASS and test/CLASS"):
+        lying(*folders)
 
 
 def test_splits_of_which_none_is_to_be_trained_on_are_refused() -> None:

@@ -67,6 +67,7 @@ def test_one_class_folder_is_one_class(tmp_path: Path) -> None:
         (("trainset", "TestSet"), "test"),
         (("train", "eval"), "validation"),
         (("my train data", "holdout"), "validation"),
+        (("petstrain", "petstest"), "test"),
     ],
 )
 def test_splits_above_the_classes_are_splits(tmp_path: Path, around: str, names: tuple[str, str], told: str) -> None:
@@ -76,6 +77,10 @@ def test_splits_above_the_classes_are_splits(tmp_path: Path, around: str, names:
     assert layout.classes == ("cat", "dog")
     assert layout.splits is not None
     assert set(layout.splits) == {"train", told}
+
+
+def test_words_that_end_as_splits_do_are_classes(tmp_path: Path) -> None:
+    assert set(laid(folder(tmp_path, "strain/1.png", "contest/1.png")).values()) == {"strain", "contest"}
 
 
 def test_classes_that_are_called_like_splits_stay_classes(tmp_path: Path) -> None:

@@ -39,20 +39,24 @@ SAMPLES: dict[str, tuple[np.ndarray, str, int]] = {
     "16 bits": (GREY.astype(np.uint16) * 257, "u2", 1),
     "16 bits, signed": (GREY.astype(np.int32) * 257 - 32768, "i2", 2),
     "floats": (GREY / 255, "f4", 3),
+    "floats of 64 bits": (GREY / 255, "f8", 3),
+    "32 bits, stated": (GREY.astype(np.int64) * 0x01010101, "u4", 1),
     "32 bits, signed, stated": (GREY.astype(np.int32) * 257, "i4", 2),
 }
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("zero", [0, 1])
 @pytest.mark.parametrize("kind", SAMPLES)
-def test_grey_is_the_same_in_either_byte_order_packed_or_not(kind: str, packed: bool, order: str) -> None:
+def test_grey_is_the_same_in_either_byte_order_packed_or_not(kind: str, zero: int, packed: bool, order: str) -> None:
     samples, dtype, form = SAMPLES[kind]
     data = samples.astype(order + dtype).tobytes()
-    tags = {339: (3, [form]), 259: (3, [DEFLATE if packed else 1])}
-    stated = {340: (4, [0]), 341: (4, [65535])} if dtype == "i4" else {}
+    tags = {339: (3, [form]), 259: (3, [DEFLATE if packed else 1]), 262: (3, [zero])}
+    white = {"i4": 65535, "u4": 0xFFFFFFFF}
+    stated = {340: (4, [0]), 341: (4, [white[dtype]])} if dtype in white else {}
     content = tiff([zlib.compress(data) if packed else data], order, [8 * int(dtype[1])], {**tags, **stated})
-    assert np.array_equal(np.asarray(decode(content).image), GREY)
+    assert np.array_equal(np.asarray(decode(content).image), GREY if zero else 255 - GREY)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -70,14 +74,16 @@ def test_colours_are_the_same_with_their_planes_together_or_apart(
     assert measure(content) == (WIDTH, HEIGHT)
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("alpha", [1, 2])
-def test_opacity_in_a_plane_of_its_own_is_opacity(alpha: int) -> None:
-    clear = np.full((HEIGHT, WIDTH), 65535)
-    clear[:, :4] = 0
-    dark = np.where(clear[..., None] > 0, COLOURS.astype(int) * 257, 0)
-    planes = [plane.astype("<u2").tobytes() for plane in (*dark.transpose(2, 0, 1), clear)]
-    content = tiff(planes, "<", [16] * 4, {262: (3, [2]), 284: (3, [2]), 338: (3, [alpha])})
-    assert np.array_equal(np.asarray(decode(content).image), np.where(clear[..., None] > 0, COLOURS, 255))
+def test_opacity_in_a_plane_of_its_own_is_opacity(alpha: int, order: str) -> None:
+    """1: colours are kept times their opacity, 2: as they are."""
+    opacity = np.tile(np.repeat([0, 32768, 65535], [2, 2, 4]), (HEIGHT, 1))[..., None] / 65535
+    kept = COLOURS.astype(int) * 257 * (opacity if alpha == 1 else 1)
+    planes = [np.rint(p).astype(f"{order}u2").tobytes() for p in (*kept.transpose(2, 0, 1), opacity[..., 0] * 65535)]
+    content = tiff(planes, order, [16] * 4, {262: (3, [2]), 284: (3, [2]), 338: (3, [alpha])})
+    wanted = COLOURS * opacity + 255 * (1 - opacity)
+    assert np.abs(np.asarray(decode(content).image) - wanted).max() <= 2
 
 
 @pytest.mark.parametrize("times", [1, 256, 257])

@@ -14,12 +14,34 @@ from training.data import DataError, load
 from training.tables import HubError, opened
 
 
-@pytest.mark.parametrize("names", [("Training", "Testing"), ("TRAIN-0", "TEST-0"), ("pets_Train", "pets_Test")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Training", "Testing"),
+        ("TRAIN-0", "TEST-0"),
+        ("pets_Train", "pets_Test"),
+        ("mytrain", "mytest"),
+        ("trainpets", "testpets"),
+    ],
+)
 def test_files_are_parted_by_the_words_that_part_folders(tmp_path: Path, names: tuple[str, str]) -> None:
     hub(tmp_path, {"label": AB}, names[0], label=[0, 1] * 3)
     name = hub(tmp_path, {"label": AB}, names[1], label=[1, 0] * 3)
     assert told(name)[1] == [0, 1] * 3
     assert told(name, split="test")[1] == [1, 0] * 3
+
+
+def test_files_that_may_be_splits_are_never_mixed(tmp_path: Path) -> None:
+    name = hub(tmp_path, {"label": AB}, "mytrain", "mytest", "other", label=[0, 1] * 3)
+    with pytest.raises(DataError, match=r"may be splits, or not: call them train.parquet and test.parquet"):
+        load(name)
+
+
+def test_a_copy_kept_beside_a_table_is_not_read(tmp_path: Path) -> None:
+    name = hub(tmp_path, {"label": AB}, label=[0, 1] * 3)
+    for copy in ("train.parquet.bak", "train.parquet.old", "train.parquet~", "train.parquet.1"):
+        (tmp_path / copy).write_bytes((tmp_path / "train.parquet").read_bytes())
+    assert len(load(name)) == 6
 
 
 def test_a_table_of_no_split_is_left_out_and_said(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import uuid
 from pathlib import Path
 
 PARTIAL = ".partial"
+# With less left, not even a small file is sure to be written.
+FULL_BYTES = 1 << 16
 
 
 def unwritable(folder: Path) -> str:
@@ -16,9 +18,12 @@ def unwritable(folder: Path) -> str:
         there = next((place for place in (folder, *folder.parents) if place.exists()), Path("/"))
         if not there.is_dir():
             return "a file stands in its place"
+        found = os.statvfs(there)
         if os.access(there, os.W_OK | os.X_OK):
-            return ""
-        return "read-only file system" if os.statvfs(there).f_flag & os.ST_RDONLY else "permission denied"
+            free = found.f_frsize * (found.f_bfree if os.geteuid() == 0 else found.f_bavail)
+            # Some file systems count nothing.
+            return "the disk is full" if found.f_blocks and free < FULL_BYTES else ""
+        return "read-only file system" if found.f_flag & os.ST_RDONLY else "permission denied"
     except OSError as error:
         return (error.strerror or str(error)).lower()
 

@@ -27,8 +27,10 @@ from ganserve.latents import RECIPES as LATENT_RECIPES
 from ganserve.place import Place, open_store
 from ganserve.store import Missing, Store, Unreadable
 
-VERSION = re.compile(r"[1-9][0-9]*")
+VERSION = re.compile(r"[1-9][0-9]{0,9}")
 HIGHEST, REMOVED = ".highest", ".removed"
+# More numbers than any latent vector has; a card that says more would take the memory before its graph is asked.
+MOST_Z = 1 << 16
 MEASURES, REPORT, WEIGHTS = "measures.jsonl", "report.json", "weights.safetensors"
 
 
@@ -243,6 +245,8 @@ def unservable(card: ModelCard) -> str | None:
             f"its card has conditional {card.conditional} and {len(card.classes)} classes; "
             "expected classes for a conditional model and none for another"
         )
+    if card.z > MOST_Z:
+        return f"its card has latent vectors of more than {MOST_Z} numbers"
     if card.latent_recipe not in LATENT_RECIPES:
         return f"unknown latent recipe {card.latent_recipe!r}, expected one of {', '.join(LATENT_RECIPES)}"
     return None

@@ -368,8 +368,8 @@ class JobStore:
         """Why the database does not answer, as far as that can be seen, and what would help."""
         if (file := sqlite_file(self.url)) is not None and (reason := unwritable(file.parent)):
             return (
-                f"the queue's file cannot be written ({reason}): make the folder of GANSERVE_DATA writable for the "
-                "user that runs the service, or name a database with GANSERVE_JOBS_DB"
+                f"the queue's file cannot be written ({reason}): give the folder of GANSERVE_DATA room, and the user "
+                "that runs the service the right to write there, or name a database with GANSERVE_JOBS_DB"
             )
         return "the queue's database does not answer: try again shortly"
 

@@ -177,7 +177,9 @@ class Uploads:
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            raise DiskFull("the disk is full: nothing of the archive is kept") from error
+            raise DiskFull(
+                "the disk of GANSERVE_DATA is full, nothing of the archive is kept: make room, or name another folder"
+            ) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

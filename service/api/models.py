@@ -62,11 +62,15 @@ def _summary(catalogue: Catalogue, name: str) -> ModelSummary:
             card = repository.card(name, pointer.version)
         except RepositoryError as error:
             reason = reason or str(error)
+    try:
+        versions = repository.versions(name)
+    except RepositoryError as error:
+        versions, reason = [], reason or str(error)
     return ModelSummary(
         name=name,
         live=pointer.version if pointer else None,
         previous=pointer.previous if pointer else None,
-        versions=repository.versions(name),
+        versions=versions,
         default=name == catalogue.default,
         left_out=reason,
         card=card,
@@ -103,9 +107,9 @@ def models(request: Request) -> list[ModelSummary]:
 def model(request: Request, response: Response, name: str) -> ModelSummary:
     """Its versions and the live version's card; the entity tag is the live pointer's, for ``If-Match`` of PUT."""
     catalogue = of(request).catalogue
-    summary = _summary(catalogue, name)
+    catalogue.repository.versions(name)
     response.headers["ETag"] = _pointer_tag(catalogue.repository.live_pointer(name))
-    return summary
+    return _summary(catalogue, name)
 
 
 @router.get(

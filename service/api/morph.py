@@ -92,6 +92,8 @@ async def morph(request: Request, asked: Annotated[MorphQuery, Query()]) -> Resp
         headers[LABEL] = named
     if matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
+    # Opened first: until then, that the graph takes vectors of so many numbers is the card's word alone.
+    await app.catalogue.engine(card.name, card.version)
     latent = walk(card.latent_recipe, asked.first, asked.last, card.z, asked.frames, truncation)
     rows = Rows(None, np.full(asked.frames, label, np.int64) if card.conditional else None, latent)
     body = await content(request, card, rows, partial(_finish, asked))

@@ -28,3 +28,14 @@ def test_a_copy_is_whole_and_makes_the_folders_above_it(tmp_path: Path) -> None:
     files.copy(source, target)
     assert target.read_bytes() == b"content"
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_full_disk_is_said_as_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert files.unwritable(tmp_path / "new") == ""
+    found = os.statvfs(tmp_path)
+
+    def full(place: Path) -> os.statvfs_result:
+        return os.statvfs_result((found.f_bsize, found.f_frsize, found.f_blocks, 0, 0, *tuple(found)[5:]))
+
+    monkeypatch.setattr(os, "statvfs", full)
+    assert files.unwritable(tmp_path / "new") == "the disk is full"

@@ -319,6 +319,13 @@ def test_a_version_that_there_is_not_is_not_found_however_large(repository: Repo
         repository.verify("tiny", version)
 
 
+def test_numbers_too_long_for_a_version_are_passed_over(repository: Repository) -> None:
+    for note in (".removed", ".highest"):
+        (repository.root / "tiny" / note).write_text("9" * 5000 + "\n7\n" if note == ".removed" else "9" * 5000)
+    assert repository.removed("tiny") == {7}
+    assert repository.versions("tiny") == [1]
+
+
 def test_a_link_out_of_the_repository_is_no_model(repository: Repository, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     shutil.copytree(repository.root / "tiny", outside)

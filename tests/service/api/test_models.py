@@ -1,10 +1,11 @@
+import errno
 import time
 
 import pytest
 from fastapi.testclient import TestClient
 
 from ganserve.repository import Repository
-from tests.service.conftest import ADMIN, Serve
+from tests.service.conftest import ADMIN, Serve, state_of
 from tests.tiny import CLASSES, publish
 
 
@@ -138,6 +139,24 @@ def test_listing_goes_on_when_one_card_is_broken(client: TestClient, repository:
         entry = client.get("/models").json()[1]
     assert "card.json" in entry["left_out"]
     assert entry["card"] is None
+
+
+def test_listing_goes_on_when_one_folder_cannot_be_read(
+    client: TestClient, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = repository.store.created
+
+    def refused(name: str) -> list[str]:
+        if name == "plain":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read(name)
+
+    monkeypatch.setattr(state_of(client).catalogue.repository.store, "created", refused)
+    listed = {entry["name"]: entry for entry in client.get("/models").json()}
+    assert (listed["digits"]["versions"], listed["digits"]["left_out"]) == ([1], None)
+    assert listed["plain"]["versions"] == []
+    assert listed["plain"]["left_out"] == "plain: its folder cannot be read (Permission denied)"
+    assert client.get("/models/plain").status_code == 503
 
 
 def test_later_measurements_stand_beside_the_card_which_stays(client: TestClient, repository: Repository) -> None:

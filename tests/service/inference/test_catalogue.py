@@ -393,6 +393,8 @@ def card_of(folder: Path, **changes: Any) -> None:
         ({"image": {"height": 8, "width": 8, "channels": 1, "frames": 16, "depth": "u2"}, "z": "many"}, "z"),
         ({"image": {"height": 9, "width": 8, "channels": 1}}, "its card says"),
         ({"version": 2}, "version 2"),
+        ({"z": 10**9}, "latent vectors of more than 65536"),
+        ({"z": 10**400}, "latent vectors of more than 65536"),
         ({"sha256": "?"}, "sha256"),
     ],
 )

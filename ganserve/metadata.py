@@ -25,6 +25,8 @@ LABEL_COLUMNS = ("label", "labels", "fine_label", "category", "class")
 # However it is written; the hub knows the first only.
 _FILE_COLUMN = re.compile(r"file[_ ]?name", re.IGNORECASE)
 
+_POINT_ZERO = re.compile(r"-?[0-9]+\.0")
+
 Row = Mapping[str, Any]
 
 
@@ -34,7 +36,7 @@ def is_metadata(name: str) -> bool:
 
 
 def rows(file: Entry) -> dict[str, Row] | None:
-    """Its rows by the pictures' paths below the set's root (:func:`key`); None where it names no files.
+    """Its rows by the pictures' paths below the set's root (:func:`key`); None where it names no files, or has no row.
 
     Raises:
         SetError: it names files, and cannot be read.
@@ -45,6 +47,8 @@ def rows(file: Entry) -> dict[str, Row] | None:
     if "\0" in text:
         raise SetError(f"{file.name} holds zero bytes, which no text does: save it anew in UTF-8")
     found = _csv(file.name, text) if file.name.lower().endswith(".csv") else _json_lines(file.name, text)
+    if not found:
+        return None
     folder = PurePosixPath(file.name).parent
     named: dict[str, Row] = {}
     for row in map(_named, found):
@@ -96,13 +100,17 @@ def _csv(name: str, text: str) -> list[Row]:
     table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
         # A row of more cells than there are columns has the rest under None, which is no column.
-        found: list[Row] = list(table)
+        found: list[Row] = [_trimmed(row) for row in table]
     except csv.Error as error:
         raise SetError(f"{name} is not a table of comma-separated values: {error}") from error
     called = Counter(column.strip() for column in table.fieldnames or ())
     if twice := [column for column, times in called.items() if column and times > 1]:
         raise SetError(f"{name} has {called[twice[0]]} columns called {twice[0]!r}: give each a name of its own")
     return found
+
+
+def _trimmed(row: Mapping[Any, Any]) -> Row:
+    return {name: value.strip() if isinstance(value, str) else value for name, value in row.items()}
 
 
 def _json_lines(name: str, text: str) -> list[Row]:
@@ -125,8 +133,15 @@ def columns(named: Iterable[Row]) -> dict[str, list[Any]]:
     listed = list(named)
     names = dict.fromkeys(name for row in listed for name in row if isinstance(name, str) and name != FILE_COLUMN)
     told = {name: [label(row.get(name)) for row in listed] for name in names}
-    told = {name: values for name, values in told.items() if any(value is not None for value in values)}
+    told = {name: _whole(values) for name, values in told.items() if any(value is not None for value in values)}
     return {name: values for name, values in told.items() if not tells_splits(name, values)}
+
+
+def _whole(values: list[str | None]) -> list[str | None]:
+    """Whole numbers as such where programs wrote them as 0.0 and 1.0, as they do beside missing ones."""
+    if all(value is None or _POINT_ZERO.fullmatch(value) for value in values):
+        return [value and value.partition(".")[0] for value in values]
+    return values
 
 
 def tells_splits(name: str, values: Iterable[str | None]) -> bool:

@@ -42,6 +42,7 @@ RAW_SUFFIXES = frozenset({
 })
 # fmt: on
 
+_NUMBER = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?")
 # What an upload keeps beside its pictures.
 OWN = frozenset({"dataset.json", ".samples.png"})
 
@@ -130,7 +131,7 @@ def _reason(entry: Entry) -> tuple[str | None, dict[str, metadata.Row] | None]:
 
 
 _OF_OTHER_KINDS, _PACKED = "picture of a kind that is not read", "archive"
-_NAMES_NONE = "metadata without a column file_name"
+_NAMES_NONE = "metadata without a column file_name, or without a row"
 _UNREAD = {
     **dict.fromkeys(kinds.UNREAD_SUFFIXES, _OF_OTHER_KINDS),
     **dict.fromkeys(kinds.ARCHIVE_SUFFIXES, _PACKED),
@@ -150,16 +151,24 @@ def _missed(others: Sequence[str]) -> list[str]:
         of_kind = [name for name in others if _kind(name) == kind and not clutter(name)]
         if of_kind:
             told.append(f"left out: {len(of_kind)} {kind}, such as {of_kind[0]!r}: {right}")
-    told += [f"{name} has no column file_name and names no picture" for name in others if metadata.is_metadata(name)]
+    unnamed = [name for name in others if metadata.is_metadata(name)]
+    told += [f"{name} has no column file_name, or no row, and names no picture" for name in unnamed]
     return told
 
 
 def alike(classes: Sequence[str]) -> list[str]:
     """Some alphabets are sets of such classes, so that they are kept apart, and said."""
-    folded = Counter(name.strip().casefold() for name in classes)
-    found = [name for name in classes if folded[name.strip().casefold()] > 1]
-    what = "classes that differ by capital letters or spaces only are kept apart"
+    looks = {name: _look(name) for name in classes}
+    folded = Counter(looks.values())
+    found = [name for name in classes if folded[looks[name]] > 1]
+    what = "classes that look alike, or are the same number, are kept apart"
     return [f"{what}: {', '.join(map(repr, found[:10]))}"] if found else []
+
+
+def _look(name: str) -> str:
+    """A class's name without capital letters, spaces at its ends and what is not seen; a number's value."""
+    seen = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf").strip().casefold()
+    return f"{float(seen):g}" if _NUMBER.fullmatch(seen) else seen
 
 
 def _by_folders(kept: list[Entry], lying: list[Place], others: Sequence[str], skipped: Counter[str]) -> Layout:

@@ -24,6 +24,8 @@ SLICE, SLICES = 64, 8
 # What stands in for a split that a data set lacks: its only one for training, and its validation split for the test.
 _VALIDATION = ("validation", "valid", "val", "dev")
 _BYTES, _PATH = "bytes", "path"
+# What a column of pictures is called, where a mask, a depth or a thumbnail is beside it.
+_USUAL = ("image", "images", "img", "picture", "photo", "pixel_values", "jpg", "png")
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,10 @@ def table(name: str, *, split: str, column: str | None, strict: bool, labelled: 
     found = _split(splits, split)
     features: dict[str, Any] = dict(found.features)
     folder = Path(name) if Path(name).is_dir() else None
-    image = _image_column(found, features, folder)
+    image, held = _image_column(found, features, folder)
     raw = _undecoded(found, image)
     training = _split(splits, "train")
-    label = _label_column(training, {c: f for c, f in features.items() if c != image}, column, labelled)
+    label = _label_column(training, {c: f for c, f in features.items() if c not in held}, column, labelled)
     values = None if label is None else _values(found, label)
     whole = _there(raw, image)
     known = _classes(training, label, features) if label is not None else ()
@@ -73,6 +75,8 @@ def table(name: str, *, split: str, column: str | None, strict: bool, labelled: 
     skipped = {why: count for why, count in skipped.items() if count}
     if strict and skipped:
         raise HubError("; ".join(f"{count} rows {why}" for why, count in skipped.items()))
+    if not whole:
+        raise HubError(f"its split {split!r} has no row: expected one a picture")
     if not rows:
         raise HubError(f"none of its {len(whole)} rows has a picture{' and a label' if label else ''}")
     cells = _Cells(raw, image, folder)
@@ -81,9 +85,13 @@ def table(name: str, *, split: str, column: str | None, strict: bool, labelled: 
         None if values is None else tuple(number[str(values[row])] for row in rows),
         known,
         tuple(skipped.items()),
-        (*opened.notices, *_notices(skipped, features, label, known)),
+        (*opened.notices, *_several(image, held), *_notices(skipped, features, label, known)),
         f"{found._fingerprint} {image} {label} {_beside(raw, image, folder)}",
     )
+
+
+def _several(image: str, held: Sequence[str]) -> list[str]:
+    return [f"several columns hold pictures ({', '.join(held)}): {image!r} is read"] if len(held) > 1 else []
 
 
 def _split(splits: Mapping[str, Any], split: str) -> Any:
@@ -99,27 +107,45 @@ def _split(splits: Mapping[str, Any], split: str) -> Any:
     raise HubError(f"it has no split {split!r}: it has {', '.join(splits)}")
 
 
-def _image_column(found: Any, features: Mapping[str, Any], folder: Path | None) -> str:
-    """The column of pictures: one that says so, or else one whose first cells are files of pictures, or, in a
-    ``folder``, name some."""
+def _image_column(found: Any, features: Mapping[str, Any], folder: Path | None) -> tuple[str, list[str]]:
+    """The column of pictures, and all that may be: those that say so, or else whose first cells are files of pictures,
+    or, in a ``folder``, name some. Of several the one that is called after pictures, or the first."""
     import datasets
 
-    for name, feature in features.items():
-        if isinstance(feature, datasets.Image):
-            return name
-    for name, feature in features.items():
-        held = feature.get(_BYTES) if isinstance(feature, dict) else feature
-        if str(getattr(held, "dtype", "")).endswith("binary"):
-            cells = [_content(cell) for cell in found[:SLICE][name]]
-            if any(cell and kinds.looks_like(cell[: kinds.HEAD_BYTES]) for cell in cells):
-                return name
-    for name, feature in features.items():
-        if isinstance(feature, dict) or str(getattr(feature, "dtype", "")) in ("string", "large_string"):
-            paths = [_named(cell) or "" for cell in found[:SLICE][name]]
-            pictures = [path for path in paths if Path(path).suffix.lower() in PICTURE_SUFFIXES]
-            if folder is not None and any((folder / path).is_file() for path in pictures):
-                return name
-    raise HubError(f"it has no image column: its columns are {sorted(features)}")
+    held = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    held = held or [name for name, feature in features.items() if _holds_files(found, name, feature)]
+    if not held and folder is not None:
+        held = [name for name, feature in features.items() if _names_files(found, name, feature, folder)]
+    if not held:
+        raise HubError(f"it has no image column: its columns are {_told(features)}")
+    usual = [name for called in _USUAL for name in held if name.lower() == called]
+    return (usual or held)[0], held
+
+
+def _holds_files(found: Any, name: str, feature: Any) -> bool:
+    held = feature.get(_BYTES) if isinstance(feature, dict) else feature
+    if not str(getattr(held, "dtype", "")).endswith("binary"):
+        return False
+    cells = [_content(cell) for cell in found[:SLICE][name]]
+    return any(cell and kinds.looks_like(cell[: kinds.HEAD_BYTES]) for cell in cells)
+
+
+def _names_files(found: Any, name: str, feature: Any, folder: Path) -> bool:
+    if not isinstance(feature, dict) and str(getattr(feature, "dtype", "")) not in ("string", "large_string"):
+        return False
+    paths = [_named(cell) or "" for cell in found[:SLICE][name]]
+    return any(Path(path).suffix.lower() in PICTURE_SUFFIXES and (folder / path).is_file() for path in paths)
+
+
+def _told(features: Mapping[str, Any]) -> str:
+    """The columns and what each holds, for people."""
+    return ", ".join(f"{name} ({_kind(feature)})" for name, feature in sorted(features.items()))
+
+
+def _kind(feature: Any) -> str:
+    import datasets
+
+    return str(feature.dtype) if isinstance(feature, datasets.Value) else type(feature).__name__
 
 
 def _undecoded(found: Any, image: str) -> Any:
@@ -180,7 +206,7 @@ def _beside(raw: Any, image: str, folder: Path | None) -> list[tuple[int, ...]]:
 
 
 def _label_column(training: Any, features: dict[str, Any], asked: str | None, labelled: bool) -> str | None:
-    columns = f"its columns are {sorted(features)}"
+    columns = f"its columns beside pictures are {_told(features)}"
     if asked is not None:
         if asked not in features:
             raise HubError(f"it has no column {asked!r}: {columns}")
@@ -197,7 +223,8 @@ def _label_column(training: Any, features: dict[str, Any], asked: str | None, la
         dict.fromkeys(certain, ()) if certain else {name: _values(training, name) for name in candidates}
     )
     if chosen is None and labelled and features:
-        why = f"several columns may be labels: {list(unclear)}" if unclear else f"it has no labels: {columns}"
+        none = f"no column holds labels, which are whole numbers, texts or truths: {columns}"
+        why = f"several columns may be labels: {list(unclear)}" if unclear else none
         raise HubError(f"{why}; name one with --label-column, or take an unconditional recipe")
     return chosen
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from ganserve.entries import clutter
 from ganserve.places import glued, split_of
 
 SUFFIXES = (".parquet", ".arrow")
+# As the hub numbers the parts of a table.
+_SHARD = re.compile(r"(.*)-[0-9]+-of-([0-9]+)(?:-.*)?")
 
 
 class HubError(ValueError):
@@ -47,6 +51,8 @@ def opened(name: str) -> Opened:
                 found = _of_folder(Path(name))
             else:
                 found = Opened(datasets.load_dataset(name))
+    except HubError:
+        raise
     except Exception as error:  # the library raises many kinds for one meaning
         raise HubError(_why(error)) from error
     return Opened(_by_column(found.splits), found.notices)
@@ -59,8 +65,10 @@ def _of_folder(folder: Path) -> Opened:
     builder = datasets.load_dataset_builder(str(folder))
     found = {split: [str(path) for path in paths] for split, paths in builder.config.data_files.items()}
     tables = files(folder)
+    tables, empty = _with_rows(tables)
     # The library takes what has such a suffix anywhere in its name, as a copy kept beside it (train.parquet.bak) has.
-    taken = {split: [path for path in paths if Path(path).suffix in SUFFIXES] for split, paths in found.items()}
+    within = {str(path.resolve()) for path in tables}
+    taken = {split: [path for path in paths if path in within] for split, paths in found.items()}
     kind = ".arrow" if all(path.suffix == ".arrow" for path in tables) else ".parquet"
     of_kind = [path for path in tables if path.suffix == kind]
     taken = {split: paths for split, paths in taken.items() if paths} or {"train": [str(p.resolve()) for p in of_kind]}
@@ -72,7 +80,32 @@ def _of_folder(folder: Path) -> Opened:
     read = {Path(path).resolve() for paths in taken.values() for path in paths}
     missed = [path.relative_to(folder).as_posix() for path in tables if path.resolve() not in read]
     what = "tables belong to no split that is known, and are left out"
-    return Opened(builder.as_dataset(), (f"{len(missed)} {what}, such as {missed[0]!r}",) if missed else ())
+    notices = [f"{len(missed)} {what}, such as {missed[0]!r}"] if missed else []
+    notices += [f"{len(empty)} tables have no row, such as {empty[0].name!r}"] if empty else []
+    return Opened(builder.as_dataset(), (*notices, *_shards_missing(tables)))
+
+
+def _with_rows(tables: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The tables that hold rows, and the Parquet files of none, which the library cannot read. Raises HubError."""
+    import pyarrow.parquet
+
+    empty = [path for path in tables if path.suffix == ".parquet" and not pyarrow.parquet.read_metadata(path).num_rows]
+    if len(empty) == len(tables):
+        raise HubError(f"no table in it has a row, such as {empty[0].name!r}: expected one a picture")
+    return [path for path in tables if path not in empty], empty
+
+
+def _shards_missing(tables: Sequence[Path]) -> list[str]:
+    """What to say of tables in numbered parts of which some are not there."""
+    there: dict[tuple[str, str], int] = Counter()
+    for path in tables:
+        if part := _SHARD.fullmatch(path.stem):
+            there[str(path.parent / part[1]), part[2]] += 1
+    return [
+        f"of the {int(total)} parts of {Path(name).name!r} only {count} are there"
+        for (name, total), count in there.items()
+        if count < int(total)
+    ]
 
 
 def _told(folder: Path, tables: Sequence[Path]) -> dict[str, list[str]]:

@@ -90,7 +90,7 @@ def test_class_names_are_one_where_they_are_equal_to_people(tmp_path: Path) -> N
     assert dict(look(tmp_path, members).report.classes) == {"café": 2, "dog": 2}
     found = look(tmp_path, {"Cat/1.png": picture(1), "cat/1.png": picture(2)})
     assert dict(found.report.classes) == {"Cat": 1, "cat": 1}, "letters are such classes"
-    assert "capital letters or spaces only" in found.report.notices[0]
+    assert "classes that look alike" in found.report.notices[0]
 
 
 @pytest.mark.parametrize("name", ["👨‍👩‍👧", "می‌خواهم", "salt, pepper", "a%2Fb", "q?", "猫" * 64, "🏴󠁧󠁢󠁳󠁣󠁴󠁿"])

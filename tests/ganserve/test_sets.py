@@ -285,8 +285,10 @@ def test_what_may_hold_pictures_and_is_passed_over_is_said(tmp_path: Path) -> No
     other = {name.rpartition("/")[2].replace(".", "_"): b"..." for name in names[2:]}
     layout = layout_of(folder(tmp_path, *names, **other))
     assert dict(layout.skipped) == {
-        "picture of a kind that is not read": 2, "archive": 1, "metadata without a column file_name": 1
-    }  # fmt: skip
+        "picture of a kind that is not read": 2,
+        "archive": 1,
+        "metadata without a column file_name, or without a row": 1,
+    }
     assert any("2 picture of a kind that is not read, such as 'dog/2.tga': save them as" in n for n in layout.notices)
     assert any("1 archive, such as 'more.zip': unpack" in told for told in layout.notices)
     assert any("metadata.csv has no column file_name" in told for told in layout.notices)
@@ -296,6 +298,34 @@ def test_classes_that_look_alike_are_kept_apart_and_said(tmp_path: Path) -> None
     layout = layout_of(folder(tmp_path, "Cat/1.png", "cat/1.png", " cat/1.png", "dog/1.png"))
     assert len(layout.classes) == 4
     assert any(told.endswith("kept apart: ' cat', 'Cat', 'cat'") for told in layout.notices)
+
+
+@pytest.mark.parametrize("names", [("1", "01", "1.0"), ("ab", "a\u200bb"), ("\ufb01sh", "fish")])
+def test_classes_of_one_number_or_one_look_are_kept_apart_and_said(tmp_path: Path, names: tuple[str, ...]) -> None:
+    layout = layout_of(folder(tmp_path, *(f"{name}/1.png" for name in names), "2/1.png"))
+    assert set(layout.classes) == {*names, "2"}
+    assert any("kept apart" in told and all(repr(name) in told for name in names) for told in layout.notices)
+
+
+@pytest.mark.parametrize(("file", "text"), [("metadata.csv", "file_name,label\n"), ("metadata.jsonl", "\n")])
+def test_metadata_without_a_row_leaves_the_classes_to_the_folders_and_is_said(
+    tmp_path: Path, file: str, text: str
+) -> None:
+    root = folder(tmp_path, "cat/1.png", "dog/1.png")
+    (root / file).write_text(text)
+    layout = layout_of(root)
+    assert layout.classes == ("cat", "dog")
+    assert layout.notices == (f"{file} has no column file_name, or no row, and names no picture",)
+
+
+def test_labels_of_a_table_are_trimmed_and_whole_where_a_program_added_a_point(tmp_path: Path) -> None:
+    root = folder(tmp_path, "1.png", "2.png", "3.png", "4.png")
+    (root / "metadata.csv").write_text("file_name,label\n1.png,cat \n2.png,cat\n3.png, dog\n4.png,dog\n")
+    assert layout_of(root).classes == ("cat", "dog")
+    (root / "metadata.csv").write_text("file_name,label\n1.png,1.0\n2.png,\n3.png,0.0\n4.png,1.0\n")
+    assert laid(root) == {"1.png": "1", "3.png": "0", "4.png": "1"}
+    (root / "metadata.csv").write_text("file_name,label\n1.png,1.0\n2.png,1.5\n3.png,2.0\n4.png,1.5\n")
+    assert layout_of(root).classes == ("1.0", "1.5", "2.0")
 
 
 def test_what_lies_deeper_than_its_class_is_said(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_captions_and_numbers_of_rows_are_no_classes(tmp_path: Path) -> None:
     captions = tmp_path / "captions"
     captions.mkdir()
     name = hub(captions, {"text": Value("string")}, text=ids)
-    with pytest.raises(DataError, match=r"no labels: its columns are \['text'\].*--label-column"):
+    with pytest.raises(DataError, match=r"no column holds labels.*: its columns beside pictures are text \(string\); .*--label-column"):
         load(name)
     assert load(name, labelled=False).labels is None
     assert len(load(name, column="text").classes) == 6
@@ -86,7 +86,7 @@ def test_captions_and_numbers_of_rows_are_no_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("column", [None, "labels"])
 def test_a_column_of_lists_is_no_column_of_labels(tmp_path: Path, column: str | None) -> None:
     name = hub(tmp_path, {"labels": datasets.List(Value("int64"))}, labels=[[0], [1]] * 3)
-    with pytest.raises(DataError, match=r"its columns are \['labels'\]"):
+    with pytest.raises(DataError, match=r"its columns beside pictures are labels \(List\)"):
         load(name, column=column)
 
 
@@ -208,3 +208,19 @@ def test_every_row_of_a_long_table_is_its_own(tmp_path: Path) -> None:
     cells = [{"bytes": picture(row), "path": None} for row in range(150)]
     name = hub(tmp_path, {"label": AB}, image=cells, label=[0, 1] * 75)
     assert told(name)[2] == list(range(150))
+
+
+@pytest.mark.parametrize("kind", [Image(), Value("binary")])
+@pytest.mark.parametrize("called", ["image", "IMG", "pixel_values"])
+def test_of_several_columns_of_pictures_the_one_called_so_is_read_and_said(
+    tmp_path: Path, called: str, kind: Any
+) -> None:
+    dark = [picture(200)] * 6
+    cells = [cell["bytes"] for cell in CELLS]
+    features = Features({"annotated": kind, called: kind, "label": AB})
+    rows = {"annotated": dark, called: cells, "label": [0, 1] * 3}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "train.parquet"))
+    assert told(str(tmp_path))[2] == [0, 10, 20, 30, 40, 50]
+    report = load(str(tmp_path)).report
+    assert report is not None
+    assert report.notices == (f"several columns hold pictures (annotated, {called}): {called!r} is read",)

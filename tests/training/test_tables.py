@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from datasets import ClassLabel, Value
 
-from tests.training.test_hub import AB, hub, told
+from tests.training.test_hub import AB, hub, picture, told
 from training.data import DataError, load
 from training.tables import HubError, opened
 
@@ -42,6 +42,31 @@ def test_a_copy_kept_beside_a_table_is_not_read(tmp_path: Path) -> None:
     for copy in ("train.parquet.bak", "train.parquet.old", "train.parquet~", "train.parquet.1"):
         (tmp_path / copy).write_bytes((tmp_path / "train.parquet").read_bytes())
     assert len(load(name)) == 6
+
+
+def test_a_table_without_rows_is_said_and_hides_no_other(tmp_path: Path) -> None:
+    name = hub(tmp_path, {"label": AB}, "test", image=[], label=[])
+    with pytest.raises(DataError, match=r": no table in it has a row, such as 'test.parquet': expected one a picture$"):
+        load(name)
+    hub(tmp_path, {"label": AB}, label=[0, 1] * 3)
+    report = load(name).report
+    assert report is not None
+    assert report.notices == ("1 tables have no row, such as 'test.parquet'",)
+
+
+def test_parts_of_a_table_that_are_not_there_are_said(tmp_path: Path) -> None:
+    name = hub(tmp_path, {"label": AB}, "train-00000-of-00003", "train-00002-of-00003", label=[0, 1] * 3)
+    report = load(name).report
+    assert report is not None
+    assert report.pictures == 12
+    assert report.notices == ("of the 3 parts of 'train' only 2 are there",)
+
+
+def test_pictures_beside_a_table_do_not_hide_it(tmp_path: Path) -> None:
+    name = hub(tmp_path, {"label": AB}, label=[0, 1] * 3)
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(picture(number))
+    assert told(name)[1] == [0, 1] * 3
 
 
 def test_a_table_of_no_split_is_left_out_and_said(tmp_path: Path) -> None:

@@ -124,6 +124,13 @@ def parse_query(query: bytes) -> GenerateRequest:
     return made
 
 
+def refuse_unknown(query: bytes, *known: str) -> None:
+    """Raises Invalid for a parameter that a call does not have, which would be passed over without a word."""
+    for name in QueryParams(query):
+        if name not in known:
+            raise Invalid(f"{json.dumps(name[:40])} is no parameter of this call: expected {', '.join(known)}")
+
+
 def _one_or_all(named: list[str]) -> Any:
     return named[0] if len(named) == 1 else named
 

@@ -16,7 +16,7 @@ from ganserve import files
 from ganserve.runs import StoredRuns
 from ganserve.settings import Settings
 from service.http.auth import Auth
-from service.http.errors import Unavailable
+from service.http.errors import BadRequest, Unavailable
 from service.http.revalidation import Revalidation
 from service.inference.batcher import Batcher
 from service.inference.catalogue import Catalogue
@@ -117,9 +117,17 @@ def admit(request: Request) -> None:
     """Raises Unauthorized without the token that is asked for, Unavailable while starting or draining."""
     app = of(request)
     if app.auth.user is not None:
-        app.auth.check_user(request.headers.get("authorization"))
+        app.auth.check_user(_authorization(request))
     if app.phase is not Phase.READY:
         check_ready(request)
+
+
+def _authorization(request: Request) -> str | None:
+    """Raises BadRequest where there are two: a proxy may have checked the other one."""
+    given = request.headers.getlist("authorization")
+    if len(given) > 1:
+        raise BadRequest(f"the header Authorization is given {len(given)} times: send it once")
+    return given[0] if given else None
 
 
 # What follows is for routes to depend on: coroutines, because a plain function costs a thread hop a request.
@@ -127,12 +135,12 @@ def admit(request: Request) -> None:
 
 async def require_user(request: Request) -> None:
     """Dependency of the calls that generate."""
-    of(request).auth.check_user(request.headers.get("authorization"))
+    of(request).auth.check_user(_authorization(request))
 
 
 async def require_admin(request: Request) -> None:
     """Dependency of the admin calls."""
-    of(request).auth.check_admin(request.headers.get("authorization"))
+    of(request).auth.check_admin(_authorization(request))
 
 
 class Guarded(APIRoute):

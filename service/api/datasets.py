@@ -13,6 +13,7 @@ from service.http.answers import ALONE
 from service.http.errors import ClientGone, Conflict, NotFound, UnsupportedMedia
 from service.http.openapi import ADMIN, Sample, told
 from service.jobs import JobStore
+from service.schema import refuse_unknown
 from service.state import Guarded, Kept, Store, prefix, require_admin
 from service.uploads import RESERVED, TooLarge, Upload
 
@@ -77,6 +78,7 @@ async def put(
     if coding != "identity":
         told = {"Accept-Encoding": "identity"}
         raise UnsupportedMedia(f"a body in {coding} is not taken: send the ZIP itself as it is", headers=told)
+    refuse_unknown(request.scope["query_string"], "skip")
     uploads.check_name(name)
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > uploads.limits.archive_bytes:

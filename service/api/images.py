@@ -15,7 +15,7 @@ from service.http.errors import NotFound
 from service.http.openapi import IMAGES, KNOWN, Sample, told
 from service.plan import single
 from service.render import render
-from service.schema import TRUNCATED, Truncation
+from service.schema import TRUNCATED, Truncation, refuse_unknown
 
 router = APIRouter(tags=["images"])
 
@@ -46,6 +46,7 @@ async def image(
 ) -> Response:
     """The image itself, without a border."""
     state.admit(request)
+    refuse_unknown(request.scope["query_string"], "truncation")
     app = state.of(request)
     card = await app.catalogue.card(model, version)
     if not card.conditional and label != "-":

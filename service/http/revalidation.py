@@ -87,6 +87,8 @@ class Revalidation:
         if b"traceparent" in headers or not self._ready():
             return None
         if self._auth.user is not None:
+            if sum(name == b"authorization" for name, _ in scope["headers"]) > 1:
+                return None
             try:
                 self._auth.check_user(headers.get(b"authorization", b"").decode("latin-1"))
             except Problem:

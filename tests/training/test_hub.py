@@ -77,7 +77,8 @@ def test_captions_and_numbers_of_rows_are_no_classes(tmp_path: Path) -> None:
     captions = tmp_path / "captions"
     captions.mkdir()
     name = hub(captions, {"text": Value("string")}, text=ids)
-    with pytest.raises(DataError, match=r"no column holds labels.*: its columns beside pictures are text \(string\); .*--label-column"):
+    message = r"no column holds labels.*: its columns beside pictures are text \(string\); .*--label-column"
+    with pytest.raises(DataError, match=message):
         load(name)
     assert load(name, labelled=False).labels is None
     assert len(load(name, column="text").classes) == 6

@@ -200,3 +200,10 @@ async def broken_off(app: Any, headers: dict[bytes, bytes]) -> tuple[int, int]:
     more = {"headers": list(headers.items()), "http_version": "1.1", "scheme": "http", "server": ("x", 1)}
     await app({**scope, **more, "root_path": ""}, receive, send)
     return status, asked
+
+
+def test_a_parameter_that_there_is_not_is_refused_before_anything_is_kept(serve: Serve) -> None:
+    client = serve()
+    answer = client.put("/datasets/pets?skp=invalid", content=b"PK", headers=ZIP)
+    assert answer.status_code == 422
+    assert '"skp" is no parameter of this call: expected skip' in answer.json()["detail"]

@@ -48,3 +48,10 @@ def test_an_address_stays_when_another_version_goes_live(serve: Serve, repositor
 @pytest.mark.parametrize("seed", [0, 2**53 - 1])
 def test_the_first_and_the_last_seed_have_images(client: TestClient, seed: int) -> None:
     assert client.get(f"/images/digits/1/0/{seed}.png").status_code == 200
+
+
+@pytest.mark.parametrize("query", ["scale=2", "format=webp", "truncation=0.5&seed=3", "Truncation=0.5"])
+def test_a_parameter_that_there_is_not_is_refused_and_not_passed_over(client: TestClient, query: str) -> None:
+    answer = client.get(f"/images/digits/1/0/7.png?{query}")
+    assert answer.status_code == 422
+    assert "is no parameter of this call: expected truncation" in answer.json()["detail"]

@@ -110,3 +110,16 @@ def test_two_tokens_of_a_role_are_valid_at_once_and_each_alone(serve: Serve) -> 
     for token, status in (("old-user", 200), ("new-user", 200), ("old-user,new-user", 401), ("old", 401)):
         assert client.get("/models", headers={"Authorization": f"Bearer {token}"}).status_code == status, token
     assert client.put("/models/digits/live", headers={"Authorization": "Bearer new-user"}, json={}).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/generate?seed=1&label=1", "/images/digits/1/0/1.png", "/models", "/jobs"])
+def test_two_authorizations_are_refused_whichever_of_them_is_right(serve: Serve, path: str) -> None:
+    client = serve(token=SecretStr("user-secret"))
+    right, wrong = ("Authorization", "Bearer admin-secret"), ("Authorization", "Bearer wrong")
+    tag = client.get(path, headers=[right]).headers.get("etag", '"none"')
+    for _ in range(2):
+        client.get(path, headers=[right, ("If-None-Match", tag)])
+    for both in ([right, wrong], [wrong, right], [right, right]):
+        answer = client.get(path, headers=[*both, ("If-None-Match", tag)])
+        assert answer.status_code == 400
+        assert answer.json()["detail"] == "the header Authorization is given 2 times: send it once"

@@ -83,7 +83,7 @@ def decode(content: bytes, *, edge: int | None = None, max_pixels: int = MAX_PIX
             with _LARGE_AT_ONCE if image.width * image.height > _LARGE else nullcontext():
                 shown = _shown(image, content, notices)
             size = _upright_size(image, size)
-        except (PictureError, samples.SampleError) as error:
+        except (PictureError, samples.SampleError, profiles.HighRange) as error:
             raise PictureError(str(error)) from error
         except Exception as error:  # as above
             raise PictureError(f"cannot be decoded: {_told(error)}") from error
@@ -113,7 +113,7 @@ def coloured(pixels: NDArray[np.uint8]) -> bool:
 
 # Where a file may tell how it lies; and without which grey and colours of 8 bits are shown as they are. TIFF has tags.
 _LIES = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "raw profile type exif"})
-_HINTS = _LIES | {"transparency", "icc_profile", "gamma", "chromaticity"}
+_HINTS = _LIES | {"transparency", "icc_profile", "gamma", "chromaticity", "code_points"}
 Image.init()
 _JPEG_NOISE, _FEW_PIXELS = 12, 0.005
 
@@ -193,6 +193,8 @@ def _shown(image: Image.Image, content: bytes, notices: list[str]) -> Image.Imag
         image.seek(1)
     tiffs.mend(image)
     covered = _covered(image)
+    if (code := profiles.code_points(image.format, content)) is not None:
+        image.info["code_points"] = code
     image.load()
     plain = image.mode in ("L", "RGB") and image.format != "TIFF" and covered is None
     if plain and not _HINTS.intersection(image.info):
@@ -251,7 +253,9 @@ def _upright(image: Image.Image, notices: list[str]) -> Image.Image:
 def _in_srgb(image: Image.Image, file: Image.Image, notices: list[str]) -> Image.Image:
     """In mode L, LA, RGB or RGBA, with its colours in sRGB."""
     alpha = _alpha(image)
-    profile = file.info.get("icc_profile")
+    code = file.info.get("code_points")
+    # PNG's chunk counts for more than a profile (PNG 3rd edition, 4.3), AVIF's box for less.
+    profile = None if code and file.format == "PNG" else file.info.get("icc_profile")
     base = _plain(image, keep=bool(profile))
     if base.mode == "LAB":
         base = profiles.lab_to_rgb(base)
@@ -260,6 +264,8 @@ def _in_srgb(image: Image.Image, file: Image.Image, notices: list[str]) -> Image
         if shown is None:
             notices.append("its colour profile is broken or of another kind: passed over")
         base = shown or base
+    elif code and base.mode in ("L", "RGB"):
+        base = profiles.by_code_points(base, code)
     elif file.format == "PNG" and "srgb" not in file.info and base.mode in ("L", "RGB"):
         base = profiles.by_numbers(base, file.info.get("gamma"), file.info.get("chromaticity"))
     if base.mode not in ("L", "RGB"):

@@ -40,24 +40,66 @@ _USUAL_GAMMA = 0.45455
 
 
 def by_numbers(
-    image: Image.Image, gamma: float | None, places: tuple[float, ...] | None, near: float = 0.02
+    image: Image.Image,
+    gamma: float | None,
+    places: tuple[float, ...] | None,
+    near: float = 0.02,
+    *,
+    usual: bool = False,
 ) -> Image.Image:
     """A picture of mode L or RGB in sRGB, by what PNG's chunks gAMA and cHRM say (PNG 3rd edition, 11.3.2).
 
     Args:
         gamma: the exponent that samples were encoded with; None is the usual one.
         places: CIE xy of white, red, green and blue.
+        usual: samples were encoded as sRGB's are, whatever ``gamma`` is.
         near: what differs by less is as good as sRGB, which keeps its very pixels.
     """
     other = places is not None and len(places) == 8 and max(map(abs, np.subtract(places, _SRGB))) > near
     turn = _turn(tuple(places)) if other and places is not None and image.mode == "RGB" else None
     if turn is None and (not gamma or abs(gamma - _USUAL_GAMMA) < near):
         return image
-    light = np.linspace(0, 1, 256) ** (1 / (gamma or _USUAL_GAMMA))
+    steps = np.linspace(0, 1, 256)
+    light = np.where(steps <= 0.04045, steps / 12.92, ((steps + 0.055) / 1.055) ** 2.4)
+    light = light if usual else steps ** (1 / (gamma or _USUAL_GAMMA))
     if turn is None:
         table = _encoded(light).tolist()
         return image.point(table * len(image.getbands()))
     return Image.fromarray(_encoded(light[np.asarray(image)] @ turn.T))
+
+
+# Of ITU-T H.273: CIE xy as above, and the transfers of linear light and of high dynamic range (PQ, HLG).
+_PRIMARIES = {
+    9: (0.3127, 0.329, 0.708, 0.292, 0.17, 0.797, 0.131, 0.046),
+    12: (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
+}
+_LINEAR, _HIGH = 8, (16, 18)
+
+
+class HighRange(ValueError):  # noqa: N818
+    """Samples for screens that are brighter than white."""
+
+
+def code_points(form: str | None, content: bytes) -> tuple[int, int] | None:
+    """Primaries and transfer by their numbers in ITU-T H.273, where a PNG (chunk cICP) or an AVIF (box colr) tells
+    others than sRGB's."""
+    told = None
+    if form == "PNG" and (at := content.find(b"\0\0\0\4cICP", 0, content.find(b"IDAT"))) >= 0:
+        told = content[at + 8], content[at + 9]
+    if form == "AVIF" and (at := content.find(b"colrnclx", 0, 1 << 14)) >= 0:
+        told = int.from_bytes(content[at + 8 : at + 10], "big"), int.from_bytes(content[at + 10 : at + 12], "big")
+    return told if told and (told[0] in _PRIMARIES or told[1] in (_LINEAR, *_HIGH)) else None
+
+
+def by_code_points(image: Image.Image, told: tuple[int, int]) -> Image.Image:
+    """A picture of mode L or RGB in sRGB. Raises HighRange."""
+    primaries, transfer = told
+    if transfer in _HIGH:
+        raise HighRange(
+            "is of high dynamic range (PQ or HLG), which is not read here: save it for usual screens, as PNG or JPEG"
+        )
+    linear = transfer == _LINEAR
+    return by_numbers(image, 1.0 if linear else None, _PRIMARIES.get(primaries), usual=not linear)
 
 
 def _encoded(light: NDArray[np.float64]) -> NDArray[np.uint8]:

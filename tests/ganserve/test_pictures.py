@@ -377,6 +377,42 @@ def test_the_primaries_of_a_png_are_taken_to_srgb() -> None:
     assert pixels(numbered(None, (0,) * 8))[0, 0].tolist() == [128] * 3  # no colours at all
 
 
+def coded(primaries: int, transfer: int, *more: tuple[bytes, bytes]) -> bytes:
+    """A PNG of a grey and a red, with the chunk cICP."""
+    return png([bytes((10, 10, 10, 200, 100, 100))], 2, 8, 2, (b"cICP", bytes((primaries, transfer, 0, 1))), *more)
+
+
+def test_the_colours_that_a_png_tells_by_number_are_taken_to_srgb() -> None:
+    assert pixels(coded(1, 13))[0].tolist() == [[10] * 3, [200, 100, 100]]
+    grey, red = pixels(coded(12, 13, (b"gAMA", struct.pack(">I", 100_000))))[0].astype(int)
+    assert abs(grey - 10).max() <= 1, "what is grey stays grey, and cICP counts for more than gAMA"
+    assert np.abs(red - [215, 93, 97]).max() <= 1, "by the matrix of CSS Color 4, section 17"
+    assert abs(pixels(coded(1, 8))[0, 0].astype(int) - 56).max() <= 1, "linear light of 10 / 255"
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_high_dynamic_range_is_refused_and_not_shown_pale(transfer: int) -> None:
+    avif = saved(quarters(), "AVIF")
+    at = avif.index(b"colrnclx")
+    for content in (coded(9, transfer), avif[: at + 8] + struct.pack(">HH", 9, transfer) + avif[at + 12 :]):
+        with pytest.raises(PictureError, match=r"high dynamic range \(PQ or HLG\).*save it for usual screens"):
+            decode(content)
+
+
+def test_grey_with_a_profile_of_grey_is_taken_to_srgb_and_stays_grey() -> None:
+    """Of linear light, of 8 and of 16 bits."""
+    made = bytearray(profile(1.0))
+    made[16:20] = b"GRAY"
+    at = made.index(b"rTRC", 132)
+    made[at : at + 4] = b"kTRC"
+    eight = saved(Image.new("L", (4, 4), 100), "PNG", icc_profile=bytes(made))
+    sixteen = saved(Image.fromarray(np.full((4, 4), 100 * 257, np.uint16)), "PNG", icc_profile=bytes(made))
+    for content in (eight, sixteen):
+        shown = decode(content)
+        assert (shown.image.mode, shown.notices) == ("L", ())
+        assert abs(int(np.asarray(shown.image)[0, 0]) - 169) <= 1
+
+
 def test_what_the_first_frame_of_a_gif_leaves_uncovered_is_transparent() -> None:
     whole, part = Image.new("P", (8, 8), 1), Image.new("P", (4, 4), 1)
     for image in (whole, part):

@@ -202,8 +202,7 @@ async def broken_off(app: Any, headers: dict[bytes, bytes]) -> tuple[int, int]:
     return status, asked
 
 
-def test_a_parameter_that_there_is_not_is_refused_before_anything_is_kept(serve: Serve) -> None:
-    client = serve()
+def test_a_parameter_that_there_is_not_is_refused_before_anything_is_kept(client: TestClient) -> None:
     answer = client.put("/datasets/pets?skp=invalid", content=b"PK", headers=ZIP)
     assert answer.status_code == 422
     assert '"skp" is no parameter of this call: expected skip' in answer.json()["detail"]

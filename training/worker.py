@@ -204,6 +204,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         tracker=settings.tracker,
         precision=settings.precision,
     )
+    for place, what in ((config.data, "--data or GANSERVE_DATA"), (config.models, "--models or GANSERVE_MODELS")):
+        if isinstance(place, Path) and place.exists() and not place.is_dir():
+            sys.exit(refuse(f"{what} is {place}, which is a file: expected a folder"))
     try:
         worker = Worker(config)
         worker.site.check()

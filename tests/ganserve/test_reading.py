@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 from pathlib import Path
 
@@ -111,3 +112,8 @@ def test_few_pictures_are_under_way_at_a_time_however_many_there_are() -> None:
     assert len(begun) <= 200
     assert len(list(results)) == 3999
     assert sorted(begun) == list(range(4000))
+
+
+def test_few_large_pictures_take_every_thread() -> None:
+    together = threading.Barrier(4, timeout=20)  # which breaks where one thread has two of them
+    assert len(list(reading.over_cores(lambda _: together.wait(), range(4), told="pictures", workers=4))) == 4

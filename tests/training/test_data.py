@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ganserve import reading
+from ganserve import archives, reading
 from training import data
 from training.data import DataError, Dataset, load, split_held_out
 
@@ -369,3 +370,23 @@ def test_class_folders_beside_a_table_are_refused_since_either_may_be_meant(clas
 def test_what_can_be_no_name_is_refused_as_any_other(name: str, words: str) -> None:
     with pytest.raises(DataError, match=words):
         load(name)
+
+
+def test_one_thread_at_a_time_reads_from_an_archive(
+    class_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / "zipped"), "zip", class_folders))
+    inside, most, read = [0], [0], archives.Archive.read
+
+    def counted(self: archives.Archive, member: archives.Member) -> bytes:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.01)  # in which another would come in
+        try:
+            return read(self, member)
+        finally:
+            inside[0] -= 1
+
+    monkeypatch.setattr(archives.Archive, "read", counted)
+    assert len(load(str(archive), workers=4)) == 12
+    assert most == [1]

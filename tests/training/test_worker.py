@@ -135,3 +135,17 @@ def test_a_worker_without_pytorch_does_not_begin_and_names_what_brings_it(
     assert "the extra `training`" in told
     assert "pip install" in told
     assert not (tmp_path / "var").exists()
+
+
+@pytest.mark.parametrize("place", ["data", "models"])
+def test_a_file_in_a_folders_place_is_refused_at_once(
+    tmp_path: Path, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    folders = {"data": tmp_path / "var", "models": tmp_path / "models", place: tmp_path / "file"}
+    with pytest.raises(SystemExit) as left:
+        main([f"--{name}={folder}" for name, folder in folders.items()])
+    assert left.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error: --{place} or GANSERVE_{place.upper()} is {tmp_path / 'file'}, which is a file: expected a folder\n"
+    )

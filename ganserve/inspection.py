@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import time
 import unicodedata
 from collections import Counter
@@ -29,6 +30,9 @@ COLUMNS = 10
 # Joins letters of some scripts, and the parts of some emoji; all else that is never seen only pretends.
 _JOINERS = "\u200c\u200d"
 _TAGS = range(0xE0020, 0xE0080)
+
+# Folders in which tools keep pictures of their own.
+_TOOLS = frozenset({".ipynb_checkpoints", ".thumbnails", ".thumb", ".thumbs", ".cache", ".Trashes", ".picasaoriginals"})
 
 # What becomes of a picture's bytes: (split or None, class, bytes).
 Keep = Callable[[str | None, str, bytes], None]
@@ -54,7 +58,23 @@ def folder(path: Path) -> Inspected:
     found = inspect(set_files.folder_entries(path), OWN_FOLDER, strange=False)
     if (empty := sets.empty_class(path, found.layout)) is not None:
         raise Refused([Problem(empty, "is a class folder and holds no image: remove it, or add images")])
-    return found
+    told = (*found.report.notices, *hidden_classes(path, found.layout))
+    return replace(found, report=replace(found.report, notices=told))
+
+
+def hidden_classes(place: Path, layout: sets.Layout) -> tuple[str, ...]:
+    """What to say of hidden folders of pictures beside the class folders, which may be classes, such as ``.net``."""
+    for above, names, _ in os.walk(place):
+        if set(layout.classes) & {unicodedata.normalize("NFC", set_files.shown(name)) for name in names}:
+            hidden = [name for name in sorted(names) if name.startswith(".") and name not in _TOOLS]
+            held = [name for name in hidden if any(map(_called_picture, os.listdir(Path(above) / name)))]
+            told = map(set_files.shown, held)
+            return tuple(f"folder {name!r} is hidden and left out: rename it if it is a class" for name in told)
+    return ()
+
+
+def _called_picture(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in sets.PICTURE_SUFFIXES
 
 
 def archive(

@@ -27,7 +27,7 @@ from PIL import Image
 
 from ganserve import archives, pictures, reading, sets
 from ganserve.entries import mark_of
-from ganserve.inspection import OWN_FOLDER
+from ganserve.inspection import OWN_FOLDER, hidden_classes
 from ganserve.labels import LONGEST_NAME
 from ganserve.reading import Source, Unreadable
 from ganserve.unpacking import Damaged
@@ -285,6 +285,8 @@ def _files(
     layout = sets.lay_out(entries, column=rows.column, folders=folders)
     if left := _left_out(place):
         layout = replace(layout, notices=(*layout.notices, left))
+    if place.is_dir():
+        layout = replace(layout, notices=(*layout.notices, *hidden_classes(place, layout)))
     if place.is_dir() and (empty := sets.empty_class(place, layout)):
         raise DataError(f"class folder {empty!r} of {str(place)!r} holds no image")
     if layout.labels is None and layout.candidates and rows.labelled:

@@ -147,3 +147,12 @@ def test_columns_among_which_labels_cannot_be_told_are_listed(tmp_path: Path) ->
     members = {f"{index}.png": picture(index) for index in (1, 2, 3)}
     with pytest.raises(Refused, match="which column holds labels, of 'breed', 'colour': call it label"):
         look(tmp_path, {**members, "metadata.csv": table})
+
+
+def test_a_hidden_folder_of_pictures_beside_the_classes_is_said_and_those_of_tools_are_not(tmp_path: Path) -> None:
+    for name in ("c++", "java", ".net", ".ipynb_checkpoints", ".git"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ("1.png" if name != ".git" else "config")).write_bytes(picture(len(name)))
+    report = inspection.folder(tmp_path).report
+    assert list(report.classes) == ["c++", "java"]
+    assert report.notices == ("folder '.net' is hidden and left out: rename it if it is a class",)

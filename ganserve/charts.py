@@ -69,7 +69,7 @@ def lines(file: Path) -> list[Line]:
     for text in spread(raw, POINTS):
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(value, dict) and finite(value.get("step")):
             whole.append(value)

@@ -149,7 +149,7 @@ def problem(status: int, content: bytes, retry_after: float | None = None) -> Pr
     """The error that an answer of 4xx or 5xx tells, whether its body is a problem document or anything else."""
     try:
         told = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         told = None
     if not isinstance(told, dict):
         told = {}

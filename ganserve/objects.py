@@ -28,7 +28,9 @@ CLIENTS = {
     "up": {"timeout": "60s"},
     "long": {"timeout": "900s"},
 }
-LONG_BYTES = 32 << 20
+LONG_BYTES, SMALL_BYTES = 32 << 20, 1 << 16
+# A body that, after so many seconds, has come with fewer bytes a second is given up.
+SLOW_SECONDS, SLOW_BYTES = 30.0, 1024
 LARGE = re.compile(r"\.(onnx|safetensors|png|part)$")
 
 T = TypeVar("T")
@@ -83,9 +85,19 @@ class Objects:
                 return None, known or ""
             if found.meta["size"] > MOST_BYTES:
                 raise Unreadable(f"it has {found.meta['size']} bytes; at most {MOST_BYTES} are read")
-            return bytes(found.bytes()), str(found.meta["e_tag"])
+            return self._body(found), str(found.meta["e_tag"])
 
         return self.ask(get)
+
+    def _body(self, found: Any) -> bytes:
+        """The content of an answer. Raises Away for one that drips."""
+        began, content = time.monotonic(), bytearray()
+        for part in found.stream(min_chunk_size=1):
+            content += part
+            lasts = time.monotonic() - began
+            if lasts > SLOW_SECONDS and len(content) < lasts * SLOW_BYTES:
+                raise Away(f"{self.url} answers too slowly: {len(content)} bytes in {lasts:.0f} s")
+        return bytes(content)
 
     def current(self, key: str) -> tuple[bytes, dict[str, str]]:
         """The content of a key, and what an update of it is conditional on. Raises as :meth:`fetch`."""
@@ -155,7 +167,8 @@ class Objects:
         return self.ask(update)
 
     def _up(self, content: bytes) -> Any:
-        return self._clients["up" if len(content) < LONG_BYTES else "long"]
+        small = len(content) < SMALL_BYTES
+        return self._clients["quick" if small else "up" if len(content) < LONG_BYTES else "long"]
 
     def same(self, key: str, content: bytes) -> bool:
         """Whether a key has this content."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from ganserve.card import (
     MOST_VERSIONS,
@@ -133,7 +133,8 @@ class Reader:
         found = []
         for line in lines:
             try:
-                found.append(json.loads(line))
+                # Which, unlike Python's own, refuses what could not be answered, and any depth.
+                found.append(from_json(line))
             except ValueError:
                 continue
         return [measure for measure in found if isinstance(measure, dict)]

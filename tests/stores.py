@@ -120,7 +120,7 @@ class Proxy:
     Attributes:
         fault: given a method and a path, what becomes of the request: None, "503", "cut" (no answer at all), "lost" (it
             is done, and the answer is cut off), "hang" (it is taken, and nothing ever comes), "drip" (it is done, and
-            the answer comes a byte a second), or seconds to wait first.
+            the answer comes a byte a second), "trickle" (its body does), or seconds to wait first.
         unconditional: the conditions of requests are left out, as by a store that does not know them.
         asked: each request's method and path.
     """
@@ -198,9 +198,9 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                 return
             if fault == "drip":
                 self.wfile = _Dripping(self.wfile, proxy.over)
-            self._answer(answer.status, dict(answer.getheaders()), content)
+            self._answer(answer.status, dict(answer.getheaders()), content, trickles=fault == "trickle")
 
-        def _answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
+        def _answer(self, status: int, headers: dict[str, str], content: bytes, *, trickles: bool = False) -> None:
             self.send_response_only(status)
             for name, value in headers.items():
                 if name.lower() not in ("connection", "transfer-encoding", "content-length"):
@@ -208,6 +208,8 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             length = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(content))
             self.send_header("Content-Length", length)
             self.end_headers()
+            if trickles:
+                self.wfile = _Dripping(self.wfile, proxy.over)
             if self.command != "HEAD":
                 self.wfile.write(content)
 

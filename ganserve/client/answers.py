@@ -125,7 +125,7 @@ def document(reply: Reply) -> Any:
     """The answer's JSON. Raises errors.BadAnswer for anything else."""
     try:
         return json.loads(reply.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         kind = reply.headers.get("Content-Type", "no type")
         raise errors.BadAnswer(f"the answer is no JSON but {kind[:80]}: is this the address of the service?") from None
 

@@ -159,7 +159,7 @@ class Watch:
         content, self._data = b"\n".join(self._data), []
         try:
             told = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise errors.BadAnswer("an event is no JSON: is this the address of the service?") from None
         return answers.told_as(Job.read, told)  # type: ignore[no-any-return]
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ganserve.card import ModelCard, ModelCorrupt, ModelNotFound, RepositoryError, VersionNotFound
+from ganserve.card import ModelCard, ModelCorrupt, ModelNotFound, ModelUnreadable, RepositoryError, VersionNotFound
 from ganserve.repository import Repository
 from ganserve.settings import PREFERRED
 from service.inference.engine import Engine, Form, OnnxEngine, Placement, providers
@@ -172,6 +172,8 @@ class Catalogue:
         await (self.refresh() if name is None else self.follow(name))
         name = name or self.default
         if name is None:
+            if (reason := self._served.left_out.repository) is not None:
+                raise ModelUnreadable(reason)
             raise ModelNotFound("there is no model yet: make one with python -m training.export")
         if name in self.live:
             return self._served.cards[name, self.live[name]]

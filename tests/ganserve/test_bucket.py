@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ganserve import bucket as module
+from ganserve import objects
 from ganserve.bucket import BucketStore
 from ganserve.store import Away, Missing, Unfit, Unreadable
 from tests import stores
@@ -167,6 +169,33 @@ def test_a_store_that_stays_away_is_told_of_in_time_and_without_an_address_in_it
     with pytest.raises(Away) as told:
         store.read("m/live.json")
     assert str(told.value) == f"{bucket} does not answer (503 Service Unavailable)"
+
+
+def test_a_large_body_that_trickles_in_is_given_up(
+    bucket: str, proxy: stores.Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = BucketStore(bucket)
+    content = bytes(range(256)) * 4096
+    store.create("m/1", {"model.onnx": content, "card.json": b"{}"})
+    assert store.read("m/1/model.onnx") == content
+    monkeypatch.setattr(objects, "SLOW_SECONDS", 1.5)
+    proxy.fault = lambda method, path: "trickle"
+    began = time.monotonic()
+    with pytest.raises(Away, match="answers too slowly"):
+        store.read("m/1/model.onnx")
+    assert time.monotonic() - began < 10
+
+
+def test_writing_to_a_store_that_hangs_is_given_up_soon(
+    bucket: str, proxy: stores.Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "PATIENCE_SECONDS", 0.5)
+    store = BucketStore(bucket)
+    proxy.fault = lambda method, path: "hang"
+    began = time.monotonic()
+    with pytest.raises(Away):
+        store.ensure("m")
+    assert time.monotonic() - began < 20
 
 
 def test_a_bucket_that_is_not_there_is_told_and_nothing_is_repeated(bucket: str, proxy: stores.Proxy) -> None:

@@ -167,3 +167,20 @@ def test_later_measurements_stand_beside_the_card_which_stays(client: TestClient
     after = client.get("/models/digits/1").json()
     assert [measure["images"] for measure in after.pop("measures")] == [10, 20]
     assert after == before
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"a":' * 100_000, b'{"fid": "\\ud800"}', b'{"fid": ' + b"9" * 5000 + b"}", b"\xff\xfe", b"[]"]
+)
+def test_a_measurement_that_nobody_can_read_is_passed_over(
+    client: TestClient, repository: Repository, line: bytes
+) -> None:
+    (repository.root / "digits" / "1" / "measures.jsonl").write_bytes(line + b'\n{"frechet": 2.5}\n')
+    assert client.get("/models/digits/1").json()["measures"] == [{"frechet": 2.5}]
+    assert client.get("/models/digits/1/report").status_code == 200
+
+
+def test_a_measurement_that_is_no_number_can_be_answered(client: TestClient, repository: Repository) -> None:
+    (repository.root / "digits" / "1" / "measures.jsonl").write_bytes(b'{"frechet": NaN, "recall": 1e999}\n')
+    for path in ("/models/digits/1", "/models/digits/1/report"):
+        assert client.get(path).status_code == 200

@@ -127,6 +127,12 @@ def test_what_is_served_stays_served_whatever_becomes_of_its_folder(
     assert client.get("/generate?model=plain").status_code == 200
 
 
+def test_no_model_is_asked_for_to_be_made_while_the_disk_refuses(serve: Serve, repository: Repository) -> None:
+    with unreadable(repository.root):
+        answer = serve().get("/generate")
+    assert (answer.status_code, "the models folder cannot be read" in answer.json()["detail"]) == (503, True)
+
+
 def test_names_that_there_never_were_are_not_kept_while_the_disk_refuses(serve: Serve, repository: Repository) -> None:
     client = serve()
     with unreadable(repository.root):

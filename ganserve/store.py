@@ -33,6 +33,8 @@ STALE_SECONDS = 3600.0
 COMMIT = "card.json"
 # A graph of more bytes is none: protobuf reads no further.
 MOST_BYTES = (1 << 31) - 1
+# What the system refuses just now, whatever the file: it lacks descriptors or memory.
+PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class StoreError(OSError):
@@ -149,7 +151,7 @@ class FolderStore:
                 raise Missing(error.strerror) from error
             if error.errno == errno.ELOOP:
                 raise Unreadable("it is a link; put the file itself in its place") from error
-            raise Unreadable(error.strerror) from error
+            raise (Away if error.errno in PASSING else Unreadable)(error.strerror) from error
         try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):

@@ -309,14 +309,16 @@ def _disk(path: str, error: Exception) -> Problem | None:
             f"something else is in the place{place} in the folder of {setting} ({error.strerror}): move it away",
             retry_after=60,
         )
-    if error.errno in _NO_ANSWER:
+    if error.errno in (*_NO_ANSWER, *_NOT_HERE):
         return Unavailable(f"the disk of {setting} does not do it ({error.strerror}): ask again, or look after it", 5)
     return None
 
 
 # Where a file should be there is a folder, or the other way round, or a link that leads nowhere.
 _IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENXIO)
-_NO_ANSWER = (errno.EIO, errno.ESTALE, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_NO_ANSWER = (errno.EIO, errno.ESTALE, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT)
+# What this file system, or a limit on this process, does not allow.
+_NOT_HERE = (errno.EFBIG, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.ENAMETOOLONG)
 
 
 class Unanswered(Response):

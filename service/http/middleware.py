@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -15,6 +16,7 @@ from service.observe import metrics, tracing
 
 # In a scope: the client has hung up within its answer. In its ``state``: the server has answered 408 by itself.
 GONE, LATE = "ganserve.gone", "ganserve.late"
+STOPPING = {"Retry-After": "1", "Connection": "close"}
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 log = logging.getLogger(__name__)
@@ -151,6 +153,10 @@ class Observe:
             await self.app(scope, receive, watched)
         except ClientDisconnect:
             status = errors.ClientGone.status
+        except asyncio.CancelledError:
+            # The server stops, and its time for what was under way is over. Raised on, it would be logged as a failure.
+            if not begun:
+                await errors.answer(scope["path"], 503, "the service is stopping", STOPPING)(scope, receive, watched)
         except Exception:
             log.exception("request %s failed", trace.request_id)
             if begun:

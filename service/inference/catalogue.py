@@ -180,8 +180,7 @@ class Catalogue:
         if name in self._served.left_out.models:
             raise ModelCorrupt(f"model {name} is left out: {self._served.left_out.models[name]}")
         listing = partial(self.repository.versions, name)
-        versions = await self._patience.run(("versions", name), f"reading {name}", listing)
-        listed = ", ".join(map(str, versions))
+        listed = ", ".join(map(str, await self._patience.run(("versions", name), f"reading {name}", listing)))
         raise VersionNotFound(
             f"model {name} has no live version yet: name one of {listed}, or promote one with "
             f"PUT /models/{name}/live"

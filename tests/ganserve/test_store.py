@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ganserve.store import FolderStore, Missing, StoreError, Unreadable
+from ganserve.store import Away, FolderStore, Missing, StoreError, Unreadable
 
 PARTS = {"model": b"1", "card": b"2"}
 
@@ -94,6 +95,19 @@ def test_a_pipe_is_refused_and_never_waited_for(store: FolderStore) -> None:
     os.mkfifo(store.path("m/pipe"))
     with pytest.raises(Unreadable, match="no regular file"):
         store.read("m/pipe")
+
+
+def test_without_a_descriptor_left_the_store_is_away_and_nothing_is_known_against_a_file(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.create("m/1", PARTS)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(Away, match="Too many open files"):
+        store.read("m/1/card.json")
 
 
 def test_a_link_is_refused_even_to_the_right_bytes(store: FolderStore) -> None:

@@ -148,6 +148,8 @@ def test_a_wrong_value_is_told_once_a_field_without_pydantics_inside() -> None:
         (errno.EISDIR, 503, "something else is in the place in the folder of GANSERVE_MODELS"),
         (errno.EIO, 503, "the disk of GANSERVE_MODELS does not do it"),
         (errno.EMFILE, 503, "Too many open files"),
+        (errno.EFBIG, 503, "the disk of GANSERVE_MODELS does not do it"),
+        (errno.ENOLCK, 503, "the disk of GANSERVE_MODELS does not do it"),
     ],
 )
 def test_what_a_disk_refuses_is_told_by_the_setting_of_its_folder(number: int, status: int, words: str) -> None:

@@ -183,6 +183,21 @@ def test_who_hangs_up_is_499_and_no_traceback(environment: dict[str, str]) -> No
         assert "Traceback" not in stop(process)
 
 
+def test_what_is_under_way_when_the_time_to_drain_is_over_is_cut_off_without_a_traceback(
+    environment: dict[str, str],
+) -> None:
+    with serving(environment, "--workers", "1", "--drain-timeout", "1", "--body-timeout", "30") as (process, port):
+        streamed = hold(port, b"GET /datasets/synthetic?n=100000&format=tar&version=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert streamed.recv(12) == b"HTTP/1.1 200"
+        sent = hold(port, POST)
+        time.sleep(0.5)
+        log = stop(process)
+        assert rest(sent).startswith(b"HTTP/1.1 503 ")
+        streamed.close()
+    assert "graceful shutdown exceeded" in log
+    assert "Traceback" not in log
+
+
 def answered(port: int, data: bytes) -> bytes:
     """The status line of what comes, whether or not the connection ends with it."""
     with hold(port, data) as held:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ganserve import charts
 from training import pictures, report
+from training.fitting import SHORT
 from training.measure import guard
 from training.run import RunConfig, RunFolder, TrainingError, grace
 from training.sampling import Renderer
@@ -31,6 +32,8 @@ class Snapshots:
     ) -> None:
         self.folder, self.config, self.labels, self.score, self.images = folder, config, labels, score, images
         self.guard = guard.Guard()
+        # What such a run makes is not there yet, which was said when it began, and ends soon enough.
+        self.short = config.images < config.settings.images * SHORT
         self.best: dict[str, Any] | None = None
         self.taken = 0
 
@@ -50,7 +53,8 @@ class Snapshots:
             memory: what is known of the discriminator's memory, scores of their own.
 
         Raises:
-            TrainingError: the generator has collapsed for three snapshots on end.
+            TrainingError: the generator has collapsed for three snapshots on end, in a run that is long enough to
+                tell.
         """
         folder, config = self.folder, self.config
         self.taken = step
@@ -85,7 +89,7 @@ class Snapshots:
     def _watch(self, scores: dict[str, Any], step: int, gap: float | None) -> None:
         young = step < grace(self.config.steps)
         try:
-            warnings = self.guard.check(scores, logit_gap=gap, young=young)
+            warnings = self.guard.check(scores, logit_gap=gap, young=young or self.short)
         except guard.CollapseError as error:
             raise TrainingError(f"the generator has collapsed: {error}") from error
         for warning in [] if young else warnings:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from training import checkpoint, export, finish, recipes, train, trainer
 from training.data import Dataset, split_held_out
 from training.loop import Loop
 from training.measure import guard, pixels
-from training.run import Event, Intervals, Stopped, TrainingError, ask_to_finish
+from training.run import Event, Intervals, Report, Stopped, TrainingError, ask_to_finish
 
 STEPS_TO_20 = Intervals(log_steps=5, snapshots=2, checkpoint_steps=10)
 
@@ -126,6 +127,7 @@ def test_another_seed_gives_other_weights(digits: Dataset, tmp_path: Path) -> No
 KILLED = """
 import json, os, runpy, signal, sys
 from pathlib import Path
+from typing import Any
 import sklearn.datasets, torch._dynamo
 from training.diary import Diary
 run = Path(sys.argv[sys.argv.index("--run") + 1])
@@ -268,19 +270,28 @@ def test_a_collapsed_generator_stops_the_run_and_is_named(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("training.run.GRACE_STEPS", 5)
+    monkeypatch.setattr("training.snapshots.SHORT", 0)
+    with pytest.raises(TrainingError, match=r"collapsed.*look alike"):
+        train_flat(digits, tmp_path / "run")
+
+
+def test_a_run_too_short_for_its_recipe_is_warned_and_ends_with_the_best_that_there_is(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.run.GRACE_STEPS", 5)
+    events: list[Event] = []
+    assert train_flat(digits, tmp_path / "run", events.append)["state"] == "finished"
+    assert any("look alike" in event["reason"] for event in events if event["event"] == "warning")
+
+
+def train_flat(digits: Dataset, run: Path, report: Report = silent) -> dict[str, Any]:
+    """A short run whose images look alike."""
 
     def flat(images: torch.Tensor, labels: torch.Tensor | None) -> dict[str, float]:
         return pixels.PixelScore(digits.images)(torch.full_like(images, 128), labels)
 
-    with pytest.raises(TrainingError, match=r"collapsed.*look alike"):
-        trainer.train(
-            small("gan", digits),
-            digits,
-            tmp_path / "run",
-            report=silent,
-            score=flat,
-            intervals=Intervals(snapshots=20),
-        )
+    config = small("gan", digits)
+    return trainer.train(config, digits, run, report=report, score=flat, intervals=Intervals(snapshots=20))
 
 
 def test_the_best_snapshot_is_kept_not_the_last(digits: Dataset, tmp_path: Path) -> None:

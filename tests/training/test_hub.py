@@ -120,9 +120,7 @@ def test_the_validation_split_stands_in_for_a_test_split_and_the_only_one_for_tr
         load(str(tmp_path / "one"), split="test")
 
 
-def test_what_was_kept_for_one_column_is_not_taken_for_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_kept_for_one_column_is_not_taken_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GANSERVE_DATA", str(tmp_path / "var"))
     monkeypatch.setattr(reading, "KEPT_SECONDS", -1.0)
     (tmp_path / "set").mkdir()

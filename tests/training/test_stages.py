@@ -42,7 +42,7 @@ def test_a_run_may_ask_for_another_decay_of_its_first_stage(few: Dataset) -> Non
     assert [first.rate(step) for step in (0, 89)] == [1, 1]
     assert first.rate(95) == pytest.approx(0.5)
     assert second.rate(100) == 1
-    (alone,) = of("gan", few, 100)
+    (alone,) = of("gan", few, 100, decay_from=1.0)
     assert {alone.rate(step) for step in range(100)} == {1.0}
 
 

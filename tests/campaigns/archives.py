@@ -276,7 +276,7 @@ def run(journal: Journal, folder: Path) -> None:
             maker, chance = MAKERS[number % len(MAKERS)], journal.random(number)
             forget_peak(running.process.pid)
             before = memory_mb(running.process.pid, "VmHWM")
-            status, seconds, wrong = _upload(running, maker(chance), chance.choice(("refuse", "skip")), expected)
+            status, seconds, wrong = _upload(running, maker(chance), chance.choice(("", "?skip=invalid")), expected)
             grown = memory_mb(running.process.pid, "VmHWM") - before
             log = running.told()
             reasons = [
@@ -291,7 +291,7 @@ def run(journal: Journal, folder: Path) -> None:
             journal.add((maker.__doc__ or "").rstrip("."), status, broken, mib=round(grown), seconds=round(seconds, 2))
 
 
-def _upload(running: Serving, content: bytes, invalid: str, expected: bytes) -> tuple[int, float, str]:
+def _upload(running: Serving, content: bytes, query: str, expected: bytes) -> tuple[int, float, str]:
     """Its status, the seconds that it took, and what was wrong on the way."""
     wrong: list[str] = []
     ended = threading.Event()
@@ -311,7 +311,7 @@ def _upload(running: Serving, content: bytes, invalid: str, expected: bytes) -> 
     began = time.monotonic()
     try:
         answer = running.client.put(
-            f"/datasets/hostile?invalid={invalid}",
+            f"/datasets/hostile{query}",
             content=content,
             headers={"Content-Type": "application/zip"},
             timeout=300,

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from ganserve import charts
 from training import pictures, report
-from training.fitting import SHORT
 from training.measure import guard
 from training.run import RunConfig, RunFolder, TrainingError, grace
 from training.sampling import Renderer
@@ -32,8 +31,9 @@ class Snapshots:
     ) -> None:
         self.folder, self.config, self.labels, self.score, self.images = folder, config, labels, score, images
         self.guard = guard.Guard()
-        # What such a run makes is not there yet, which was said when it began, and ends soon enough.
-        self.short = config.images < config.settings.images * SHORT
+        # Where a run is shorter than its recipe, a generator is as young as it would be in a whole one.
+        whole = round(config.steps * config.settings.images / config.images)
+        self.grown = grace(max(config.steps, whole))
         self.best: dict[str, Any] | None = None
         self.taken = 0
 
@@ -53,8 +53,7 @@ class Snapshots:
             memory: what is known of the discriminator's memory, scores of their own.
 
         Raises:
-            TrainingError: the generator has collapsed for three snapshots on end, in a run that is long enough to
-                tell.
+            TrainingError: the generator has collapsed for three snapshots on end, after a fifth of its recipe's length.
         """
         folder, config = self.folder, self.config
         self.taken = step
@@ -89,7 +88,7 @@ class Snapshots:
     def _watch(self, scores: dict[str, Any], step: int, gap: float | None) -> None:
         young = step < grace(self.config.steps)
         try:
-            warnings = self.guard.check(scores, logit_gap=gap, young=young or self.short)
+            warnings = self.guard.check(scores, logit_gap=gap, young=step < self.grown)
         except guard.CollapseError as error:
             raise TrainingError(f"the generator has collapsed: {error}") from error
         for warning in [] if young else warnings:

@@ -270,7 +270,7 @@ def test_a_collapsed_generator_stops_the_run_and_is_named(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("training.run.GRACE_STEPS", 5)
-    monkeypatch.setattr("training.snapshots.SHORT", 0)
+    monkeypatch.setattr("training.run.GRACE_SHARE", 0.0)
     with pytest.raises(TrainingError, match=r"collapsed.*look alike"):
         train_flat(digits, tmp_path / "run")
 

@@ -109,8 +109,8 @@ _DCGAN_ADAM = Optimiser(betas=(0.5, 0.999))
 _FALLING: tuple[Stage, ...] = (Adversarial(decay_from=0.4),)
 
 _TABLE = (
-    # None of the sources of these six lets its rates fall or averages weights, and their lengths, which are named, end
-    # while images still improve: what is shipped has both, and trains for about as long as it improves. Networks,
+    # None of the sources of these six lets its rates fall or averages weights, and their lengths, where they name one,
+    # end while images still improve: what is shipped has both, and trains for about as long as it improves. Networks,
     # losses, rates and batches are the sources'.
     Recipe(
         "gan",
@@ -163,7 +163,7 @@ _TABLE = (
         "gap",
         False,
         "wasserstein",
-        10_000 * 5 * 64,  # steps of the generator; before: 2,000
+        10_000 * 5 * 64,  # by the generator's steps
         optimiser=Optimiser("rmsprop", 5e-5, 5e-5),
         d_steps=5,
         clip=0.01,
@@ -176,7 +176,7 @@ _TABLE = (
         "gap-critic",
         False,
         "wasserstein",
-        5000 * 5 * 64,  # steps of the generator; before: 1,500
+        5000 * 5 * 64,  # by the generator's steps
         optimiser=Optimiser(lr_g=1e-4, lr_d=1e-4, betas=(0.0, 0.9)),
         d_steps=5,
         gradient_penalty=10.0,

@@ -253,7 +253,7 @@ def test_what_frames_a_body_is_bounded_and_trailers_are_no_headers(environment: 
             assert rest(endless).startswith(b"HTTP/1.1 431 ")
         # By the time that they come, the request has been judged by its headers.
         trailers = b"If-None-Match: *\r\nHost: b\r\nAuthorization: Bearer secret\r\n\r\n"
-        held = hold(port, post + b"b\r\n{\"seed\": 1}\r\n0\r\n" + trailers + b"GET /jobs HTTP/1.1\r\nHost: a\r\n\r\n")
+        held = hold(port, post + b'b\r\n{"seed": 1}\r\n0\r\n' + trailers + b"GET /jobs HTTP/1.1\r\nHost: a\r\n\r\n")
         told = rest(held)
         assert (told.count(b"HTTP/1.1 200 OK"), told.count(b"HTTP/1.1 401 ")) == (1, 1)
         assert "Traceback" not in stop(process)

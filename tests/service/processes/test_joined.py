@@ -14,10 +14,11 @@ class Recorder:
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
+        self.late: list[bytes] = []
         self.ended = ""
 
     def write(self, data: bytes) -> None:
-        self.sent.append(bytes(data))
+        (self.late if self.ended else self.sent).append(bytes(data))
 
     def close(self) -> None:
         self.ended = "closed"
@@ -85,6 +86,7 @@ def test_what_was_written_goes_out_before_the_end_and_not_after_an_abort() -> No
             end(transport)
             assert transport.is_closing()
             await asyncio.sleep(0)
+            assert recorder.late == []
         assert (closed.sent, closed.ended) == ([b"last words"], "closed")
         assert (aborted.sent, aborted.ended) == ([], "aborted")
 

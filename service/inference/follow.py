@@ -118,7 +118,7 @@ class Follower:
         """Follow one model: its pointer, if that is sound, else the reason.
 
         Raises:
-            RepositoryError: the reason, of a model that nobody knows yet; else who asks for names that there never were
+            ModelUnreadable: the reason, of a model that nobody knows yet; else who asks for names that there never were
                 would be kept in memory, and told of by probes, while the disk refuses.
         """
         left_out, served = self.served.left_out, self.served
@@ -137,7 +137,8 @@ class Follower:
             except ModelNotFound:
                 self._gone(name, "its folder is gone")
             except RepositoryError as error:
-                if not {name} & {*self._listed, *served.live, *left_out.models}:
+                known = {*self._listed, *served.live, *left_out.models}
+                if isinstance(error, ModelUnreadable) and name not in known:
                     raise
                 left_out.add(name, str(error))
                 if isinstance(error, ModelUnreadable):

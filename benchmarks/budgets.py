@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from benchmarks.precision import SHOWN, scored, shown, trained
+from benchmarks.precision import SHOWN, cells, scored, trained
 from training import data
 
 HERE = Path(__file__).parent
@@ -44,10 +44,13 @@ def one(name: str, minutes: float, options: argparse.Namespace) -> dict[str, Any
     judged = options.mnist if name == "mnist" else options.cifar10
     dataset = str(some(judged, options.runs / name)) if name == "cifar10-1000" else judged
     run = options.runs / f"{name}-{minutes:g}"
-    seconds = trained(run, None, dataset, ["--minutes", f"{minutes:g}", "--seed", str(options.seed)])
+    seconds, failed = trained(run, None, dataset, ["--minutes", f"{minutes:g}", "--seed", str(options.seed)])
     config = json.loads((run / "config.json").read_text())
     asked = {key: config[key] for key in ("recipe", "images", "precision")}
-    return {"set": name, "minutes": minutes, "cpu": seconds / 60, **asked, "scores": scored(run, judged)}
+    return {
+        "set": name, "minutes": minutes, "cpu": seconds / 60, **asked, "failed": failed,
+        "scores": {} if failed else scored(run, judged),
+    }  # fmt: skip
 
 
 def record(rows: list[dict[str, Any]]) -> None:
@@ -65,9 +68,9 @@ def record(rows: list[dict[str, Any]]) -> None:
         "| " + " | ".join(head) + " |", "|" + "---|" * len(head),
     ]  # fmt: skip
     for row in rows:
-        cells = [row["set"], f"{row['minutes']:g}", f"{row['cpu']:.1f}", f"`{row['recipe']}`", f"{row['images']:,}"]
-        cells += [{"no": "float32", "bf16": "bfloat16"}[row["precision"]]]
-        lines.append("| " + " | ".join([*cells, *(shown(row["scores"][name]) for name in SHOWN)]) + " |")
+        told = [row["set"], f"{row['minutes']:g}", f"{row['cpu']:.1f}", f"`{row['recipe']}`", f"{row['images']:,}"]
+        told += [{"no": "float32", "bf16": "bfloat16"}[row["precision"]]]
+        lines.append("| " + " | ".join([*told, *cells(row)]) + " |")
     file.write_text("\n".join(lines) + "\n" + mark + said, encoding="utf-8")
 
 

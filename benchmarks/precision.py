@@ -41,28 +41,39 @@ ARTICLES = ("dcgan-gap", "wgan", "wgan-gp", "dcgan", "gan", "projgan-r3", "projg
 ROW = "| {recipe} | {images:,} | {seed} | {precision} | {seconds:.0f} | "
 
 
-def trained(run: Path, recipe: str | None, dataset: str, arguments: Sequence[str]) -> float:
+def trained(run: Path, recipe: str | None, dataset: str, arguments: Sequence[str]) -> tuple[float, str | None]:
     """A run, from its checkpoint if it was begun; returns the seconds of CPU time that it took in all, less
-    those of a part after which this process was killed too.
+    those of a part after which this process was killed too, and why it failed, or None.
 
     Raises:
-        CalledProcessError: the training ended badly.
+        CalledProcessError: the training was stopped, or did not begin.
     """
     run.mkdir(parents=True, exist_ok=True)
     kept = run / "cpu.json"
     spent = json.loads(kept.read_text()) if kept.exists() else 0.0
-    if (run / "status.json").exists() and json.loads((run / "status.json").read_text())["state"] == "finished":
-        return float(spent)
+    ended, why = _ended(run)
+    if ended:
+        return float(spent), why
     command = [sys.executable, "-m", "training.train", "--dataset", dataset, "--run", str(run)]
     command += ["--recipe", recipe] if recipe else []
     command += ["--threads", "1", "--resume", "--events", *arguments]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, check=False)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    status = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent += after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     kept.write_text(json.dumps(spent))
-    ended.check_returncode()
-    return float(spent)
+    ended, why = _ended(run)
+    if not ended:
+        raise subprocess.CalledProcessError(status, command)
+    return float(spent), why
+
+
+def _ended(run: Path) -> tuple[bool, str | None]:
+    """Whether a run came to its end, good or bad, and why it failed."""
+    file = run / "status.json"
+    status = json.loads(file.read_text()) if file.exists() else {"state": "new"}
+    return status["state"] in ("finished", "failed"), status.get("reason")
 
 
 def scored(run: Path, dataset: str, yardstick: Yardstick | None = None) -> dict[str, Any]:
@@ -82,6 +93,13 @@ def shown(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
+def cells(row: dict[str, Any]) -> list[str]:
+    """A row's scores as a table has them, or why it has none."""
+    if row.get("failed"):
+        return [f"failed: {row['failed']}", *[""] * (len(SHOWN) - 1)]
+    return [shown(row["scores"][name]) for name in SHOWN]
+
+
 def one(recipe: str, seed: int, precision: str, options: argparse.Namespace) -> dict[str, Any]:
     """A row."""
     photographs = recipe == "projgan-colour"
@@ -89,10 +107,10 @@ def one(recipe: str, seed: int, precision: str, options: argparse.Namespace) -> 
     images = int(made.images * options.share)
     run = options.runs / f"{recipe}-{precision}-{seed}"
     asked = ["--images", str(images), "--seed", str(seed), "--precision", precision, "--snapshots", "4"]
-    seconds = trained(run, recipe, dataset, asked)
+    seconds, failed = trained(run, recipe, dataset, asked)
     return {
         "recipe": recipe, "images": images, "seed": seed, "precision": precision, "seconds": seconds,
-        "scores": scored(run, dataset),
+        "failed": failed, "scores": {} if failed else scored(run, dataset),
     }  # fmt: skip
 
 
@@ -101,8 +119,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     head = ("recipe", "images", "seed", "precision", "CPU s", *SHOWN)
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
-        told = " | ".join(shown(row["scores"][name]) for name in SHOWN)
-        lines.append(ROW.format(**{**row, "recipe": f"`{row['recipe']}`"}) + told + " |")
+        lines.append(ROW.format(**{**row, "recipe": f"`{row['recipe']}`"}) + " | ".join(cells(row)) + " |")
     columns = ("recipe", "seeds", "CPU time", *SHOWN)
     lines += [
         "",
@@ -112,18 +129,19 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for recipe in dict.fromkeys(row["recipe"] for row in rows):
         exact, halved = (
-            {r["seed"]: r for r in rows if r["recipe"] == recipe and r["precision"] == p} for p in PRECISIONS
+            {r["seed"]: r for r in rows if r["recipe"] == recipe and r["precision"] == p and r["scores"]}
+            for p in PRECISIONS
         )
         seeds = sorted(exact.keys() & halved.keys())
         if not seeds:
             continue
         ratio = statistics.mean(exact[seed]["seconds"] / halved[seed]["seconds"] for seed in seeds)
-        cells = [f"`{recipe}`", str(len(seeds)), f"{ratio:.2f} times less"]
+        means = [f"`{recipe}`", str(len(seeds)), f"{ratio:.2f} times less"]
         for name in SHOWN:
             pairs = [(halved[seed]["scores"][name], exact[seed]["scores"][name]) for seed in seeds]
             known = [a - b for a, b in pairs if a is not None and b is not None]
-            cells.append(f"{statistics.mean(known):+.4g}" if known else "")
-        lines.append("| " + " | ".join(cells) + " |")
+            means.append(f"{statistics.mean(known):+.4g}" if known else "")
+        lines.append("| " + " | ".join(means) + " |")
     return lines
 
 
@@ -163,20 +181,20 @@ def speed(name: str) -> dict[str, Any]:
 
 def speeds_table(speeds: list[dict[str, Any]]) -> list[str]:
     """Lines of Markdown."""
-    told = (
+    head = (
         "CPU time of a step on one thread, medians of five rounds in which both took turns; `projgan-colour` without "
         "what it teaches before the first step, at a batch of 128:"
     )
     lines = [
-        told, "",
+        head, "",
         "| recipe | images a step | float32, ms | bfloat16, ms | faster | least and most | images/s of a core |",
         "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for row in speeds:
         low, high = row["range"]
-        cells = [f"`{row['recipe']}`", str(row["batch"]), *(f"{row['milliseconds'][p]:.1f}" for p in PRECISIONS)]
-        cells += [f"{row['ratio']:.2f}", f"{low:.2f} to {high:.2f}", f"{row['images']:.0f}"]
-        lines.append("| " + " | ".join(cells) + " |")
+        told = [f"`{row['recipe']}`", str(row["batch"]), *(f"{row['milliseconds'][p]:.1f}" for p in PRECISIONS)]
+        told += [f"{row['ratio']:.2f}", f"{low:.2f} to {high:.2f}", f"{row['images']:.0f}"]
+        lines.append("| " + " | ".join(told) + " |")
     return lines
 
 

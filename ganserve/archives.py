@@ -113,6 +113,7 @@ class Archive:
     skipped: int
     directory: int
     folders: tuple[str, ...] = ()  # that have an entry of their own, which may be empty
+    hidden: tuple[str, ...] = ()  # folders of pictures that are passed over
 
     def read(self, member: Member) -> bytes:
         """The whole content. Raises Damaged, and Refused where it is more than the directory tells."""
@@ -175,8 +176,7 @@ def _directory(file: BinaryIO, size: int) -> tuple[int, int, int, int]:
     tail_start = max(0, size - _END.size - _MOST_COMMENT - _LOCATOR.size)
     file.seek(tail_start)
     tail = file.read()
-    found = tail.rfind(b"PK\5\6")
-    if found < 0 or len(tail) - found < _END.size:
+    if (found := _end(tail)) is None:
         raise of_archive(_no_zip(file))
     _, disk, first_disk, _, count, length, offset, _ = _END.unpack(tail[found : found + _END.size])
     end = tail_start + found
@@ -194,6 +194,16 @@ def _directory(file: BinaryIO, size: int) -> tuple[int, int, int, int]:
     if start < 0 or start < offset:
         raise of_archive("is not a sound ZIP: its directory lies outside of it")
     return start, length, count, start - offset
+
+
+def _end(tail: bytes) -> int | None:
+    """Where the record of the end begins: one whose comment reaches to the file's very end, or else, before junk, the
+    last. Raises Refused where there are several, since a comment may hold what looks like one."""
+    starts = [one.start() for one in re.finditer(b"PK\5\6", tail) if len(tail) - one.start() >= _END.size]
+    whole = [at for at in starts if at + _END.size + int.from_bytes(tail[at + 20 : at + 22], "little") == len(tail)]
+    if len(whole) > 1:
+        raise of_archive("has two ends, of which programs take the one or the other: pack it anew without a comment")
+    return next(iter(whole or starts[-1:]), None)
 
 
 def _no_zip(file: BinaryIO) -> str:
@@ -229,6 +239,7 @@ def _walked(file: BinaryIO, start: int, length: int, shift: int, limits: Limits)
     begins, ends = array("Q"), array("Q")
     named: set[str] = set()
     folders: list[str] = []
+    hidden: dict[str, None] = {}
     skipped = 0
     file.seek(start)
     while length > 0:
@@ -245,6 +256,8 @@ def _walked(file: BinaryIO, start: int, length: int, shift: int, limits: Limits)
                 folders.append(member.name.strip("/"))
         elif set_files.clutter(member.name):
             skipped += 1
+            if kinds.called_picture(member.name) and (above := set_files.hidden_above(member.name.split("/"))):
+                hidden[above] = None
         elif member.name in named:
             problems.append(Problem(_shown(member.name), "is there twice, and programs take the one or the other"))
         else:
@@ -260,7 +273,7 @@ def _walked(file: BinaryIO, start: int, length: int, shift: int, limits: Limits)
     if any(not member.known for member in members):
         # Where one name is of another encoding, those that could be UTF-8 are so by chance.
         members = [replace(member, known=member.known and not member.guessed) for member in members]
-    return Archive(file, tuple(members), skipped, start, tuple(folders))
+    return Archive(file, tuple(members), skipped, start, tuple(folders), tuple(hidden))
 
 
 def _entry(file: BinaryIO, shift: int) -> tuple[Member, int]:

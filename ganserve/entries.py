@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,8 @@ _MACHINES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop
 _MACHINES |= {"__macosx", "@eadir", "system volume information", "__pycache__", "lost+found"}
 # What NAS and older systems call what was thrown away, and small copies.
 _MACHINES |= {"#recycle", "@recycle", "recycler", "recycled", "#snapshot", "@__thumb", "thumbs.db:encryptable"}
+# Folders in which tools keep pictures of their own.
+_TOOLS = frozenset({".ipynb_checkpoints", ".thumbnails", ".thumb", ".thumbs", ".cache", ".trashes", ".picasaoriginals"})
 
 
 class SetError(ValueError):
@@ -35,6 +37,13 @@ class Entry:
 def clutter(name: str) -> bool:
     """What is hidden, or what machines leave unasked, anywhere in a path."""
     return any(part.startswith(".") or part.lower() in _MACHINES for part in name.split("/"))
+
+
+def hidden_above(parts: Sequence[str]) -> str | None:
+    """The hidden folder that a file lies in, which may be a class, such as ``.net``; None for those of tools."""
+    *above, folder, _ = ("", *parts)
+    hidden = folder.startswith(".") and folder.lower() not in _TOOLS and not clutter("/".join(above))
+    return "/".join((*above[1:], folder)) if hidden and not parts[-1].startswith(".") else None
 
 
 def shown(name: str) -> str:

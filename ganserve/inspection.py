@@ -11,7 +11,7 @@ import os
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ganserve import archives, pictures, sets
+from ganserve import archives, kinds, pictures, sets
 from ganserve import entries as set_files
 from ganserve.archives import LISTED, Limits, Problem, Refused, of_archive
 from ganserve.unpacking import Damaged
@@ -30,9 +30,6 @@ COLUMNS = 10
 # Joins letters of some scripts, and the parts of some emoji; all else that is never seen only pretends.
 _JOINERS = "\u200c\u200d"
 _TAGS = range(0xE0020, 0xE0080)
-
-# Folders in which tools keep pictures of their own.
-_TOOLS = frozenset({".ipynb_checkpoints", ".thumbnails", ".thumb", ".thumbs", ".cache", ".Trashes", ".picasaoriginals"})
 
 # What becomes of a picture's bytes: (split or None, class, bytes).
 Keep = Callable[[str | None, str, bytes], None]
@@ -55,26 +52,32 @@ OWN_FOLDER = Limits(pixels=pictures.MAX_PIXELS, total_pixels=1 << 62, seconds=fl
 
 def folder(path: Path) -> Inspected:
     """A folder, labelled or not, as training reads it. Raises Refused."""
-    found = inspect(set_files.folder_entries(path), OWN_FOLDER, strange=False)
+    found = inspect(set_files.folder_entries(path), OWN_FOLDER, strange=False, hidden=hidden_folders(path))
     if (empty := sets.empty_class(path, found.layout)) is not None:
         raise Refused([Problem(empty, "is a class folder and holds no image: remove it, or add images")])
-    told = (*found.report.notices, *hidden_classes(path, found.layout))
-    return replace(found, report=replace(found.report, notices=told))
+    return found
 
 
-def hidden_classes(place: Path, layout: sets.Layout) -> tuple[str, ...]:
+def hidden_folders(root: Path) -> list[str]:
+    """The hidden folders of pictures below a folder."""
+    found: dict[str, None] = {}
+    for place, folders, names in os.walk(root):
+        parts = Path(place).relative_to(root).parts
+        above = [set_files.hidden_above((*parts, name)) for name in names if kinds.called_picture(name)]
+        found |= dict.fromkeys(set_files.shown(folder) for folder in above if folder is not None)
+        folders[:] = sorted(name for name in folders if not set_files.clutter("/".join(parts)))
+    return list(found)
+
+
+def hidden_classes(hidden: Iterable[str], layout: sets.Layout) -> tuple[str, ...]:
     """What to say of hidden folders of pictures beside the class folders, which may be classes, such as ``.net``."""
-    for above, names, _ in os.walk(place):
-        if set(layout.classes) & {unicodedata.normalize("NFC", set_files.shown(name)) for name in names}:
-            hidden = [name for name in sorted(names) if name.startswith(".") and name not in _TOOLS]
-            held = [name for name in hidden if any(map(_called_picture, os.listdir(Path(above) / name)))]
-            told = map(set_files.shown, held)
-            return tuple(f"folder {name!r} is hidden and left out: rename it if it is a class" for name in told)
-    return ()
-
-
-def _called_picture(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in sets.PICTURE_SUFFIXES
+    within: set[str] = set()
+    classes = set(layout.classes)
+    for parts in (entry.name.split("/") for entry in layout.pictures if hidden):
+        named = [unicodedata.normalize("NFC", part) in classes for part in parts]
+        within |= {"/".join(parts[:index]) for index, is_class in enumerate(named) if is_class}
+    told = [path.rpartition("/")[2] for path in hidden if path.rpartition("/")[0] in within]
+    return tuple(f"folder {name!r} is hidden and left out: rename it if it is a class" for name in told)
 
 
 def archive(
@@ -86,7 +89,13 @@ def archive(
             raise of_archive("holds no file: expected <class>/<image>")
         entries = archives.entries(found, limits, path.stat().st_size)
         return inspect(
-            entries, limits, skip_invalid=skip_invalid, passed_over=found.skipped, folders=found.folders, keep=keep
+            entries,
+            limits,
+            skip_invalid=skip_invalid,
+            passed_over=found.skipped,
+            folders=found.folders,
+            hidden=found.hidden,
+            keep=keep,
         )
 
 
@@ -98,6 +107,7 @@ def inspect(
     skip_invalid: bool = False,
     passed_over: int = 0,
     folders: Sequence[str] = (),
+    hidden: Sequence[str] = (),
     keep: Keep | None = None,
 ) -> Inspected:
     """Lay out, decode and describe a set.
@@ -107,6 +117,7 @@ def inspect(
         skip_invalid: leave out pictures that cannot be decoded, up to a share of them.
         passed_over: files that machines left, which are no entries any more.
         folders: those that are named and may be empty.
+        hidden: folders of pictures that are no entries.
         keep: is given each sound picture, in the layout's order, before it is known whether all are.
 
     Raises:
@@ -118,6 +129,7 @@ def inspect(
         raise of_archive(str(error)) from error
     except Damaged as error:
         raise of_archive(f"what names its pictures {error}") from error
+    layout = replace(layout, notices=(*layout.notices, *hidden_classes(hidden, layout)))
     layout = _named(layout, limits) if strange else layout
     reading = _Reading(layout, limits, skip_invalid, keep)
     for row in range(len(layout.pictures)):

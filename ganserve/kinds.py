@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 # A kind is known by so many first bytes; few kinds that are not read need more of them.
@@ -28,6 +29,14 @@ _ARCHIVES = (
     (b"\x1f\x8b", "a gzip file, as .tar.gz is"), (b"BZh", "a bzip2 file"), (b"\xfd7zXZ\0", "an xz file"),
     (b"\x28\xb5\x2f\xfd", "a Zstandard file"), (b"PAR1", "a Parquet file, whose folder is to be named"),
 )  # fmt: skip
+PICTURE_SUFFIXES = frozenset({
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".pbm", ".pgm",
+    ".ppm", ".pnm", ".jp2", ".ico", ".avif", ".heic", ".heif",
+})  # fmt: skip
+# Cameras write them beside a JPEG; some begin as a TIFF does, which holds a thumbnail only.
+RAW_SUFFIXES = frozenset({
+    ".arw", ".cr2", ".cr3", ".crw", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".sr2", ".srw",
+})  # fmt: skip
 # Pictures, and what holds some, that are passed over in a set, and said: their owner will miss them.
 UNREAD_SUFFIXES = frozenset({
     ".tga", ".psd", ".psb", ".jxl", ".exr", ".hdr", ".dds", ".pcx", ".xcf", ".svg", ".svgz", ".eps", ".ai", ".dcm",
@@ -40,6 +49,11 @@ ARCHIVE_SUFFIXES = frozenset({".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz
 def looks_like(head: bytes) -> bool:
     """Whether a file that begins with these bytes (``HEAD_BYTES``) is of a kind of picture that is known here."""
     return suffix(head) is not None or is_heic(head)
+
+
+def called_picture(name: str) -> bool:
+    """Whether a file is called as pictures are that are read, or of which is told how to convert them."""
+    return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
 
 
 def suffix(head: bytes) -> str | None:

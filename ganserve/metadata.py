@@ -1,4 +1,5 @@
-"""``metadata.csv`` and ``metadata.jsonl`` beside pictures, as the Hugging Face hub reads them; columns of labels."""
+"""What names pictures and their labels beside them: ``metadata.csv`` and ``metadata.jsonl``, as the Hugging Face hub
+reads them, and what other tools write (:mod:`ganserve.exports`); columns of labels."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ganserve.entries import Entry, SetError
+from ganserve.exports import ONE_HOT, STYLEGAN, of_one_hot, of_stylegan
 from ganserve.places import SPLITS
 
 NAMES = frozenset({"metadata.csv", "metadata.jsonl"})
@@ -26,36 +28,53 @@ LABEL_COLUMNS = ("label", "labels", "fine_label", "category", "class")
 _FILE_COLUMN = re.compile(r"file[_ ]?name", re.IGNORECASE)
 
 _POINT_ZERO = re.compile(r"-?[0-9]+\.0")
+# As programs write a label that is not there.
+_NONE = frozenset({"", "nan", "NaN", "NAN", "null", "NULL", "None", "<NA>", "#N/A", "N/A", "n/a"})
 
 Row = Mapping[str, Any]
 
 
 def is_metadata(name: str) -> bool:
-    """Whether a path is called so."""
+    """Whether a path is called as what names pictures."""
+    return posixpath.basename(name).lower() in NAMES | {ONE_HOT, STYLEGAN}
+
+
+def is_usual(name: str) -> bool:
+    """Whether a path is called ``metadata``, which is written for nothing else."""
     return posixpath.basename(name).lower() in NAMES
 
 
 def rows(file: Entry) -> dict[str, Row] | None:
-    """Its rows by the pictures' paths below the set's root (:func:`key`); None where it names no files, or has no row.
+    """Its rows by the pictures' paths below the set's root (:func:`key`); None where it names no files, or has no row;
+    empty where it says that there are no labels.
 
     Raises:
         SetError: it names files, and cannot be read.
     """
-    text = _text(file)
+    found = _rows(file)
+    if not found:
+        return None if found is None else {}
+    folder = PurePosixPath(file.name).parent
+    named: dict[str, Row] = {}
+    for row in found:
+        if isinstance(name := row.get(FILE_COLUMN), str):
+            path = key(str(folder / name.strip().replace("\\", "/")))
+            named[path] = _agreed(named[path], row) if path in named else row
+    return named or None
+
+
+def _rows(file: Entry) -> list[Row] | None:
+    """Its rows with a column ``FILE_COLUMN``; None where it is of another kind, or has no row."""
+    text, called = _text(file), posixpath.basename(file.name).lower()
+    if called == STYLEGAN:
+        return of_stylegan(file.name, text, FILE_COLUMN)
     if not _FILE_COLUMN.search(text):
         return None
     if "\0" in text:
         raise SetError(f"{file.name} holds zero bytes, which no text does: save it anew in UTF-8")
-    found = _csv(file.name, text) if file.name.lower().endswith(".csv") else _json_lines(file.name, text)
-    if not found:
-        return None
-    folder = PurePosixPath(file.name).parent
-    named: dict[str, Row] = {}
-    for row in map(_named, found):
-        if isinstance(name := row.get(FILE_COLUMN), str):
-            path = key(str(folder / name.strip().replace("\\", "/")))
-            named[path] = _agreed(named[path], row) if path in named else row
-    return named
+    found = _csv(file.name, text) if called.endswith(".csv") else _json_lines(file.name, text)
+    table = list(map(_named, found))
+    return (of_one_hot(file.name, table, FILE_COLUMN) if called == ONE_HOT else table) or None
 
 
 def _named(row: Row) -> Row:
@@ -175,12 +194,18 @@ def splits(named: Iterable[Row]) -> list[str | None] | None:
 
 
 def label(value: Any) -> str | None:
-    """A label's text, in its composed form; None for none, and for what can be no label, such as a list."""
+    """A label's text, in its composed form; None for none, however it is written, and for what can be no label, such
+    as a list."""
     if isinstance(value, float) and value.is_integer():  # whole numbers, beside missing ones
         value = int(value)
-    if value is None or value == "" or isinstance(value, float | list | dict):
+    if value is None or isinstance(value, float | list | dict) or str(value).strip() in _NONE:
         return None
-    return unicodedata.normalize("NFC", str(value))
+    return class_name(str(value))
+
+
+def class_name(text: str) -> str | None:
+    """A class's name in its composed form; None for none. A table that lists its classes may call one ``None``."""
+    return unicodedata.normalize("NFC", text) or None
 
 
 def choose(told: Mapping[str, Sequence[Hashable]], asked: str | None = None) -> tuple[str | None, tuple[str, ...]]:

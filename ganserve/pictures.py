@@ -218,7 +218,16 @@ def _scale_clear(image: Image.Image, content: bytes) -> None:
     if image.mode == "L" and isinstance(clear, int) and bits < 8:
         image.info["transparency"] = clear * 255 // (2**bits - 1)
     elif image.mode == "RGB" and isinstance(clear, tuple) and bits == 16:
-        image.info["transparency"] = tuple(value >> 8 for value in clear)
+        del image.info["transparency"]
+        image.putalpha(Image.fromarray(_differs(image, content, clear)))
+
+
+def _differs(image: Image.Image, content: bytes, clear: tuple[int, ...]) -> NDArray[np.uint8]:
+    """255 where colours of 16 bits, of which Pillow keeps the upper half, are others than this one."""
+    again: Any = Image.open(io.BytesIO(content), formats=("PNG",))
+    again.tile = [tile._replace(args="RGB;16L") for tile in again.tile]  # the halves in the other order
+    samples = np.asarray(image).astype(np.uint16) << 8 | np.asarray(again)
+    return np.where((samples != clear).any(axis=-1), np.uint8(255), np.uint8(0))
 
 
 def _told(error: Exception) -> str:

@@ -5,7 +5,8 @@ Folders and archives are read by the same rules, from their names and their file
 * class folders, of any depth below; ``train/``, ``test/``, ``val/`` above them are splits; single folders around all of
   it are passed over, and loose pictures beside folders are left out;
 * no class folders: pictures without labels;
-* ``metadata.csv`` or ``metadata.jsonl`` beside pictures names files and labels, as on the Hugging Face hub;
+* ``metadata.csv`` or ``metadata.jsonl`` beside pictures names files and labels, as on the Hugging Face hub, or other
+  tools' files do (:mod:`ganserve.exports`);
 * hidden files, those that machines leave, and whatever is no picture never count, and are counted.
 """
 
@@ -30,17 +31,6 @@ __all__ = [
     "LABEL_COLUMNS", "Entry", "Layout", "Report", "Seen", "SetError", "clutter", "counts",
     "folder_entries", "lay_out", "median_edge", "natural", "report", "shows_colour",
 ]  # fmt: skip
-
-# fmt: off
-PICTURE_SUFFIXES = frozenset({
-    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".pbm", ".pgm",
-    ".ppm", ".pnm", ".jp2", ".ico", ".avif", ".heic", ".heif",
-})
-# Cameras write them beside a JPEG; some begin as a TIFF does, which holds a thumbnail only.
-RAW_SUFFIXES = frozenset({
-    ".arw", ".cr2", ".cr3", ".crw", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".sr2", ".srw",
-})
-# fmt: on
 
 _NUMBER = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?")
 # What an upload keeps beside its pictures.
@@ -77,15 +67,15 @@ def lay_out(entries: Iterable[Entry], *, column: str | None = None, folders: Seq
     kept: list[Entry] = []
     others: list[str] = []
     named: dict[str, metadata.Row] = {}
+    unlabelled: list[str] = []
     for entry in entries:
-        if entry.name in OWN:
-            continue
         reason, found = _reason(entry)
         if reason is None:
             kept.append(entry)
         elif found is not None:
             named = metadata.joined(named, found)
-        else:
+            unlabelled += [] if found else [entry.name]
+        elif entry.name not in OWN:
             skipped[reason] += 1
             others.append(entry.name)
     if not kept:
@@ -96,8 +86,11 @@ def lay_out(entries: Iterable[Entry], *, column: str | None = None, folders: Seq
     if not named and column is not None:
         raise SetError(f"it has no column {column!r}: no metadata.csv or metadata.jsonl names its pictures")
     layout = _by_metadata(kept, lying, named, skipped, column) if named else None
+    if unlabelled and layout is None:
+        said = f"{unlabelled[0]} says that the pictures have no labels: folders are no classes"
+        layout = Layout(tuple(kept), None, (), None, tuple(skipped.items()), (said,))
     layout = layout or _by_folders(kept, lying, [*others, *(f"{name}/" for name in folders)], skipped)
-    return replace(layout, notices=(*layout.notices, *alike(layout.classes), *_missed(others)))
+    return replace(layout, notices=(*layout.notices, *alike(layout.classes), *_missed(others, layout)))
 
 
 def empty_class(folder: Path, layout: Layout) -> str | None:
@@ -115,8 +108,8 @@ def counts(entry: Entry) -> bool:
 
 
 def _is_picture(entry: Entry) -> bool:
-    suffix = os.path.splitext(entry.name)[1].lower()
-    return suffix in PICTURE_SUFFIXES or (suffix not in RAW_SUFFIXES and kinds.looks_like(entry.head()))
+    raw = os.path.splitext(entry.name)[1].lower() in kinds.RAW_SUFFIXES
+    return kinds.called_picture(entry.name) or (not raw and kinds.looks_like(entry.head()))
 
 
 def _reason(entry: Entry) -> tuple[str | None, dict[str, metadata.Row] | None]:
@@ -124,7 +117,7 @@ def _reason(entry: Entry) -> tuple[str | None, dict[str, metadata.Row] | None]:
     if clutter(entry.name):
         return "hidden, or left by a machine", None
     if metadata.is_metadata(entry.name):
-        return _NAMES_NONE, metadata.rows(entry)
+        return _NAMES_NONE if metadata.is_usual(entry.name) else _kind(entry.name), metadata.rows(entry)
     if _is_picture(entry):
         return None, None
     return _kind(entry.name), None
@@ -135,7 +128,7 @@ _NAMES_NONE = "metadata without a column file_name, or without a row"
 _UNREAD = {
     **dict.fromkeys(kinds.UNREAD_SUFFIXES, _OF_OTHER_KINDS),
     **dict.fromkeys(kinds.ARCHIVE_SUFFIXES, _PACKED),
-    **dict.fromkeys(RAW_SUFFIXES, "raw file of a camera"),
+    **dict.fromkeys(kinds.RAW_SUFFIXES, "raw file of a camera"),
 }
 
 
@@ -143,17 +136,24 @@ def _kind(name: str) -> str:
     return _UNREAD.get(os.path.splitext(name)[1].lower(), "no picture")
 
 
-def _missed(others: Sequence[str]) -> list[str]:
-    """What to say of files that are passed over and may well hold pictures."""
+def _missed(others: Sequence[str], layout: Layout) -> list[str]:
+    """What to say of files that are passed over and may well hold pictures, or labels where there are none."""
     told = []
     what = {_OF_OTHER_KINDS: "save them as PNG, JPEG, WebP or TIFF", _PACKED: "unpack those of pictures"}
     for kind, right in what.items():
         of_kind = [name for name in others if _kind(name) == kind and not clutter(name)]
         if of_kind:
             told.append(f"left out: {len(of_kind)} {kind}, such as {of_kind[0]!r}: {right}")
-    unnamed = [name for name in others if metadata.is_metadata(name)]
+    unnamed = [name for name in others if metadata.is_usual(name)]
     told += [f"{name} has no column file_name, or no row, and names no picture" for name in unnamed]
+    tables = [name for name in others if name.lower().endswith(_TABLES) and name not in unnamed and not clutter(name)]
+    if tables and layout.labels is None:
+        right = "labels are read from class folders, or a metadata.csv with the columns file_name and label"
+        told.append(f"if {tables[0]!r} holds labels, they are not read: {right}")
     return told
+
+
+_TABLES = (".csv", ".tsv", ".json", ".jsonl", ".xml", ".xlsx", ".ods")
 
 
 def alike(classes: Sequence[str]) -> list[str]:

@@ -27,7 +27,7 @@ from PIL import Image
 
 from ganserve import archives, pictures, reading, sets
 from ganserve.entries import mark_of
-from ganserve.inspection import OWN_FOLDER, hidden_classes
+from ganserve.inspection import OWN_FOLDER, hidden_classes, hidden_folders
 from ganserve.labels import LONGEST_NAME
 from ganserve.reading import Source, Unreadable
 from ganserve.unpacking import Damaged
@@ -208,7 +208,7 @@ def _read(name: str, wanted: _Wanted, rows: _Rows) -> Dataset:
     if place.is_dir():
         entries = sets.folder_entries(place)
         if not _is_table(place, entries):
-            return _files(place, entries, wanted, rows)
+            return _files(place, entries, wanted, rows, hidden=hidden_folders(place))
     if place.is_file():
         return _archive(place, wanted, rows)
     table = hub.table(name, split=rows.split, column=rows.column, strict=rows.strict, labelled=rows.labelled)
@@ -266,7 +266,7 @@ def _archive(place: Path, wanted: _Wanted, rows: _Rows) -> Dataset:
         entries = sorted(archives.entries(opened, _OWN_ZIP, told.st_size), key=lambda entry: _walked(entry.name))
         mark = mark_of(told)
         marked = [replace(one, read=partial(alone, one.read), mark=mark) for one in entries]
-        return _files(place, marked, wanted, rows, opened.folders)
+        return _files(place, marked, wanted, rows, folders=opened.folders, hidden=opened.hidden)
 
 
 def _walked(name: str) -> list[tuple[bool, str]]:
@@ -280,13 +280,18 @@ _OWN_ZIP = replace(OWN_FOLDER, unpacked_bytes=1 << 62, file_bytes=1 << 30, files
 
 
 def _files(
-    place: Path, entries: Sequence[sets.Entry], wanted: _Wanted, rows: _Rows, folders: Sequence[str] = ()
+    place: Path,
+    entries: Sequence[sets.Entry],
+    wanted: _Wanted,
+    rows: _Rows,
+    *,
+    folders: Sequence[str] = (),
+    hidden: Sequence[str],
 ) -> Dataset:
     layout = sets.lay_out(entries, column=rows.column, folders=folders)
     if left := _left_out(place):
         layout = replace(layout, notices=(*layout.notices, left))
-    if place.is_dir():
-        layout = replace(layout, notices=(*layout.notices, *hidden_classes(place, layout)))
+    layout = replace(layout, notices=(*layout.notices, *hidden_classes(hidden, layout)))
     if place.is_dir() and (empty := sets.empty_class(place, layout)):
         raise DataError(f"class folder {empty!r} of {str(place)!r} holds no image")
     if layout.labels is None and layout.candidates and rows.labelled:

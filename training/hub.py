@@ -15,7 +15,7 @@ from ganserve import kinds, metadata
 from ganserve.entries import mark_of
 from ganserve.pictures import PictureError
 from ganserve.reading import Source
-from ganserve.sets import PICTURE_SUFFIXES, alike, natural
+from ganserve.sets import alike, natural
 from training import tables
 from training.tables import HubError
 
@@ -134,7 +134,7 @@ def _names_files(found: Any, name: str, feature: Any, folder: Path) -> bool:
     if not isinstance(feature, dict) and str(getattr(feature, "dtype", "")) not in ("string", "large_string"):
         return False
     paths = [_named(cell) or "" for cell in found[:SLICE][name]]
-    return any(Path(path).suffix.lower() in PICTURE_SUFFIXES and (folder / path).is_file() for path in paths)
+    return any(kinds.called_picture(path) and (folder / path).is_file() for path in paths)
 
 
 def _told(features: Mapping[str, Any]) -> str:
@@ -251,7 +251,7 @@ def _values(found: Any, column: str) -> list[str | None]:
     listed = list(found[column])
     feature = found.features[column]
     if _is_class(feature):
-        names = [metadata.label(name) for name in feature.names]
+        names = [metadata.class_name(name) for name in feature.names]
         return [None if value is None or not 0 <= value < len(names) else names[value] for value in listed]
     told = [metadata.label(value) for value in listed]
     if len(set(told) - {"-1", None}) >= 2:
@@ -263,7 +263,8 @@ def _classes(training: Any, column: str, features: Mapping[str, Any]) -> tuple[s
     """Those of which the training split has a row: of others nothing can be learned."""
     present = {value for value in _values(training, column) if value is not None}
     if _is_class(features[column]):
-        return tuple(dict.fromkeys(name for name in map(metadata.label, features[column].names) if name in present))
+        names = map(metadata.class_name, features[column].names)
+        return tuple(dict.fromkeys(name for name in names if name in present))
     return tuple(sorted(present, key=natural))
 
 
@@ -273,7 +274,7 @@ def _notices(
     """What to say of rows, and of classes without one, that are left out."""
     told = [f"{count} rows {why} are left out" for why, count in skipped.items()]
     if label is not None and _is_class(features[label]):
-        unlearned = [name for name in features[label].names if metadata.label(name) not in known]
+        unlearned = [name for name in features[label].names if metadata.class_name(name) not in known]
         told += [f"classes without a picture to learn from are left out: {', '.join(unlearned)}"] if unlearned else []
     return (*told, *alike(known))
 

@@ -52,6 +52,13 @@ def publish(run: Path, repository: Repository, dataset: str) -> None:
         repository.record(run.name, live, scores)
 
 
+def _why(run: Path, status: int) -> str:
+    """How a training ended that did not finish, with the last that it said."""
+    said = run.with_suffix(".out").read_text(encoding="utf-8", errors="replace").split("\n")
+    last = next((line for line in reversed(said) if line.strip()), "it said nothing")
+    return f"exit status {status}: {last[:500]}"
+
+
 @ends
 def main(argv: Sequence[str] | None = None) -> int:
     """Train what is not finished, publish what is; returns how many runs failed."""
@@ -73,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         for run, end in zip(runs, ends, strict=True):
             status = end.result()
-            print(f"{run.name}: {'trained' if status == 0 else f'exit status {status}'}", flush=True)
+            print(f"{run.name}: {'trained' if status == 0 else _why(run, status)}", flush=True)
             if status == 0:
                 publish(run, Repository(options.models), options.dataset)
             failed += status != 0

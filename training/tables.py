@@ -18,6 +18,8 @@ from ganserve.places import glued, split_of
 SUFFIXES = (".parquet", ".arrow")
 # As the hub numbers the parts of a table.
 _SHARD = re.compile(r"(.*)-[0-9]+-of-([0-9]+)(?:-.*)?")
+# What the hub's library leaves beside a data set of its own: results of map and filter.
+_KEPT = re.compile(r"(?:cache|indices)-[0-9a-f]{8,}.*\.arrow$")
 
 
 class HubError(ValueError):
@@ -33,8 +35,8 @@ class Opened:
 
 
 def files(folder: Path) -> list[Path]:
-    """The Parquet and Arrow files of a folder, at any depth, but for hidden ones."""
-    found = (path for path in sorted(folder.rglob("*.*")) if path.suffix in SUFFIXES)
+    """The Parquet and Arrow files of a folder, at any depth, but for hidden ones and what the hub's library keeps."""
+    found = (path for path in sorted(folder.rglob("*.*")) if path.suffix in SUFFIXES and not _KEPT.match(path.name))
     return [path for path in found if not clutter(path.relative_to(folder).as_posix())]
 
 

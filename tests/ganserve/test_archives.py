@@ -239,6 +239,15 @@ def test_an_archive_behind_a_program_and_before_junk_is_read(tmp_path: Path) -> 
     assert read(tmp_path, made) == {"a/1.png": ONE}
 
 
+def test_a_comment_that_holds_an_end_of_a_directory_hides_nothing(tmp_path: Path) -> None:
+    made = bytearray(archive({"a/1.png": ONE}))
+    inner = archive({"b/2.png": TWO})[-22:]
+    made[-2:] = struct.pack("<H", len(inner) + 5)
+    assert read(tmp_path, bytes(made) + inner + b"after") == {"a/1.png": ONE}
+    made[-2:] = struct.pack("<H", len(inner))
+    assert "has two ends, of which programs take the one or the other" in refusal(tmp_path, bytes(made) + inner)
+
+
 def test_zip64_is_read(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as made, made.open("a/1.png", "w", force_zip64=True) as file:

@@ -150,9 +150,12 @@ def test_columns_among_which_labels_cannot_be_told_are_listed(tmp_path: Path) ->
 
 
 def test_a_hidden_folder_of_pictures_beside_the_classes_is_said_and_those_of_tools_are_not(tmp_path: Path) -> None:
-    for name in ("c++", "java", ".net", ".ipynb_checkpoints", ".git"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / ("1.png" if name != ".git" else "config")).write_bytes(picture(len(name)))
-    report = inspection.folder(tmp_path).report
-    assert list(report.classes) == ["c++", "java"]
-    assert report.notices == ("folder '.net' is hidden and left out: rename it if it is a class",)
+    members = {f"{name}/1.png": picture(len(name)) for name in ("c++", "java", ".net", ".ipynb_checkpoints")}
+    members |= {".git/config": b"x", ".thumbs/1.png": picture(), "java/._1.png": picture()}
+    for name, content in members.items():
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(content)
+    around = {f"train/{name}": content for name, content in members.items()}
+    for report in (inspection.folder(tmp_path / "set").report, *(look(tmp_path, m).report for m in (members, around))):
+        assert list(report.classes) == ["c++", "java"]
+        assert report.notices == ("folder '.net' is hidden and left out: rename it if it is a class",)

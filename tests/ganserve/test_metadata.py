@@ -67,7 +67,9 @@ def test_metadata_that_cannot_be_read_is_refused_by_name(name: str, content: byt
 
 @pytest.mark.parametrize(
     ("value", "label"),
-    [(3, "3"), (3.0, "3"), ("3", "3"), (True, "True"), (None, None), ("", None), (0.5, None), ([1], None)],
+    [(3, "3"), (3.0, "3"), ("3", "3"), (True, "True"), (None, None), ("", None), (0.5, None), ([1], None)]
+    + [(word, None) for word in ("NaN", "nan", "null", "NULL", "None", "<NA>", " ")]
+    + [(word, word) for word in ("none", "NA", "Nan Desu")],
 )
 def test_a_label_is_a_text_a_whole_number_or_a_truth(value: object, label: str | None) -> None:
     assert metadata.label(value) == label

@@ -107,6 +107,14 @@ def grey_png(samples: np.ndarray, bits: int, transparent: int | None = None) -> 
     return png(rows, samples.shape[1], bits, 0, *clear)
 
 
+def test_a_colour_of_sixteen_bits_is_transparent_to_its_last_bit() -> None:
+    clear = (0x1234, 0x5678, 0x9ABC)
+    near = [(0x1235, 0x5678, 0x9ABC), (0x1234, 0x5677, 0x9ABC), (0x1234, 0x5678, 0x9A00)]
+    row = struct.pack(">12H", *clear, *(value for colour in near for value in colour))
+    shown = pixels(png([row], 4, 16, 2, (b"tRNS", struct.pack(">3H", *clear))))
+    assert shown[0].tolist() == [[255, 255, 255], [0x12, 0x56, 0x9A], [0x12, 0x56, 0x9A], [0x12, 0x56, 0x9A]]
+
+
 SIXTEEN = {
     "PNG": grey_png(RAMP, 16),
     "TIFF, little-endian": saved(Image.fromarray(RAMP), "TIFF"),

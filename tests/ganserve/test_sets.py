@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from pathlib import Path
 
@@ -326,6 +327,58 @@ def test_labels_of_a_table_are_trimmed_and_whole_where_a_program_added_a_point(t
     assert laid(root) == {"1.png": "1", "3.png": "0", "4.png": "1"}
     (root / "metadata.csv").write_text("file_name,label\n1.png,1.0\n2.png,1.5\n3.png,2.0\n4.png,1.5\n")
     assert layout_of(root).classes == ("1.0", "1.5", "2.0")
+
+
+def test_a_label_that_a_program_wrote_as_missing_is_none_and_counted(tmp_path: Path) -> None:
+    root = folder(tmp_path, "1.png", "2.png", "3.png", "4.png", "5.png")
+    (root / "metadata.csv").write_text("file_name,label\n1.png,cat\n2.png,NaN\n3.png,dog\n4.png,None\n5.png,null\n")
+    layout = layout_of(root)
+    assert layout.classes == ("cat", "dog")
+    assert dict(layout.skipped) == {"without a label": 3}
+
+
+def test_columns_of_ones_beside_pictures_are_classes_as_roboflow_writes_them(tmp_path: Path) -> None:
+    root = folder(tmp_path, *(f"{split}/{number}.jpg" for split in ("train", "valid") for number in range(3)))
+    table = "filename, cat, big dog\n0.jpg, 1, 0\n1.jpg, 0, 1\n2.jpg, 1, 1\n"
+    for split in ("train", "valid"):
+        (root / split / "_classes.csv").write_text(table)
+    layout = layout_of(root)
+    assert laid(root) == {f"{s}/{n}.jpg": c for s in ("train", "valid") for n, c in enumerate(("cat", "big dog"))}
+    assert layout.splits == ("train", "train", "validation", "validation")
+    assert dict(layout.skipped) == {"without a label": 2}
+    (root / "train" / "_classes.csv").write_text(table.replace(" 1, 0", " 1, 1").replace(" 0, 1", " 0, 0"))
+    with pytest.raises(SetError, match=r"train/_classes.csv names several classes for most pictures"):
+        layout_of(root)
+
+
+@pytest.mark.parametrize("around", ["", "faces/"])
+def test_numbers_that_stylegan_keeps_beside_its_folders_are_the_labels(tmp_path: Path, around: str) -> None:
+    root = folder(tmp_path, *(f"{around}{n // 2:05}/img{n:08}.png" for n in range(6)))
+    told = [[f"{n // 2:05}/img{n:08}.png", n % 3 * 5] for n in range(6)]
+    (root / around / "dataset.json").write_text(json.dumps({"labels": told}))
+    assert layout_of(root).classes == ("0", "5", "10")
+    assert laid(root) == {f"{around}{name}": str(label) for name, label in told}
+    (root / around / "dataset.json").write_text('{"labels": null}')
+    layout = layout_of(root)
+    assert (len(layout.pictures), layout.labels) == (6, None)
+    assert any("dataset.json says that the pictures have no labels" in told for told in layout.notices)
+    (root / around / "dataset.json").write_text(json.dumps({"labels": [[name, [0.5]] for name, _ in told]}))
+    with pytest.raises(SetError, match=r"dataset.json holds lists as labels: expected the whole number"):
+        layout_of(root)
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"labels": 3}', "{", '{"labels": [3]}', '{"pictures": 2}'])
+def test_another_dataset_json_names_nothing(tmp_path: Path, text: str) -> None:
+    root = folder(tmp_path, "cat/1.png", "dog/1.png")
+    (root / "dataset.json").write_text(text)
+    assert laid(root) == {"cat/1.png": "cat", "dog/1.png": "dog"}
+    assert not layout_of(root).notices
+
+
+def test_a_table_of_another_name_beside_pictures_without_labels_is_said(tmp_path: Path) -> None:
+    root = folder(tmp_path, "train/1.png", "train/2.png", "train_labels.csv", train_labels_csv=b"id,label\n1,x\n2,y\n")
+    (notice,) = layout_of(root).notices
+    assert notice.startswith("if 'train_labels.csv' holds labels, they are not read: labels are read from class fo")
 
 
 def test_what_lies_deeper_than_its_class_is_said(tmp_path: Path) -> None:

@@ -65,6 +65,19 @@ def test_whole_numbers_that_became_floats_beside_missing_ones_are_labels(tmp_pat
     assert told(name) == (("0", "2", "10"), [0, 2, 1, 2], [0, 10, 30, 50])
 
 
+def test_a_text_that_a_program_wrote_for_a_missing_label_is_none_and_a_class_that_is_listed_is_one(
+    tmp_path: Path,
+) -> None:
+    for folder in ("texts", "listed"):
+        (tmp_path / folder).mkdir()
+    name = hub(tmp_path / "texts", {"label": Value("string")}, label=["a", "b", "NaN", "null", "None", ""])
+    assert told(name) == (("a", "b"), [0, 1], [0, 10])
+    with pytest.raises(DataError, match="4 rows without a label"):
+        load(name, strict=True)
+    name = hub(tmp_path / "listed", {"label": ClassLabel(names=["None", "some"])}, label=[0, 1] * 3)
+    assert told(name)[0] == ("None", "some")
+
+
 @pytest.mark.parametrize(("labels", "count"), [([0, 1, -1, 0, 1, -1], 4), ([1, -1] * 3, 6)])
 def test_minus_one_is_no_label_unless_it_is_one_of_two(tmp_path: Path, labels: list[int], count: int) -> None:
     assert len(load(hub(tmp_path, {"label": Value("int64")}, label=labels))) == count

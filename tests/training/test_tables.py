@@ -44,6 +44,25 @@ def test_a_copy_kept_beside_a_table_is_not_read(tmp_path: Path) -> None:
     assert len(load(name)) == 6
 
 
+def test_what_the_hubs_library_keeps_beside_a_table_is_not_read(tmp_path: Path) -> None:
+    name = hub(tmp_path, {"label": AB}, label=[0, 1] * 3)
+    kept = tmp_path / ".cache" / "huggingface" / "download"
+    kept.mkdir(parents=True)
+    other = opened(name).splits["train"].select(range(2))
+    other.to_parquet(kept / "train.parquet")
+    other.save_to_disk(str(kept / "saved"))
+    for copy in ("cache-0123456789abcdef.arrow", "cache-0123456789abcdef_00000_of_00002.arrow"):
+        (tmp_path / copy).write_bytes((kept / "saved" / "data-00000-of-00001.arrow").read_bytes())
+    report = load(name).report
+    assert report is not None
+    assert (report.pictures, report.notices) == (6, ())
+
+
+def test_class_folders_are_not_a_table_by_what_the_hubs_library_keeps(class_folders: Path) -> None:
+    (class_folders / "cache-0123456789abcdef.arrow").write_bytes(b"ARROW1")
+    assert load(str(class_folders)).classes == ("cat", "dog")
+
+
 def test_a_table_without_rows_is_said_and_hides_no_other(tmp_path: Path) -> None:
     name = hub(tmp_path, {"label": AB}, "test", image=[], label=[])
     with pytest.raises(DataError, match=r": no table in it has a row, such as 'test.parquet': expected one a picture$"):

@@ -207,6 +207,18 @@ class KeptSets:
                 named = []
             blobs.forget(self.store, f"{ROOT}/{name}", named)
 
+    def forget_gone(self, data: Path) -> None:
+        """Remove this machine's copies of sets that were deleted, and what was read or learnt of them."""
+        for copy in (data / "cache" / ROOT).glob("*/[!.]*"):
+            try:
+                there = str(self._read(copy.name)["pictures"]["sha256"])[:32] == copy.parent.name
+            except Missing:
+                there = False
+            except Unreadable:
+                continue
+            if not there:
+                _forget_copy(copy.parent, data)
+
     def _read(self, name: str) -> dict[str, Any]:
         try:
             found: dict[str, Any] = json.loads(self.store.read(f"{ROOT}/{name}/{RECORD}"))
@@ -226,10 +238,14 @@ def forget_copies(data: Path, limit: int, using: Path) -> None:
     total = sum(size for _, size, _ in found)
     for _, size, folder in sorted(found):
         if total > limit and folder != using.parent:
-            for named in folder.iterdir():
-                forget_learnt(named, data)
-            shutil.rmtree(folder, ignore_errors=True)
+            _forget_copy(folder, data)
             total -= size
+
+
+def _forget_copy(folder: Path, data: Path) -> None:
+    for named in folder.glob("*"):
+        forget_learnt(named, data)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def forget_learnt(folder: Path, data: Path) -> None:

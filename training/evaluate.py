@@ -322,9 +322,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except (DataError, RepositoryError, OSError, ValueError) as error:
         return refuse(error)
+    # Printed first: where nothing can be recorded, minutes of measuring are not lost.
+    print(json.dumps(result) if options.json else table(result), flush=True)
     if options.record and key is not None:
         repository.record(*key, result)
-    print(json.dumps(result) if options.json else table(result))
     return 0
 
 

@@ -120,9 +120,10 @@ class Worker:
         os._exit(0)
 
     def _sweep(self) -> None:
-        """Every hour, let go of what jobs that have ended left in the store."""
-        while self.site.runs is not None:
+        """Every hour, let go of what ended jobs left in the store, and of copies here of sets that were deleted."""
+        while self.site.runs is not None and self.site.kept is not None:
             try:
+                self.site.kept.forget_gone(self.config.data)
                 self.site.runs.sweep(self.site.database.under_way())
             except (sa.exc.SQLAlchemyError, StoreError) as error:
                 log.warning("the store is not swept this time: %s", error)

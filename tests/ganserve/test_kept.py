@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ganserve import blobs, kept
+from ganserve import blobs, kept, reading
 from ganserve.bucket import BucketStore
 from ganserve.kept import KeptSets
 from ganserve.store import Missing, Unreadable
@@ -112,3 +112,23 @@ def test_copies_of_sets_are_bounded_and_the_one_in_use_stays(sets: KeptSets, fol
     assert sorted(path.name for path in (data / "cache" / "datasets").glob("*/*")) == ["b", "c"]
     kept.forget_copies(data, 0, using)
     assert [path.name for path in (data / "cache" / "datasets").glob("*/*")] == ["c"]
+
+
+def test_copies_of_a_deleted_set_go_with_what_was_learnt_of_it_and_no_other(
+    sets: KeptSets, folder: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "worker"
+    for number, name in enumerate(("a", "b")):
+        (folder / "cat" / "000001.png").write_bytes(bytes([number]) * 5000)
+        sets.keep(name, folder, RECORD, None)
+        for kind in ("pictures", "judges"):
+            (data / kind).mkdir(parents=True, exist_ok=True)
+            (data / kind / f"{reading.place_mark(str(sets.fetch(name, data).resolve()))}-{name}.npz").write_bytes(b"x")
+    sets.delete("a")
+    sets.forget_gone(data)
+    assert [path.name for path in (data / "cache" / "datasets").glob("*/*")] == ["b"]
+    assert [path.name[17:] for kind in ("pictures", "judges") for path in (data / kind).iterdir()] == ["b.npz"] * 2
+    sets.delete("b")
+    sets.keep("b", folder / "cat", RECORD, None)
+    sets.forget_gone(data)
+    assert not list(data.rglob("*.*")), "another set of its name is not it"

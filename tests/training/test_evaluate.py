@@ -94,6 +94,13 @@ def test_a_run_is_scored_on_its_exported_file_and_only_recorded_when_asked_besid
     capsys.readouterr()
     assert evaluate.main([*asked, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == scores, "the same file has the same scores"
+    (measures,) = repository.root.rglob("measures.jsonl")
+    measures.unlink()
+    measures.mkdir()
+    assert evaluate.main([*asked, "--json", "--record"]) == 2
+    said = capsys.readouterr()
+    assert json.loads(said.out) == scores, "what cannot be recorded is told all the same"
+    assert said.err.startswith("error: ")
 
 
 def test_real_images_are_measured_once_for_all_models_of_a_data_set(

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ganserve.entries import SetError
 
-SPLITS: Mapping[str, str] = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "testing": "test",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "eval": "validation",
-    "evaluation": "validation",
-    "holdout": "validation",
+_WORDS = {
+    "train": "train training entrenamiento treino treinamento apprentissage entraînement entrainement addestramento "
+    "trainieren обучение eğitim 训练 訓練 学習 학습",
+    "test": "test testing prueba pruebas teste testes prova тест 测试 測試 テスト 테스트",
+    "validation": "val valid validation dev eval evaluation holdout validación validacion validação validacao "
+    "validierung validazione валидация doğrulama 验证 驗證 検証 검증",
 }
+SPLITS: Mapping[str, str] = {word: split for split, words in _WORDS.items() for word in words.split()}
 # Glued to a word that says of what: of names that differ by nothing else, as mytrain and mytest.
 _LONG = "training|train|testing|test|validation|valid|val"
 _AT_AN_END = re.compile(rf"(?<![a-z])(?:{_LONG})|(?:{_LONG})(?![a-z])")
 # As one word with what it is a split of.
-_GLUED = re.compile(r"(?:set|data|images|split)$")
+_GLUED = re.compile(r"(?:set|data|images|split|s?daten|s?bilder|集)$")
+# What pictures are called beside what was drawn on them.
+_IMAGES = re.compile(r"ima?ge?s?|jpe?gimages|pictures")
+_DRAWN = re.compile(r"(?:.*[ _-])?masks?|annotations?|labels?|gt")
 
 Parts = tuple[str, ...]
 
@@ -53,20 +52,57 @@ def places(paths: Sequence[Parts]) -> list[Place]:
             below.setdefault(path[len(top)], []).append(path[len(top) + 1 :])
     splits = _splits(below)
     if not splits:
-        return [_placed(path, inside, None, top) for path, inside in zip(paths, within, strict=True)]
-    inner = _around_splits({name: below[name] for name in splits})
+        apart = _apart_within(below)
+        found = [
+            _placed(path, inside, SPLITS[path[len(top) + 1].lower()] if apart and inside else None, top)
+            for path, inside in zip(paths, within, strict=True)
+        ]
+        if not apart:
+            _check_classes(paths, found)
+        return found
+    inner = _around_splits({name: below[name] for name in splits}, splits)
     found = []
     for path, inside in zip(paths, within, strict=True):
         split = splits.get(path[len(top)]) if inside else None
         above = top if split is None else (*top, path[len(top)], *inner[path[len(top)]])
         deeper = len(path) > len(above) + 1 and path[: len(above)] == above
         found.append(_placed(path, split is not None and deeper, split, above))
+    _check_classes(paths, found)
     return found
+
+
+def _apart_within(below: Mapping[str, Sequence[Parts]]) -> bool:
+    """Whether every class is parted into splits of its own, as ``cat/train`` and ``cat/test``."""
+    told = {SPLITS.get(path[0].lower()) if len(path) > 1 else None for paths in below.values() for path in paths}
+    return len(below) > 1 and None not in told and "train" in told and len(told) > 1
+
+
+def _check_classes(paths: Sequence[Parts], found: Sequence[Place]) -> None:
+    """Raises SetError where folders that would be classes may well be none."""
+    below: dict[str, set[str | None]] = {}
+    for path, place in zip(paths, found, strict=True):
+        if place.label is not None:
+            rest = path[len(place.above) + 1 :]
+            below.setdefault(place.label, set()).add(rest[0] if len(rest) > 1 else None)
+    images, drawn = ([name for name in below if kind.fullmatch(name.lower())] for kind in (_IMAGES, _DRAWN))
+    if images and drawn and len(images) + len(drawn) == len(below):
+        raise SetError(
+            f"folders {images[0]!r} and {drawn[0]!r} hold pictures and what was drawn on them, which are no classes: "
+            f"name {images[0]!r} alone"
+        )
+    shared = set.intersection(*below.values()) if len(below) > 1 else set()
+    if len(shared) > 1 and None not in set().union(*below.values()):
+        one, other, *_ = sorted(below)
+        names = ", ".join(map(repr, sorted(map(str, shared))[:2]))
+        raise SetError(
+            f"folders {one!r} and {other!r} hold folders of the same names ({names}), and either may be the classes: "
+            "put the pictures of a class into one folder, or call splits train and test"
+        )
 
 
 def split_of(name: str) -> str | None:
     """The split that a folder's name tells by one of its words, as ``test_set`` does; None for none, or for several."""
-    words = (_GLUED.sub("", word) for word in re.split(r"[^a-z]+", name.lower()))
+    words = (_GLUED.sub("", word) for word in re.split(r"[\W\d_]+", unicodedata.normalize("NFC", name).lower()))
     told = {SPLITS[word] for word in words if word in SPLITS}
     return told.pop() if len(told) == 1 else None
 
@@ -138,11 +174,16 @@ def _around(paths: Sequence[Parts]) -> Parts:
         top = (*top, first.pop())
 
 
-def _around_splits(below: Mapping[str, Sequence[Parts]]) -> dict[str, Parts]:
+def _around_splits(below: Mapping[str, Sequence[Parts]], splits: Mapping[str, str]) -> dict[str, Parts]:
     """The folders around all classes within each split: those that all splits have in common, or one of each split's
-    own, as archives are unpacked (``train/train/cat``)."""
+    own, as archives are unpacked (``train/train/cat``), or as pictures lie that have no classes (``val/images``)."""
     common = _around([path for paths in below.values() for path in paths])
     own = {split: _around(paths) for split, paths in below.items()}
     first = [{path[0] for path in paths if len(path) > 1} for paths in below.values()]
     apart = all(len(names) == 1 for names in first) and len(set().union(*first)) == len(first) > 1
-    return own if apart else dict.fromkeys(below, common)
+    if apart:
+        return own
+    told = {name: {p[len(common)] for p in paths if len(p) > len(common) + 1} for name, paths in below.items()}
+    learned = set().union(*(told[name] for name in below if splits[name] == "train"))
+    strange = {name: found - learned for name, found in told.items() if len(learned) > 1 and len(found) == 1}
+    return {name: (*common, *strange.get(name, ())) for name in below}

@@ -69,3 +69,48 @@ def test_a_folder_that_may_be_a_split_or_a_class_is_refused() -> None:
 )
 def test_the_words_of_a_name_tell_its_split(name: str, split: str | None) -> None:
     assert split_of(name) == split
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("entrenamiento", "prueba"),
+        ("Treino", "Teste"),
+        ("apprentissage", "test"),
+        ("1 entrai\u0302nement", "2 test"),
+        ("Trainingsdaten", "Testdaten"),
+        ("обучение", "тест"),
+        ("训练集", "测试集"),
+        ("学習", "テスト"),
+    ],
+)
+def test_splits_are_known_in_other_languages(train: str, test: str) -> None:
+    folders = [f"{split}/{name}" for split in (train, test) for name in ("cat", "dog")]
+    assert list(lying(*folders).values()) == [(s, c) for s in ("train", "test") for c in ("cat", "dog")]
+
+
+@pytest.mark.parametrize("outer", [("raw", "processed"), ("fold1", "fold2"), ("A", "B", "C"), ("s/A", "s/B")])
+def test_folders_of_which_all_hold_folders_of_the_same_names_are_refused(outer: tuple[str, ...]) -> None:
+    with pytest.raises(SetError, match=r"folders of the same names \('cat', 'dog'\), and either may be the classes"):
+        lying(*(f"{name}/{inner}" for name in outer for inner in ("cat", "dog")))
+    assert lying("cat/old", "cat/new", "dog/old")["cat/old"] == (None, "cat")
+
+
+def test_classes_that_are_parted_each_are_parted() -> None:
+    folders = [f"{name}/{split}" for name in ("cat", "dog") for split in ("train", "Test")]
+    assert list(lying(*folders).values()) == [(s, c) for c in ("cat", "dog") for s in ("train", "test")]
+    assert lying("cat/train", "dog/other")["cat/train"] == (None, "cat")
+
+
+@pytest.mark.parametrize("names", [("images", "masks"), ("img", "labels", "annotations"), ("images", "train masks")])
+def test_pictures_and_what_was_drawn_on_them_are_no_classes(names: tuple[str, ...]) -> None:
+    with pytest.raises(SetError, match="hold pictures and what was drawn on them, which are no classes: name 'im"):
+        lying(*names)
+    assert lying("masks", "hats")["masks"] == (None, "masks")
+
+
+@pytest.mark.parametrize("folder", ["val/images", "test/test", "test"])
+def test_pictures_of_a_split_that_lie_in_no_class_are_in_none(folder: str) -> None:
+    found = lying("train/n01/images", "train/n02/images", folder)
+    assert found["train/n01/images"] == ("train", "n01")
+    assert found[folder][1] is None

@@ -13,6 +13,8 @@ from typing import Any
 from ganserve.entries import SetError
 
 ONE_HOT, STYLEGAN = "_classes.csv", "dataset.json"
+# What Roboflow calls the column of pictures that nobody labelled.
+_NO_CLASS = "unlabeled"
 
 
 def of_one_hot(name: str, table: Sequence[Mapping[str, Any]], file_column: str) -> list[Mapping[str, Any]] | None:
@@ -26,7 +28,7 @@ def of_one_hot(name: str, table: Sequence[Mapping[str, Any]], file_column: str) 
         cells = {column: value for column, value in row.items() if column and column != file_column}
         if not cells or not set(cells.values()) <= {"0", "1"}:
             return None
-        classes = [column for column, value in cells.items() if value == "1"]
+        classes = [column for column, value in cells.items() if value == "1" and column.lower() != _NO_CLASS]
         found.append({file_column: row.get(file_column), "label": classes[0] if len(classes) == 1 else None})
     if found and sum(row["label"] is not None for row in found) * 2 < len(found):
         raise SetError(f"{name} names several classes for most pictures, or none: each must be of one class")

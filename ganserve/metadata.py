@@ -152,15 +152,16 @@ def columns(named: Iterable[Row]) -> dict[str, list[Any]]:
     listed = list(named)
     names = dict.fromkeys(name for row in listed for name in row if isinstance(name, str) and name != FILE_COLUMN)
     told = {name: [label(row.get(name)) for row in listed] for name in names}
-    told = {name: _whole(values) for name, values in told.items() if any(value is not None for value in values)}
+    told = {name: labels(values) for name, values in told.items() if any(value is not None for value in values)}
     return {name: values for name, values in told.items() if not tells_splits(name, values)}
 
 
-def _whole(values: list[str | None]) -> list[str | None]:
-    """Whole numbers as such where programs wrote them as 0.0 and 1.0, as they do beside missing ones."""
+def labels(values: list[str | None]) -> list[str | None]:
+    """Whole numbers as such where programs wrote them as 0.0 and 1.0, as they do beside missing ones; none for -1, by
+    the hub's custom, unless it is one of two classes."""
     if all(value is None or _POINT_ZERO.fullmatch(value) for value in values):
-        return [value and value.partition(".")[0] for value in values]
-    return values
+        values = [value and value.partition(".")[0] for value in values]
+    return [None if value == "-1" else value for value in values] if len({*values} - {"-1", None}) >= 2 else values
 
 
 def tells_splits(name: str, values: Iterable[str | None]) -> bool:

@@ -247,16 +247,13 @@ def _may_label(name: str, feature: Any, *, asked: bool = False) -> bool:
 
 
 def _values(found: Any, column: str) -> list[str | None]:
-    """The labels as text; None where one is missing, as -1 is by the hub's custom, unless it is one of two classes."""
+    """The labels as text; None where one is missing."""
     listed = list(found[column])
     feature = found.features[column]
     if _is_class(feature):
         names = [metadata.class_name(name) for name in feature.names]
         return [None if value is None or not 0 <= value < len(names) else names[value] for value in listed]
-    told = [metadata.label(value) for value in listed]
-    if len(set(told) - {"-1", None}) >= 2:
-        return [None if value == "-1" else value for value in told]
-    return told
+    return metadata.labels([metadata.label(value) for value in listed])
 
 
 def _classes(training: Any, column: str, features: Mapping[str, Any]) -> tuple[str, ...]:

@@ -76,6 +76,21 @@ def test_a_label_is_a_text_a_whole_number_or_a_truth(value: object, label: str |
 
 
 @pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        (["0", "1", "-1"], ["0", "1", None]),
+        (["1", "-1"], ["1", "-1"]),
+        (["1.0", None, "-1.0", "2.0"], ["1", None, None, "2"]),
+        (["1.0", "1.5"], ["1.0", "1.5"]),
+    ],
+)
+def test_numbers_are_whole_and_minus_one_is_none_unless_it_is_one_of_two(
+    values: list[str | None], labels: list[str | None]
+) -> None:
+    assert metadata.labels(values) == labels
+
+
+@pytest.mark.parametrize(
     ("columns", "chosen"),
     [
         ({"text": "ab", "class": "xx"}, ("class", ())),

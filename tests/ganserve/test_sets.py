@@ -338,15 +338,15 @@ def test_a_label_that_a_program_wrote_as_missing_is_none_and_counted(tmp_path: P
 
 
 def test_columns_of_ones_beside_pictures_are_classes_as_roboflow_writes_them(tmp_path: Path) -> None:
-    root = folder(tmp_path, *(f"{split}/{number}.jpg" for split in ("train", "valid") for number in range(3)))
-    table = "filename, cat, big dog\n0.jpg, 1, 0\n1.jpg, 0, 1\n2.jpg, 1, 1\n"
+    root = folder(tmp_path, *(f"{split}/{number}.jpg" for split in ("train", "valid") for number in range(4)))
+    table = "filename, cat, big dog, Unlabeled\n0.jpg, 1, 0, 0\n1.jpg, 0, 1, 0\n2.jpg, 1, 1, 0\n3.jpg, 0, 0, 1\n"
     for split in ("train", "valid"):
         (root / split / "_classes.csv").write_text(table)
     layout = layout_of(root)
     assert laid(root) == {f"{s}/{n}.jpg": c for s in ("train", "valid") for n, c in enumerate(("cat", "big dog"))}
     assert layout.splits == ("train", "train", "validation", "validation")
-    assert dict(layout.skipped) == {"without a label": 2}
-    (root / "train" / "_classes.csv").write_text(table.replace(" 1, 0", " 1, 1").replace(" 0, 1", " 0, 0"))
+    assert dict(layout.skipped) == {"without a label": 4}
+    (root / "train" / "_classes.csv").write_text(table.replace(" 1, 0", " 1, 1"))
     with pytest.raises(SetError, match=r"train/_classes.csv names several classes for most pictures"):
         layout_of(root)
 

@@ -22,6 +22,7 @@ end: what it writes is created only where nothing stands, or replaced only where
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Set
 from datetime import UTC, datetime
@@ -109,16 +110,30 @@ class Repository(Publisher):
         self.store.ensure(name)
         with self.store.exclusive(name):
             self._known(name, version)
-            self._not_live(name, version)
-            self.raise_highest(name, max(self.taken(name)))
             # Before the files go: a crash between leaves a version that can be removed again.
-            self.note_removed(name, {version})
             try:
-                self._not_live(name, version)
-            except VersionLive:
-                self.note_removed(name, set(), kept={version})
-                raise
+                self._give_up(name, version)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                # Who removes it may want the room. To note it takes some, and no image is made from this part.
+                try:
+                    self.store.remove(f"{name}/{version}/samples.png")
+                except FileNotFoundError:
+                    raise error from None
+                self._give_up(name, version)
             self.store.remove(f"{name}/{version}")
+
+    def _give_up(self, name: str, version: int) -> None:
+        """Note that a version is removed for good, unless it is live or becomes so meanwhile. Raises VersionLive."""
+        self._not_live(name, version)
+        self.raise_highest(name, max(self.taken(name)))
+        self.note_removed(name, {version})
+        try:
+            self._not_live(name, version)
+        except VersionLive:
+            self.note_removed(name, set(), kept={version})
+            raise
 
     def _replaceable(self, key: str) -> None:
         """Raises ModelUnreadable where what stands at a key is no file, so that nothing can take its place."""

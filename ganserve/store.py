@@ -251,12 +251,15 @@ class FolderStore:
         return True
 
     def remove(self, prefix: str) -> None:
-        """Rename, then remove: a crash leaves what counts for nothing, and is swept up."""
+        """Rename a folder, or a file, then remove: a crash leaves what counts for nothing, and is swept up."""
         target = self.path(prefix)
         gone = target.parent / f".staging-{uuid.uuid4().hex}"
         os.rename(target, gone)
         files.sync_folder(target.parent)
-        shutil.rmtree(gone, ignore_errors=True)
+        if gone.is_dir():
+            shutil.rmtree(gone, ignore_errors=True)
+        else:
+            gone.unlink()
 
     def append(self, key: str, line: bytes) -> None:
         """As :meth:`Store.append`; a line that a crash cut short is ended first."""

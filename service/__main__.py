@@ -19,7 +19,7 @@ from typing import Any
 import uvicorn
 from pydantic import SecretStr
 
-from ganserve import machine, shipped
+from ganserve import machine, shipped, signals
 from ganserve.settings import PREFERRED, Settings, SettingsError, load, misspelt
 from service.inference.engine import DeviceUnavailable, providers
 from service.observe import logs, tracing
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or Ctrl-C; exit status 2 for settings that cannot be."""
     memory.keep_small()
+    signals.heed()
     try:
         settings = load(sys.argv[1:] if arguments is None else arguments)
         tracing.check(settings.otlp_endpoint)

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ganserve import events
+from ganserve import events, signals
 from ganserve.events import BAD_INPUT, FAILED, FINISHED, STOPPED
 from training import fitting, precision, recipes, trackers, trainer
 from training.command import positive, refuse
@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
+    signals.heed()
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: asked.append(received))

@@ -26,6 +26,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from dbos import DBOS
 
+from ganserve import signals
 from ganserve.events import FINISH
 from ganserve.queue import APPLICATION_NAME, APPLICATION_VERSION, QUEUE, dbos_url
 from ganserve.settings import SettingsError, database, misspelt
@@ -56,6 +57,7 @@ class Worker:
     def run(self) -> None:
         """Work until SIGTERM or SIGINT; then save a checkpoint, leave the job to the next worker and end."""
         workflow.work_at(self.site)
+        signals.heed()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, frame: self.stopping.set())
         self._patiently(self.site.database.prepare)

@@ -30,6 +30,9 @@ LONGEST_LOOK_SECONDS = 1.0
 MOST_HEAD_BYTES = 1 << 16
 # What frames a chunked body (sizes, extensions, trailers) may have so many times its bytes, and as much as headers.
 MOST_FRAME = 16
+# Who sends no more has hung up, or has no more to ask and still reads (RFC 9112, section 9.6). Only an answer would
+# tell: after so long without one, it is taken for gone.
+UNHEARD_SECONDS = 2.0
 # The scope of no request.
 _NONE: Any = {}
 # Where Linux's ``struct tcp_info`` has the count of bytes that the other side has taken.
@@ -104,6 +107,8 @@ class Connection(HttpToolsProtocol):
         self._framed, self._body = 0, 0
         # What is being parsed.
         self._data = b""
+        # Since when the client, whose requests are all here, sends no more.
+        self._closed: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, or turn it away where there are too many."""
@@ -120,6 +125,13 @@ class Connection(HttpToolsProtocol):
             self._unset_keepalive_if_required()
         if self._ended is not None:
             self._ended()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether to go on, as what was asked for can still be answered; the last answer ends the connection."""
+        if self._within or self.cycle is None or self.cycle.response_complete:
+            return False
+        self._closed, self.cycle.keep_alive = time.monotonic(), False
+        return True
 
     def data_received(self, data: bytes) -> None:
         """Read on; what belongs to no request under way counts as the beginning of the next one's headers."""
@@ -176,6 +188,8 @@ class Connection(HttpToolsProtocol):
         """Let go of the request: an idle connection keeps nothing of what came last."""
         cycle = self.cycle
         super().on_response_complete()
+        if self._closed is not None:
+            self._closed = time.monotonic()
         if cycle.response_complete:
             if self.scope is cycle.scope:
                 # Else the next request's has begun.
@@ -218,6 +232,10 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()
         elif self.transport.is_closing():
             return
+        elif self._closed is not None:
+            # A streamed answer tells by itself: to write to who has gone resets the connection.
+            if now - self._closed > UNHEARD_SECONDS and not (cycle.response_started or self.pipeline):
+                self._end(b"")
         elif self._awaited is not None:
             if now - self._awaited > self.bounds.header:
                 # A client that has sent nothing at all, or still sends what was answered, has asked for no answer.

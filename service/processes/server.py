@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from ganserve import signals
 from service.processes import memory, shared
 from service.processes.siblings import Siblings
 
@@ -159,6 +160,7 @@ class Server(uvicorn.Server):
 def serve(pair: socket.socket, options: Mapping[str, Any], silence: float) -> None:
     """The main function of a serving process."""
     memory.keep_small()
+    signals.heed()
     grace = GRACE_SECONDS + (options.get("timeout_graceful_shutdown") or 0)
     threading.Thread(target=end_after_parent, args=(grace,), daemon=True).start()
     Server(uvicorn.Config(APP, factory=True, **options), pair, silence=silence).run()

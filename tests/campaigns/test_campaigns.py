@@ -38,7 +38,9 @@ def test_the_first_cases_of_a_campaign_break_no_promise(
     assert not journal.broken
 
 
-def test_a_flood_is_answered_with_images_or_with_when_to_ask_again() -> None:
+def test_a_flood_is_answered_with_images_or_with_when_to_ask_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in overload.IDLE.items():
+        monkeypatch.setenv(name, value)
     options = argparse.Namespace(n=64, seconds=3, times=10)
     model = ROOT / "models" / "mnist-projgan" / "1" / "model.onnx"
     with served("ganserve", model) as (port, pid, _):

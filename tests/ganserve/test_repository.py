@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from ganserve import files
 from ganserve import store as module
 from ganserve.card import (
     ImageShape,
@@ -147,6 +149,36 @@ def test_a_removal_that_a_crash_cut_off_can_be_made_again(
     assert repository.verify("tiny", 2).version == 2
     repository.remove("tiny", 2)
     assert repository.versions("tiny") == [1]
+
+
+def test_a_version_is_removed_from_a_full_disk_where_its_own_pictures_make_the_room(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.publish(card(), ONNX, b"picture")
+    pictures = repository.root / "tiny" / "2" / "samples.png"
+    write = files.write
+
+    def full(path: Path, content: bytes) -> None:
+        if pictures.exists():
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, content)
+
+    monkeypatch.setattr(files, "write", full)
+    repository.remove("tiny", 2)
+    with pytest.raises(VersionRemoved):
+        repository.card("tiny", 2)
+    assert not [path for path in repository.root.rglob("*") if "2" in path.parts or ".staging" in path.name]
+    assert repository.publish(card(), ONNX, b"") == 3
+    # Without such a part it is said, and the version stays.
+    (repository.root / "tiny" / "3" / "samples.png").unlink()
+    monkeypatch.setattr(files, "write", lambda path, content: _full())
+    with pytest.raises(OSError, match="No space left"):
+        repository.remove("tiny", 3)
+    assert repository.verify("tiny", 3).version == 3
+
+
+def _full() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def _killed(prefix: str) -> None:

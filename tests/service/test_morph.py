@@ -1,5 +1,7 @@
 import io
 import itertools
+import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -147,3 +149,22 @@ def test_a_model_of_uniform_latents_walks_straight_through_the_service(serve: Se
     client = serve()
     shown = frames(client.get("/morph?model=uniform&from=5&to=70&frames=3").content, "L")
     assert np.array_equal(shown[-1], single(client, "/images/uniform/1/0/70.png"))
+
+
+def test_no_card_takes_memory_before_its_graph_has_said_what_it_takes(serve: Serve, repository: Repository) -> None:
+    # 4,096 vectors of so many float64: 2 GiB, or 30 TiB.
+    for z in (1 << 16, 10**9):
+        version = repository.publish(card("liar"), network(seed=3), b"\x89PNG\r\n\x1a\nsamples")
+        place = repository.root / "liar" / str(version) / "card.json"
+        place.write_text(json.dumps(json.loads(place.read_text()) | {"z": z}))
+    client = serve(max_images=4096)
+    for version in (1, 2):
+        tracemalloc.start()
+        try:
+            answer = client.get(f"/morph?model=liar&version={version}&from=1&to=2&frames=4096")
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.status_code in (409, 503), answer.text
+        assert peak < 50 << 20

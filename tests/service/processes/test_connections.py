@@ -64,6 +64,11 @@ def counted(port: int, status: int) -> float:
     return sum(float(line.split()[-1]) for line in lines if "requests_total" in line and f'status="{status}"' in line)
 
 
+def waiting(port: int) -> float:
+    lines = httpx.get(f"http://127.0.0.1:{port}/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("ganserve_queued_images "))
+
+
 def test_late_headers_bodies_and_idle_connections_end_each_at_its_deadline(environment: dict[str, str]) -> None:
     with serving(environment, "--workers", "1") as (_, port):
         began = time.monotonic()
@@ -131,7 +136,9 @@ def test_with_more_half_open_connections_than_descriptors_all_who_use_theirs_are
 
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "Popen", limited)
-        running = serving(environment, "--workers", str(workers), "--lanes", "1")
+        # Who is kept from a core for a second between two requests has not been idle.
+        idle = ("--idle-timeout", "30")
+        running = serving(environment, *idle, "--workers", str(workers), "--lanes", "1")
         process, port = running.__enter__()
     try:
         standing = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
@@ -180,6 +187,54 @@ def test_who_hangs_up_is_499_and_no_traceback(environment: dict[str, str]) -> No
         streamed.close()
         wait_for(lambda: counted(port, 499) == len(calls) + 1)
         assert counted(port, 500) == 0
+        assert "Traceback" not in stop(process)
+
+
+def test_who_sends_no_more_once_all_is_asked_is_answered(environment: dict[str, str]) -> None:
+    live = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+    grid = b"GET /generate?label=1&n=300&seed=5&version=1 HTTP/1.1\r\nHost: a\r\n\r\n"
+    body = b'{"label": 2, "n": 1, "version": 1}'
+    post = POST.replace(b"1000\r\n\r\n{", b"%d\r\n\r\n%b" % (len(body), body))
+    tar = grid.replace(b"/generate?label=1&n=300&seed=5", b"/datasets/synthetic?n=3000&format=tar")
+    with serving(environment, "--workers", "1") as (process, port):
+        for sent, answers in (
+            (live, 1),
+            (live.replace(b"1.1", b"1.0"), 1),
+            (grid, 1),
+            (post, 1),
+            (live + grid + post + live, 4),
+            # What is not whole is nothing that could be answered.
+            (grid + BEGUN, 1),
+        ):
+            closed = hold(port, sent)
+            closed.shutdown(socket.SHUT_WR)
+            told = rest(closed)
+            assert told.count(b"HTTP/1.1 200 OK") == answers, sent
+            assert told.count(b"connection: close") <= 1
+        for late in (0.0, 0.1):
+            streamed = hold(port, tar)
+            time.sleep(late)
+            streamed.shutdown(socket.SHUT_WR)
+            assert rest(streamed).endswith(b"\r\n0\r\n\r\n")
+        assert counted(port, 499) == 0
+        # Not the body that was promised.
+        broken = hold(port, POST)
+        broken.shutdown(socket.SHUT_WR)
+        assert rest(broken) == b""
+        wait_for(lambda: counted(port, 499) == 1)
+        assert "Traceback" not in stop(process)
+
+
+def test_who_has_hung_up_while_a_request_waits_frees_its_place_within_seconds(environment: dict[str, str]) -> None:
+    n = 50_000
+    bounds = ("--max-images", str(n), "--max-queued-images", str(3 * n), "--batch-rows", "1", "--lanes", "1")
+    with serving(environment, "--workers", "1", "--request-timeout", "300", *bounds) as (process, port):
+        asked = [hold(port, b"GET /generate?n=%d&seed=1 HTTP/1.1\r\nHost: a\r\n\r\n" % n) for _ in range(2)]
+        wait_for(lambda: waiting(port) > n)
+        for held in asked:
+            held.close()
+        wait_for(lambda: waiting(port) == 0)
+        assert counted(port, 499) == 2
         assert "Traceback" not in stop(process)
 
 

@@ -1,5 +1,6 @@
 """Several serving processes behind one port: even shares, replacement, and one end for all."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
 from tests.service.test_app import environment, start, stop, wait_for
 
@@ -28,11 +30,13 @@ def connections(child: psutil.Process, port: int) -> int:
 
 
 @contextmanager
-def serving(environment: dict[str, str], *flags: str) -> Iterator[tuple["subprocess.Popen[str]", str, int]]:
+def serving(
+    environment: dict[str, str], *flags: str, count: int = 2
+) -> Iterator[tuple["subprocess.Popen[str]", str, int]]:
     process, address = start(environment, "--workers", "2", "--lanes", "1", "--admin-token", "secret", *flags)
     port = int(address.rpartition(":")[2])
     try:
-        wait_for(lambda: len(children(process.pid)) == 2, 30)
+        wait_for(lambda: count == 1 or len(children(process.pid)) == count, 30)
         yield process, address, port
     finally:
         if process.poll() is None:
@@ -119,6 +123,27 @@ def test_when_the_parent_is_killed_its_processes_end(environment: dict[str, str]
         process.communicate(timeout=30)
         # Whoever adopted them may leave them as zombies for a while.
         wait_for(lambda: all(gone(orphan) for orphan in orphans), 30)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_signals_that_mean_nothing_end_nothing_and_the_end_of_the_terminal_is_the_end(
+    environment: dict[str, str], workers: str
+) -> None:
+    with serving(environment, "--workers", workers, count=int(workers)) as (process, address, _):
+        told = [psutil.Process(process.pid), *children(process.pid)]
+        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE):
+            for one in told:
+                one.send_signal(number)
+            assert [httpx.get(f"{address}/generate?label=1&seed={k}").status_code for k in range(4)] == [200] * 4
+        assert all(one.is_running() for one in told)
+        # Some processes of a group may have gone before they are told.
+        for one in told:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.send_signal(signal.SIGHUP)
+        _, log = process.communicate(timeout=30)
+        assert "Traceback" not in log
+        assert "Finished server process" in log
+        wait_for(lambda: all(gone(one) for one in told))
 
 
 def waiting_images(address: str) -> float:

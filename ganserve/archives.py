@@ -213,6 +213,8 @@ def _no_zip(file: BinaryIO) -> str:
         return f"is {kind}: only ZIP archives and folders are read"
     if kinds.looks_like(head[: kinds.HEAD_BYTES]):
         return "is a picture: expected a ZIP archive, or a folder, of class folders"
+    if head[:4] != b"PK\3\4" and (why := kinds.why_unread(head)) is not None:
+        return why
     return "is not a sound ZIP: its end is missing, so it is another kind of file, or was cut short"
 
 

@@ -23,6 +23,9 @@ _UNREAD = (
     (b"%!PS", "a PostScript document"), (b"<svg", "an SVG drawing"), (b"SIMPLE  =", "a FITS picture"),
     (b"\x93NUMPY", "a NumPy array"), (b"P7\n", "a PAM picture"), (b"Pf\n", "a PFM picture"), (b"PF\n", "a PFM picture"),
     (b"icns", "an Apple icon"), (b"\xd7\xcd\xc6\x9a", "a Windows metafile"),
+    (b"\0\0\x08\3", "an IDX array, as MNIST's are"), (b"\0\0\x08\1", "an IDX array of labels"),
+    (b"\x89HDF\r\n", "an HDF5 file"), (b"MATLAB 5.0", "a MATLAB file"), (b"\x80\2", "a pickle, as CIFAR-10's are"),
+    (b"\x80\3", "a Python pickle"), (b"\x80\4\x95", "a Python pickle"), (b"\x80\5\x95", "a Python pickle"),
 )  # fmt: skip
 _ARCHIVES = (
     (b"PK\3\4", "a ZIP archive"), (b"7z\xbc\xaf\x27\x1c", "a 7z archive"), (b"Rar!", "a RAR archive"),
@@ -40,8 +43,11 @@ RAW_SUFFIXES = frozenset({
 # Pictures, and what holds some, that are passed over in a set, and said: their owner will miss them.
 UNREAD_SUFFIXES = frozenset({
     ".tga", ".psd", ".psb", ".jxl", ".exr", ".hdr", ".dds", ".pcx", ".xcf", ".svg", ".svgz", ".eps", ".ai", ".dcm",
-    ".dicom", ".nii", ".fits", ".fit", ".npy", ".npz", ".pam", ".pfm", ".qoi", ".sgi", ".rgb", ".xpm", ".pict", ".wmf",
+    ".dicom", ".nii", ".mha", ".nrrd", ".fits", ".fit", ".pam", ".pfm", ".qoi", ".sgi", ".rgb", ".xpm", ".pict", ".wmf",
     ".emf", ".czi", ".lif", ".nd2", ".svs",
+})  # fmt: skip
+ARRAY_SUFFIXES = frozenset({
+    ".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".pickle", ".tfrecord", ".tfrecords", ".zarr", "-ubyte",
 })  # fmt: skip
 ARCHIVE_SUFFIXES = frozenset({".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"})
 
@@ -96,7 +102,7 @@ def why_unread(content: bytes) -> str | None:
     named = _first(content, _UNREAD) or ("a DICOM picture" if content[128:132] == b"DICM" else None)
     if named is None and b"<svg" in text:
         named = "an SVG drawing"
-    return f"is {named}, which is not read here: save it as PNG, JPEG, WebP or TIFF" if named else None
+    return f"is {named}, which is not read here: save what it shows as PNG, JPEG, WebP or TIFF" if named else None
 
 
 def _first(content: bytes, table: tuple[tuple[bytes, str], ...]) -> str | None:

@@ -81,6 +81,8 @@ def lay_out(entries: Iterable[Entry], *, column: str | None = None, folders: Seq
     if not kept:
         told = "; ".join(f"{count} {why}" for why, count in skipped.items()) or "it is empty"
         packed = ", unpacked" if any(_kind(name) == _PACKED for name in others) else ""
+        numbers = [name for name in others if _kind(name) == _NUMBERS or name.lower().endswith(_TABLES)]
+        packed += f"; numbers, as in {numbers[0]!r}, are none: {_SAVED}" if numbers else ""
         raise SetError(f"no picture in it ({told}): expected class folders of pictures, or pictures{packed}")
     lying = places([tuple(entry.name.split("/")) for entry in kept])
     if not named and column is not None:
@@ -123,23 +125,27 @@ def _reason(entry: Entry) -> tuple[str | None, dict[str, metadata.Row] | None]:
     return _kind(entry.name), None
 
 
-_OF_OTHER_KINDS, _PACKED = "picture of a kind that is not read", "archive"
+_OF_OTHER_KINDS, _PACKED, _NUMBERS = "picture of a kind that is not read", "archive", "array of numbers"
+_SAVED = "save each picture as PNG in a folder of its class"
 _NAMES_NONE = "metadata without a column file_name, or without a row"
 _UNREAD = {
     **dict.fromkeys(kinds.UNREAD_SUFFIXES, _OF_OTHER_KINDS),
     **dict.fromkeys(kinds.ARCHIVE_SUFFIXES, _PACKED),
+    **dict.fromkeys(kinds.ARRAY_SUFFIXES, _NUMBERS),
     **dict.fromkeys(kinds.RAW_SUFFIXES, "raw file of a camera"),
 }
 
 
 def _kind(name: str) -> str:
-    return _UNREAD.get(os.path.splitext(name)[1].lower(), "no picture")
+    suffix = "-ubyte" if name.lower().endswith("-ubyte") else os.path.splitext(name)[1].lower()
+    return _UNREAD.get(suffix, "no picture")
 
 
 def _missed(others: Sequence[str], layout: Layout) -> list[str]:
     """What to say of files that are passed over and may well hold pictures, or labels where there are none."""
     told = []
-    what = {_OF_OTHER_KINDS: "save them as PNG, JPEG, WebP or TIFF", _PACKED: "unpack those of pictures"}
+    what = {_OF_OTHER_KINDS: "save them as PNG, JPEG, WebP or TIFF", _NUMBERS: _SAVED}
+    what |= {_PACKED: "unpack those of pictures"}
     for kind, right in what.items():
         of_kind = [name for name in others if _kind(name) == kind and not clutter(name)]
         if of_kind:

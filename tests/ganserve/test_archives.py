@@ -58,6 +58,8 @@ def test_two_files_of_one_name_are_refused_since_programs_take_the_one_or_the_ot
         (b"7z\xbc\xaf\x27\x1c", "is a 7z archive: only ZIP"),
         (b"Rar!\x1a\x07", "is a RAR archive"),
         (b"\x1f\x8b\x08", r"as \.tar\.gz is: only ZIP"),
+        (b"\0\0\x08\3\0\0\xea\x60", "is an IDX array, as MNIST's are, which is not read here: save what it shows as"),
+        (b"%PDF-1.7", "is a PDF document, which is not read here"),
         (bytes(257) + b"ustar", "is a tar archive"),
         (b"PAR1", "is a Parquet file, whose folder is to be named"),
         (picture(), "is a picture: expected a ZIP archive, or a folder"),
@@ -228,7 +230,7 @@ def test_what_unpacks_to_more_than_is_told_is_refused_after_one_byte_more(tmp_pa
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"PK\5\6", b"%PDF-1.7", archive({"a/1.png": ONE})[:-5], b"a/1.png" + bytes(512)]
+    "content", [b"", b"PK\5\6", b"label,pixel0\n", archive({"a/1.png": ONE})[:-5], b"a/1.png" + bytes(512)]
 )
 def test_what_is_no_archive_is_said(tmp_path: Path, content: bytes) -> None:
     assert refusal(tmp_path, content).startswith("(archive): is not a sound ZIP")

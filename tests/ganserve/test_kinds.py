@@ -17,13 +17,16 @@ UNREAD = {
     b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- drawn -->\n<svg/>": "an SVG drawing",
     bytes(128) + b"DICM": "a DICOM picture",
     b"\x93NUMPY\1\0": "a NumPy array",
+    b"\0\0\x08\3\0\0\xea\x60": "an IDX array",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
+    b"\x80\2}q\1": "a pickle",
 }
 
 
 @pytest.mark.parametrize("content", UNREAD)
 def test_a_picture_of_a_kind_that_is_not_read_is_named_with_what_would_be_right(content: bytes) -> None:
     assert not kinds.looks_like(content[: kinds.HEAD_BYTES])
-    with pytest.raises(PictureError, match=f"it is {UNREAD[content]}, which is not read here: save it as PNG"):
+    with pytest.raises(PictureError, match=f"it is {UNREAD[content]}.*, which is not read here: save what it shows"):
         decode(content + bytes(600))
 
 

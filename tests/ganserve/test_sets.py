@@ -154,6 +154,14 @@ def test_a_set_without_a_picture_says_what_it_holds(tmp_path: Path) -> None:
         sets.lay_out(sets.folder_entries(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["mnist_train.csv", "mnist.npz", "train-images-idx3-ubyte", "svhn.mat", "x.h5"])
+def test_numbers_in_a_file_are_no_pictures_and_it_is_said_how_they_would_be(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"label,pixel0,pixel1\n3,0,0\n")
+    right = f"numbers, as in '{name}', are none: save each picture as PNG in a folder of its class$"
+    with pytest.raises(SetError, match=rf"expected class folders of pictures, or pictures; {right}"):
+        layout_of(tmp_path)
+
+
 def seen(edge: int = 32, *, wide: int | None = None, coloured: bool = True, digest: int = 0) -> Seen:
     return Seen((wide or edge, edge), coloured, digest.to_bytes(4, "big"))
 

@@ -63,7 +63,7 @@ def table(name: str, *, split: str, column: str | None, strict: bool, labelled: 
     label = _label_column(training, {c: f for c, f in features.items() if c not in held}, column, labelled)
     values = None if label is None else _values(found, label)
     whole = _there(raw, image)
-    known = _classes(training, label, features) if label is not None else ()
+    known = _classes(training, label, training.features) if label is not None else ()
     number = {name: index for index, name in enumerate(known)}
     rows = [row for row, there in enumerate(whole) if there and (values is None or values[row] in number)]
     unlabelled = 0 if values is None else sum(there and values[row] is None for row, there in enumerate(whole))

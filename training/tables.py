@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections import Counter
@@ -68,6 +69,7 @@ def _of_folder(folder: Path) -> Opened:
     found = {split: [str(path) for path in paths] for split, paths in builder.config.data_files.items()}
     tables = files(folder)
     tables, empty = _with_rows(tables)
+    _check_names(tables)
     # The library takes what has such a suffix anywhere in its name, as a copy kept beside it (train.parquet.bak) has.
     within = {str(path.resolve()) for path in tables}
     taken = {split: [path for path in paths if path in within] for split, paths in found.items()}
@@ -78,7 +80,8 @@ def _of_folder(folder: Path) -> Opened:
         taken = _told(folder, of_kind) or taken
     if taken != found:
         builder = datasets.load_dataset_builder(kind[1:], data_files=taken)
-    builder.download_and_prepare()
+    # What a README tells of sizes was told of the whole set, of which a folder may well hold a part.
+    builder.download_and_prepare(verification_mode="no_checks")
     read = {Path(path).resolve() for paths in taken.values() for path in paths}
     missed = [path.relative_to(folder).as_posix() for path in tables if path.resolve() not in read]
     what = "tables belong to no split that is known, and are left out"
@@ -95,6 +98,24 @@ def _with_rows(tables: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     if len(empty) == len(tables):
         raise HubError(f"no table in it has a row, such as {empty[0].name!r}: expected one a picture")
     return [path for path in tables if path not in empty], empty
+
+
+def _check_names(tables: Sequence[Path]) -> None:
+    """Raises HubError where tables list their classes otherwise: the library would take the first list for all."""
+    import pyarrow.parquet
+
+    first: dict[str, tuple[Path, list[str]]] = {}
+    for path in (path for path in tables if path.suffix == ".parquet"):
+        told = (pyarrow.parquet.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
+        for column, feature in json.loads(told).get("info", {}).get("features", {}).items():
+            names = feature.get("names") if isinstance(feature, dict) else None
+            if isinstance(names, list) and first.setdefault(column, (path, names))[1] != names:
+                other, others = first[column]
+                lists = f"{', '.join(map(str, others[:4]))}, and {', '.join(map(str, names[:4]))}"
+                raise HubError(
+                    f"{other.name!r} and {path.name!r} list the classes of {column!r} otherwise ({lists}): save them "
+                    "with one list"
+                )
 
 
 def _shards_missing(tables: Sequence[Path]) -> list[str]:

@@ -99,6 +99,8 @@ def test_numbers_are_whole_and_minus_one_is_none_unless_it_is_one_of_two(
         ({"caption": "abc", "breed": "xyx"}, ("breed", ())),
         ({"caption": "abc"}, (None, ())),
         ({"caption": ["a", None, None], "breed": "xyx"}, ("breed", ())),
+        ({"width": "889", "image_height": "888", "breed": "xyx"}, ("breed", ())),
+        ({"width": "889"}, (None, ())),
         ({"breed": "xyx", "colour": "rrg"}, (None, ("breed", "colour"))),
     ],
 )

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 from datasets import ClassLabel, Value
 
@@ -61,6 +62,31 @@ def test_what_the_hubs_library_keeps_beside_a_table_is_not_read(tmp_path: Path) 
 def test_class_folders_are_not_a_table_by_what_the_hubs_library_keeps(class_folders: Path) -> None:
     (class_folders / "cache-0123456789abcdef.arrow").write_bytes(b"ARROW1")
     assert load(str(class_folders)).classes == ("cat", "dog")
+
+
+def test_tables_that_list_their_classes_otherwise_are_refused(tmp_path: Path) -> None:
+    hub(tmp_path, {"label": AB}, "train", label=[0, 1] * 3)
+    name = hub(tmp_path, {"label": ClassLabel(names=["b", "a"])}, "test", label=[0, 1] * 3)
+    with pytest.raises(DataError, match=r"'test.parquet' and 'train.parquet' list the classes of 'label' otherwise"):
+        load(name)
+
+
+def test_splits_that_were_saved_with_lists_of_their_own_mean_the_same_classes(tmp_path: Path) -> None:
+    names = {"train": ["a", "b"], "test": ["b", "a"]}
+    for split, listed in names.items():
+        (tmp_path / split).mkdir()
+        hub(tmp_path / split, {"label": ClassLabel(names=listed)}, label=[0, 1] * 3)
+    saved = {split: opened(str(tmp_path / split)).splits["train"] for split in names}
+    datasets.DatasetDict(saved).save_to_disk(str(tmp_path / "saved"))
+    assert told(str(tmp_path / "saved"))[:2] == (("a", "b"), [0, 1] * 3)
+    assert told(str(tmp_path / "saved"), split="test")[:2] == (("a", "b"), [1, 0] * 3)
+
+
+def test_a_part_of_a_set_is_read_whatever_its_readme_says_of_the_whole(tmp_path: Path) -> None:
+    name = hub(tmp_path, {"label": AB}, label=[0, 1] * 3)
+    info = "dataset_info:\n  splits:\n  - name: train\n    num_bytes: 9\n    num_examples: 60000\n"
+    (tmp_path / "README.md").write_text(f"---\n{info}---\n")
+    assert len(load(name)) == 6
 
 
 def test_a_table_without_rows_is_said_and_hides_no_other(tmp_path: Path) -> None:

@@ -19,14 +19,14 @@ MANY = 20_000
 SMALLEST = 16
 # What was measured on 500 and on 1,000 pictures; a longer run shows each of them more than 500 times.
 SMALL_IMAGES = 260_000
-SMALL: Mapping[str, float | int] = {"batch": 64, "lr_g": 3e-4, "lr_d": 3e-4, "decay_from": 0.5}
+SMALL: Mapping[str, float | int] = {"batch": 64, "lr_g": 3e-4, "lr_d": 3e-4, "decay_from": 0.5, "guidance": 1.0}
 # A run shorter than this share of its recipe's length is told so.
 SHORT = 0.1
 # In less than this share of its length a recipe for many pictures is not there yet: more and larger steps are sooner.
 SOON = 0.25
 FASTER: Mapping[str, float | int] = {"batch": 32, "lr_g": 4e-4, "lr_d": 4e-4}
 # Seconds of a whole run over those of its steps' passes: what is taught, moments, optimisers, data, snapshots.
-BESIDE: Mapping[str, float] = {"projgan": 3.0, "projgan-colour": 1.25}
+BESIDE: Mapping[str, float] = {"projgan": 3.0, "projgan-heads": 2.0, "projgan-colour": 1.25}
 OTHERS = 1.5
 
 
@@ -52,7 +52,7 @@ def choose(dataset: Dataset) -> Choice:
     if edge < SMALLEST:
         return Choice("cgan", f"{told}: too small for layers that enlarge")
     if dataset.channels == 1 and n >= MANY:
-        return Choice("projgan", f"{told}: enough of them to match moments")
+        return Choice("projgan-heads", f"{told}: enough of them to match moments")
     # Digits and letters are others when mirrored; photographs are not.
     mirror = int(dataset.channels == 3)
     if n >= MANY:

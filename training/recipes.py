@@ -35,12 +35,14 @@ class Adversarial:
 
     ``decay_from`` is the share of the stage from which on the learning rates fall to the share ``floor`` of themselves
     in a straight line. ``taught`` is the share of the run's length that the discriminator's frozen features are shown
-    before the first step, for families that have any.
+    before the first step, for families that have any, and ``guidance`` the weight of what they tell of the class of
+    generated images: few of a set's pictures, or few steps, teach a discriminator too little of it.
     """
 
     decay_from: float = 1.0
     floor: float = 0.0
     taught: float = 0.0
+    guidance: float = 0.0
     begin: float = 0.0
 
 
@@ -229,6 +231,23 @@ _TABLE = (
         ),
     ),
     Recipe(
+        "projgan-heads",
+        "ours, `projgan` with a discriminator after Sauer et al. 2021 (Projected GANs, arXiv:2111.01007), on features "
+        "of the run's own pictures",
+        "heads",
+        True,
+        "hinge-heads",
+        20_000 * 64,
+        z=64,
+        optimiser=_DCGAN_ADAM,
+        ema=0.999,
+        stages=(
+            Adversarial(decay_from=0.5, taught=0.2, guidance=1.0),
+            Matching(begin=20 / 32, weight=0.4),
+            Finishing(begin=27 / 32, rate=0.03, matching=0.7, margin=1.2),
+        ),
+    ),
+    Recipe(
         "projgan-r3",
         "ours, after Huang et al. 2024 (R3GAN, arXiv:2501.05441): relativistic with lazy R1 and R2",
         "projection",
@@ -273,9 +292,10 @@ BOUNDS: Mapping[str, dict[str, Any]] = {
     "ema": {"type": "float", "min": 0.0, "max": 0.99999},
     "decay_from": {"type": "float", "min": 0.0, "max": 1.0},
     "mirror": {"type": "int", "min": 0, "max": 1},
+    "guidance": {"type": "float", "min": 0.0, "max": 10.0},
 }
 _OPTIMISER_FIELDS = ("lr_g", "lr_d")
-_STAGE_FIELDS = ("decay_from",)
+_STAGE_FIELDS = ("decay_from", "guidance")
 
 
 class RecipeError(ValueError):
@@ -305,9 +325,10 @@ def get(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
 
 
 def _checked(recipe: str, key: str, value: Any) -> float | int:
-    if key not in BOUNDS:
-        raise RecipeError(f"recipe {recipe!r} has no override {key!r}: expected one of {', '.join(BOUNDS)}")
-    bound = BOUNDS[key]
+    known = bounds(RECIPES[recipe])
+    if key not in known:
+        raise RecipeError(f"recipe {recipe!r} has no override {key!r}: expected one of {', '.join(known)}")
+    bound = known[key]
     right = f"{bound['type']} from {bound['min']} to {bound['max']}"
     try:
         number = int(value) if bound["type"] == "int" else float(value)
@@ -318,6 +339,13 @@ def _checked(recipe: str, key: str, value: Any) -> float | int:
     return number
 
 
+def bounds(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """What a run by this recipe may override: guidance only where there are frozen features to give it."""
+    first = recipe.stages[0]
+    guides = isinstance(first, Adversarial) and first.taught > 0
+    return {key: bound for key, bound in BOUNDS.items() if guides or key != "guidance"}
+
+
 def catalogue() -> dict[str, Any]:
     """The table as data: what the service needs to check a job."""
     return {
@@ -325,7 +353,7 @@ def catalogue() -> dict[str, Any]:
             "conditional": recipe.conditional,
             "description": recipe.source,
             "images": recipe.images,
-            "overrides": {key: {**bound, "default": default(recipe, key)} for key, bound in BOUNDS.items()},
+            "overrides": {key: {**bound, "default": default(recipe, key)} for key, bound in bounds(recipe).items()},
         }
         for recipe in RECIPES.values()
     }

@@ -24,7 +24,7 @@ def a_set(n: int, channels: int, edge: int) -> Dataset:
 @pytest.mark.parametrize(
     ("n", "channels", "edge", "recipe"),
     [
-        (60_000, 1, 28, "projgan"),
+        (60_000, 1, 28, "projgan-heads"),
         (500, 1, 28, "projgan-colour"),
         (50_000, 3, 32, "projgan-colour"),
         (1_000, 3, 64, "projgan-colour"),

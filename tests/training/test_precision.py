@@ -89,7 +89,7 @@ def test_a_trial_that_cannot_be_made_leaves_float32(monkeypatch: pytest.MonkeyPa
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("recipe", ["gan", "projgan", "projgan-colour"])
+@pytest.mark.parametrize("recipe", ["gan", "projgan", "projgan-heads", "projgan-colour"])
 def test_a_trial_runs_the_recipes_own_networks_and_leaves_the_random_state_alone(recipe: str) -> None:
     narrow = recipes.get(recipe, {"width": 0.125, "batch": 16})
     before = torch.get_rng_state()
@@ -98,7 +98,7 @@ def test_a_trial_runs_the_recipes_own_networks_and_leaves_the_random_state_alone
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("recipe", ["cdcgan", "projgan-colour"])
+@pytest.mark.parametrize("recipe", ["cdcgan", "projgan-heads", "projgan-colour"])
 def test_a_run_in_bfloat16_is_repeated_and_resumed_to_the_same_bits_and_leaves_float32(
     recipe: str, few: Dataset, tmp_path: Path
 ) -> None:

@@ -33,7 +33,7 @@ def test_a_longer_run_is_looked_at_no_less_often_and_no_less_closely(digits: Dat
     assert found[-1] == price.Looks(price.MOST, price.IMAGES)
 
 
-@pytest.mark.parametrize("recipe", ["gan", "wgan-gp", "cdcgan", "projgan", "projgan-colour"])
+@pytest.mark.parametrize("recipe", ["gan", "wgan-gp", "cdcgan", "projgan", "projgan-heads", "projgan-colour"])
 def test_a_runs_cost_grows_with_its_length_and_not_with_its_batch(recipe: str, digits: Dataset) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()

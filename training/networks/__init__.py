@@ -26,6 +26,7 @@ FAMILIES: Mapping[str, Callable[[Shape, float], tuple[nn.Module, nn.Module]]] = 
     "cdcgan": cdcgan.build,
     "projection": projection.build,
     "colour": colour.build,
+    "heads": colour.build_light,
 }
 
 

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training import augment, teacher
-from training.features import Convolution, Features, Taught
+from training.features import Convolution, Features, Margins, Taught
 from training.measure.classifier import augment as moved
+from training.networks import projection
 from training.networks.projection import ConditionalBatchNorm
 from training.networks.shape import Shape, scaled
 
@@ -156,13 +158,18 @@ class Head(nn.Module):
 
 
 class Discriminator(Taught):
-    """Scores [batch, heads]: of the picture and of three stages of frozen features."""
+    """Scores [batch, heads]: of the picture and of three stages of frozen features, and, with guidance, one that
+    nothing trains: by how much an image lacks in clearness what the frozen classifier sees in nearly all real ones.
+
+    ``varied``: images are seen through :mod:`training.augment`, without which few of them are known by heart.
+    """
 
     scale: Tensor
+    guidance: Tensor
 
-    def __init__(self, shape: Shape, width: float) -> None:
+    def __init__(self, shape: Shape, width: float, *, varied: bool = True) -> None:
         super().__init__()
-        self.classes = shape.classes
+        self.classes, self.varied = shape.classes, varied
         first = (48, 6, 4) if shape.size > 32 else (48, 4, 2)
         self.features = Features(shape.channels, tuple((int(n * width), k, s) for n, k, s in (first, *SEEN)))
         self.register_buffer("scale", torch.ones(len(HEADED)))
@@ -170,33 +177,52 @@ class Discriminator(Taught):
         seen = [shape.channels * self.shuffle**2, *(self.features.plan[stage][0] for stage in HEADED)]
         plans = [tuple((int(n * width), k, s) for n, k, s in plan) for plan in (RAW, *HEADS)]
         self.heads = nn.ModuleList(Head(n, plan, shape.classes) for n, plan in zip(seen, plans, strict=True))
+        self.margins = Margins(shape.classes, self.features.plan[-1][0])
+        self.register_buffer("guidance", torch.zeros(()))
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         assert label is not None
-        if self.training:
+        if self.training and self.varied:
             image = augment.differentiable(image)
         image = image.contiguous(memory_format=torch.channels_last)
-        views = [F.pixel_unshuffle(image, self.shuffle), *self._seen(image)]
+        stages = self.features(image)
+        views = [F.pixel_unshuffle(image, self.shuffle), *self._headed(stages)]
         with torch.autocast(image.device.type, enabled=False):
             weights = [head.weights() for head in self.heads if isinstance(head, Head)]
         parts = zip(self.heads, views, weights, strict=True)
-        return torch.stack([head(view, label, weight) for head, view, weight in parts], 1)
+        scores = [head(view, label, weight) for head, view, weight in parts]
+        if self.guidance:
+            with torch.autocast(image.device.type, enabled=False):
+                lacking = self.margins.lacking(stages[-1].float().mean((2, 3)), label)
+            scores.append(-self.guidance * lacking)
+        return torch.stack(scores, 1)
 
-    def _seen(self, image: Tensor) -> list[Tensor]:
-        stages = self.features(image)
+    def _headed(self, stages: list[Tensor]) -> list[Tensor]:
         return [stages[stage] * scale.to(stages[stage].dtype) for stage, scale in zip(HEADED, self.scale, strict=True)]
 
-    def teach(self, images: Tensor, labels: Tensor, *, seed: int, shown: int, mirror: bool) -> None:
+    def teach(
+        self, images: Tensor, labels: Tensor, *, seed: int, shown: int, mirror: bool, guidance: float = 0.0
+    ) -> None:
         """As :meth:`training.features.Taught.teach`."""
         plan, change = self.features.plan, partial(_changed, mirror=mirror)
-        stages, _ = teacher.teach(
+        convolutions, last = teacher.teach(
             plan, images, labels, self.classes, seed=seed, shown=shown, passes=100, batch=256, change=change
         )
-        self.features.load(stages)
+        self.features.load(convolutions)
         with torch.no_grad():
             self.scale.fill_(1)
-            seen = self._seen(images[:CALIBRATED].float() / 127.5 - 1)
+            seen = self._headed(self.features(images[:CALIBRATED].float() / 127.5 - 1))
             self.scale.copy_(torch.stack([1 / x.square().mean().sqrt().clamp_min(1e-6) for x in seen]))
+            if guidance:
+                parts = [self.features(part.float() / 127.5 - 1)[-1].mean((2, 3)) for part in images.split(CALIBRATED)]
+                self.margins.know(last, torch.cat(parts).float(), labels)
+                self.guidance.fill_(guidance)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *more: Any) -> None:
+        # Of a run that was begun when there was no guidance yet.
+        for name in ("guidance", "margins.weight", "margins.bias", "margins.clear"):
+            state_dict.setdefault(prefix + name, self.get_buffer(name))
+        super()._load_from_state_dict(state_dict, prefix, *more)
 
 
 def _changed(image: Tensor, *, mirror: bool) -> Tensor:
@@ -219,3 +245,10 @@ def build(shape: Shape, width: float) -> tuple[nn.Module, nn.Module]:
     widths = scaled(tuple(after for after, _ in plan), width)
     layers = [(after, enlarges) for after, (_, enlarges) in zip(widths, plan, strict=True)]
     return Generator(shape, first, layers, base), Discriminator(shape, width)
+
+
+def build_light(shape: Shape, width: float) -> tuple[nn.Module, nn.Module]:
+    """The generator of :mod:`training.networks.projection` against heads of half the width, for pictures that are too
+    many to be known by heart."""
+    generator, _ = projection.build(shape, width)
+    return generator, Discriminator(shape, width / 2, varied=False)

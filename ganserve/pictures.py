@@ -7,6 +7,7 @@ over one flat background. The content decides what a file is, never its name. Ev
 from __future__ import annotations
 
 import io
+import re
 import threading
 import warnings
 from contextlib import nullcontext
@@ -167,7 +168,24 @@ def _opened(content: bytes, max_pixels: int) -> Image.Image:
     if (why := _misread(image, content)) is not None:
         image.close()
         raise PictureError(why)
+    if image.format == "JPEG2000":
+        image.info.update(_told_in_boxes(content))
+    elif image.format == "AVIF":
+        # Its boxes tell how it lies, whatever its XMP says (HEIF, ISO/IEC 23008-12).
+        image.info.pop("xmp", None)
     return image
+
+
+def _told_in_boxes(content: bytes) -> dict[str, bytes]:
+    """The colour profile and the EXIF of a JPEG 2000 file (ISO/IEC 15444-1, I.5.3.3 and I.7.2)."""
+    told, stream = {}, content.find(b"jp2c")
+    for at in (one.start() for one in re.finditer(b"colr[\2\3]|uuidJpgTiffExif->JP2", content)):
+        box = content[at + 4 : at - 4 + int.from_bytes(content[at - 4 : at], "big")]
+        if content.startswith(b"colr", at) and at < stream:
+            told["icc_profile"] = box[3:]
+        elif content.startswith(b"uuid", at):
+            told["exif"] = b"Exif\0\0" + box[16:]
+    return told
 
 
 def _misread(image: Image.Image, content: bytes) -> str | None:

@@ -83,6 +83,34 @@ def test_a_picture_is_upright_in_every_format_that_tells_how_it_lies(
     assert picture.size == picture.image.size == measure(content) == upright
 
 
+def boxed(content: bytes, kind: bytes, data: bytes, *, within: bool = False) -> bytes:
+    """A JPEG 2000 file with one box more, in its header or before its code stream."""
+    box = struct.pack(">I", 8 + len(data)) + kind + data
+    header, stream = content.index(b"jp2h") - 4, content.index(b"jp2c") - 4
+    if not within:
+        return content[:stream] + box + content[stream:]
+    size = int.from_bytes(content[header : header + 4], "big")
+    inner = content[header + 8 : header + size]
+    inner = inner[: inner.index(b"colr") - 4] + box  # in the place of what tells the colours otherwise
+    return content[:header] + struct.pack(">I4s", 8 + len(inner), b"jp2h") + inner + content[header + size :]
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_jpeg_2000_tells_how_it_lies_in_a_box(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = boxed(saved(quarters(), "JPEG2000"), b"uuid", b"JpgTiffExif->JP2" + exif.tobytes()[6:])
+    assert corners(decode(content).image) == SHOWN[orientation]
+    assert measure(content) == decode(content).size == decode(content).image.size
+
+
+def test_avif_lies_as_its_boxes_tell_and_not_as_its_xmp_does() -> None:
+    told = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    content = saved(quarters(), "AVIF", quality=95, xmp=told)
+    assert corners(decode(content).image) == SHOWN[1]
+    assert measure(content) == (24, 16)
+
+
 def test_broken_exif_leaves_the_picture_as_it_lies() -> None:
     content = saved(quarters(), "PNG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
     assert corners(decode(content).image) == SHOWN[1]
@@ -275,6 +303,14 @@ def test_an_embedded_colour_profile_is_taken_to_srgb(form: str) -> None:
     assert np.abs(linear[8, 8] - [169, 200, 228]).max() <= 3
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert np.array_equal(np.asarray(decode(saved(image, form, icc_profile=srgb, **more)).image), plain)
+
+
+@pytest.mark.parametrize("method", [2, 3])
+def test_a_jpeg_2000_keeps_its_profile_in_a_box(method: int) -> None:
+    content = saved(Image.new("RGB", (16, 16), (100, 150, 200)), "JPEG2000")
+    shown = pixels(boxed(content, b"colr", bytes([method, 0, 0]) + profile(1.0), within=True)).astype(int)
+    assert np.abs(shown[8, 8] - [169, 200, 228]).max() <= 3
+    assert pixels(content)[8, 8].tolist() == [100, 150, 200]
 
 
 def test_a_profile_that_is_near_to_srgb_is_applied_too() -> None:

@@ -39,11 +39,13 @@ def of_stylegan(name: str, text: str, file_column: str) -> list[Mapping[str, Any
     """Rows with the number as ``label``; none where the file says that there are no labels; None for another file.
 
     Raises:
-        SetError: labels that are no numbers of classes.
+        SetError: labels that are no numbers of classes, or that cannot be read.
     """
     try:
         told = json.loads(text)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        if '"labels"' in text:
+            raise SetError(f"{name} is not JSON: {error}") from error
         return None
     if not isinstance(told, dict) or "labels" not in told:
         return None

@@ -373,6 +373,9 @@ def test_numbers_that_stylegan_keeps_beside_its_folders_are_the_labels(tmp_path:
     (root / around / "dataset.json").write_text(json.dumps({"labels": [[name, [0.5]] for name, _ in told]}))
     with pytest.raises(SetError, match=r"dataset.json holds lists as labels: expected the whole number"):
         layout_of(root)
+    (root / around / "dataset.json").write_text(json.dumps({"labels": told}).replace("]]", "],]"))
+    with pytest.raises(SetError, match=r"dataset.json is not JSON: "):
+        layout_of(root)
 
 
 @pytest.mark.parametrize("text", ["[1]", '{"labels": 3}', "{", '{"labels": [3]}', '{"pictures": 2}'])

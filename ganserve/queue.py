@@ -29,6 +29,16 @@ APPLICATION_NAME = "ganserve"
 # A worker beats every 2 s; one that was silent for this long is taken for dead.
 WORKER_SILENT_SECONDS = 15.0
 QUEUE_LOCK = 0x67616E73
+# Who finds all connections busy for so long is told; a database that hangs holds those that have one.
+POOL_SECONDS = 5.0
+# Of libpq: the system would wait a quarter of an hour for the other end of a cut link.
+ALIVE = {
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "3",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
 # A job's steps, for ever: the outcomes of jobs under way are kept by these names.
 STEPS = ("train", "export", "evaluate", "publish", "promote")
 # The first SQLite that tells parts of a second; Debian 12 has 3.40.
@@ -49,11 +59,11 @@ def engine_for(url: str) -> sa.Engine:
     if parsed.get_backend_name() == "postgresql":
         _needs_a_driver()
         return sa.create_engine(
-            parsed.set(drivername="postgresql+psycopg"),
+            _kept_alive(parsed).set(drivername="postgresql+psycopg"),
             pool_size=5,
             max_overflow=0,
+            pool_timeout=POOL_SECONDS,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 5},
         )
     if parsed.get_backend_name() != "sqlite":
         raise ValueError(
@@ -71,6 +81,11 @@ def engine_for(url: str) -> sa.Engine:
         connection.execute("PRAGMA foreign_keys=ON")
 
     return engine
+
+
+def _kept_alive(url: sa.URL) -> sa.URL:
+    """A URL of PostgreSQL with what finds in seconds that its machine is gone, where it says nothing of its own."""
+    return url.update_query_dict({name: value for name, value in ALIVE.items() if name not in url.query})
 
 
 def _with_subseconds(connection: Any, record: Any) -> None:
@@ -94,7 +109,7 @@ def dbos_url(url: str) -> str:
 
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "postgresql":
-        parsed = parsed.set(drivername="postgresql")
+        parsed = _kept_alive(parsed).set(drivername="postgresql")
     return parsed.render_as_string(hide_password=False)
 
 

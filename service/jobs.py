@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 import secrets
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -30,8 +31,10 @@ from ganserve.queue import (
     QUEUE,
     WORKFLOW,
     Database,
+    is_away,
     sqlite_file,
 )
+from service.job import STATES, STATUSES, Job, State, asked, read
 
 if TYPE_CHECKING:
     # Imported where it is used: to load it takes as long as the rest of a start, and many services never see a job.
@@ -40,19 +43,8 @@ if TYPE_CHECKING:
 DEFAULT_QUEUE_LIMIT = 100
 _JOB_KEYS = uuid.UUID("5e2a3d8e-4c70-4b1a-9f0e-2f6f6b1d7a10")
 
-State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-_STATES: Mapping[str, State] = {
-    "ENQUEUED": "queued",
-    "DELAYED": "queued",
-    "PENDING": "running",
-    "SUCCESS": "succeeded",
-    "ERROR": "failed",
-    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
-    "CANCELLED": "cancelled",
-}
-_STATUSES: Mapping[State, list[str]] = {
-    state: [status for status, named in _STATES.items() if named == state] for state in _STATES.values()
-}
+# Nothing else was ever given to a job.
+_IDS = re.compile(r"[0-9a-zA-Z-]{1,64}")
 
 log = logging.getLogger(__name__)
 
@@ -109,37 +101,14 @@ class JobRequest(BaseModel):
         description="name in the model repository; a new name makes a new model"
     )
     recipe: str = Field(max_length=64, description="a recipe of the training side, such as `cdcgan`")
-    dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$", max_length=128)] = (
-        Field(description="an uploaded data set, `digits`, or a Hugging Face data set")
+    dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$", max_length=128)] = Field(
+        description="an uploaded data set, `digits`, or a Hugging Face data set"
     )
     images: int = Field(ge=1, le=10**9, description="budget, in images seen")
     seed: int | None = Field(default=None, ge=0, lt=MAX_SEED, description="drawn and told when left out")
     init: Literal["scratch", "live"] = "scratch"
     promote: Literal["if_better", "always", "never"] = "if_better"
     overrides: dict[str, float | int | str] = Field(default_factory=dict)
-
-
-class Job(BaseModel):
-    """One job as it stands."""
-
-    id: str
-    state: State
-    step: str | None = None
-    request: dict[str, Any]
-    progress: dict[str, Any] | None = None
-    result: dict[str, Any] | None = None
-    error: str | None = None
-    created_at: datetime
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    attempts: int = 0
-    worker: str | None = None
-    note: str | None = None
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing about it will change any more."""
-        return self.state in ("succeeded", "failed", "cancelled")
 
 
 @cache
@@ -156,17 +125,13 @@ def check_request(request: JobRequest, bounds: Mapping[str, Any]) -> None:
         InvalidJob: unknown recipe, unknown override, wrong type, or out of bounds; every mistake is listed.
     """
     if request.recipe not in bounds:
-        raise InvalidJob(
-            [f"recipe: {request.recipe!r} is unknown; expected one of {', '.join(sorted(bounds))}"]
-        )
+        raise InvalidJob([f"recipe: {request.recipe!r} is unknown; expected one of {', '.join(sorted(bounds))}"])
     allowed: Mapping[str, Any] = bounds[request.recipe]["overrides"]
     wrong = []
     for name, value in request.overrides.items():
         if name not in allowed:
             right = ", ".join(sorted(allowed)) or "none"
-            wrong.append(
-                f"overrides.{name}: recipe {request.recipe!r} has no such override; expected: {right}"
-            )
+            wrong.append(f"overrides.{name}: recipe {request.recipe!r} has no such override; expected: {right}")
         elif reason := _out_of_bounds(value, allowed[name]):
             wrong.append(f"overrides.{name}: {value!r} {reason}")
     if wrong:
@@ -210,15 +175,19 @@ class JobStore:
         self._lock = threading.Lock()
         self._database: Database | None = None
         self._client: DBOSClient | None = None
+        self._file: tuple[int, int] | None = None
 
     def close(self) -> None:
         """Let go of the database."""
         with self._lock:
-            if self._client is not None:
-                self._client.destroy()
-            if self._database is not None:
-                self._database.engine.dispose()
-            self._client = self._database = None
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._client is not None:
+            self._client.destroy()
+        if self._database is not None:
+            self._database.engine.dispose()
+        self._client = self._database = None
 
     def submit(self, request: JobRequest, key: str | None = None) -> tuple[Job, bool]:
         """Queue a job; returns it and whether it is new.
@@ -232,14 +201,14 @@ class JobStore:
         check_request(request, recipes() if self._bounds is None else self._bounds)
         if reason := self._check_dataset(request.dataset):
             raise InvalidJob([f"dataset: {reason}"])
-        asked = request.model_dump()
+        wanted = request.model_dump()
         # Drawn here and kept with the job, so that every attempt of it computes the same weights.
-        spec = asked if request.seed is not None else {**asked, "seed": secrets.randbelow(2**31)}
+        spec = wanted if request.seed is not None else {**wanted, "seed": secrets.randbelow(2**31)}
         job_id = uuid.uuid4().hex if key is None else uuid.uuid5(_JOB_KEYS, key).hex
         with self._open() as (client, database):
-            made = self._enqueue(client, database, job_id, {"spec": spec, "asked": asked})
+            made = self._enqueue(client, database, job_id, {"spec": spec, "asked": wanted})
             job, before = self._read(client, job_id)
-        if not made and before != asked:
+        if not made and before != wanted:
             raise KeyReused("this Idempotency-Key was used for another request: send a new key")
         return job, made
 
@@ -266,7 +235,7 @@ class JobStore:
         with self._open() as (client, _):
             rows = client.list_workflows(
                 name=WORKFLOW,
-                status=_STATUSES[state] if state else None,
+                status=STATUSES[state] if state else None,
                 limit=limit,
                 offset=offset,
                 sort_desc=newest_first,
@@ -302,10 +271,11 @@ class JobStore:
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state."""
-        counts = dict.fromkeys(_STATES.values(), 0)
+        counts = dict.fromkeys(STATES.values(), 0)
         with self._open() as (_, database):
             for status, count in database.counts().items():
-                counts[_STATES[status]] += count
+                if status in STATES:
+                    counts[STATES[status]] += count
         return {str(state): count for state, count in counts.items()}
 
     def workers(self) -> list[str]:
@@ -313,31 +283,26 @@ class JobStore:
         with self._open() as (_, database):
             return database.workers()
 
-    def _read(self, client: DBOSClient, job_id: str) -> tuple[Job, dict[str, Any]]:
-        rows = client.list_workflows(workflow_ids=[job_id], name=WORKFLOW)
+    def _read(self, client: DBOSClient, job_id: str) -> tuple[Job, Any]:
+        # A database need not take any text.
+        rows = client.list_workflows(workflow_ids=[job_id], name=WORKFLOW) if _IDS.fullmatch(job_id) else []
         if not rows:
             raise UnknownJob(f"no job has the id {job_id!r}; GET /jobs lists them")
-        return self._job(client, rows[0]), _inputs(rows[0])["asked"]
+        return self._job(client, rows[0]), asked(rows[0])
 
     def _job(self, client: DBOSClient, row: WorkflowStatus) -> Job:
-        state = _STATES[row.status]
+        import sqlalchemy as sa
+
         progress = None
-        if state != "queued" or row.recovery_attempts:
-            progress = client.get_event(row.workflow_id, PROGRESS, timeout_seconds=0)
-        return Job(
-            id=row.workflow_id,
-            state=state,
-            step=None if progress is None else progress.get("step"),
-            request=_inputs(row)["spec"],
-            progress=progress,
-            result=row.output if state == "succeeded" else None,
-            error=_reason(row) if state == "failed" else None,
-            created_at=_moment(row.created_at) or datetime.now(UTC),
-            started_at=_moment(row.dequeued_at),
-            finished_at=_moment(row.completed_at),
-            attempts=row.recovery_attempts or 0,
-            worker=row.executor_id or None,
-        )
+        if row.status != "ENQUEUED" or row.recovery_attempts:
+            try:
+                progress = client.get_event(row.workflow_id, PROGRESS, timeout_seconds=0)
+            except sa.exc.SQLAlchemyError:
+                raise
+            except Exception as error:
+                # Whatever its decoder says of what is none of ours.
+                log.warning("what job %s has told cannot be read: %r", row.workflow_id, error)
+        return read(row, progress)
 
     @contextmanager
     def _open(self) -> Iterator[tuple[DBOSClient, Database]]:
@@ -346,6 +311,9 @@ class JobStore:
 
         try:
             with self._lock:
+                if self._client is not None and self._file != _identity(self.url):
+                    # Removed, with the queue in it: what is written to it now, nobody would ever read.
+                    self._let_go()
                 if self._client is None:
                     self._database = Database(self.url)
                     self._database.prepare()
@@ -354,24 +322,46 @@ class JobStore:
                         application_name=APPLICATION_NAME,
                         retry_connection_errors=False,
                     )
+                    self._file = _identity(self.url)
                 client, database = self._client, self._database
             assert database is not None
             yield client, database
-        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
             log.warning("the queue's database does not answer: %s", error)
-            raise JobsUnavailable(self._unanswered()) from error
+            if isinstance(error, sa.exc.ProgrammingError) or "no such table" in str(error.__cause__):
+                # Tables that are gone are made again, as far as that can be.
+                self.close()
+            raise JobsUnavailable(_unanswered(self.url, error)) from error
         except OSError as error:
             log.warning("the folder of the queue's file cannot be made: %s", error)
-            raise JobsUnavailable(self._unanswered()) from error
+            raise JobsUnavailable(_unanswered(self.url, error)) from error
 
-    def _unanswered(self) -> str:
-        """Why the database does not answer, as far as that can be seen, and what would help."""
-        if (file := sqlite_file(self.url)) is not None and (reason := unwritable(file.parent)):
-            return (
-                f"the queue's file cannot be written ({reason}): give the folder of GANSERVE_DATA room, and the user "
-                "that runs the service the right to write there, or name a database with GANSERVE_JOBS_DB"
-            )
-        return "the queue's database does not answer: try again shortly"
+
+def _unanswered(url: str, error: Exception) -> str:
+    """Why the database does not answer, as far as that can be seen, and what would help."""
+    import sqlalchemy as sa
+
+    if (file := sqlite_file(url)) is not None and (reason := unwritable(file.parent)):
+        return (
+            f"the queue's file cannot be written ({reason}): give the folder of GANSERVE_DATA room, and the user "
+            "that runs the service the right to write there, or name a database with GANSERVE_JOBS_DB"
+        )
+    if isinstance(error, sa.exc.DBAPIError) and not is_away(error):
+        reason = next(iter(str(error.orig).splitlines()), "")
+        return (
+            f"the queue's database refuses it ({reason}): see to its tables, and to what the user of "
+            "GANSERVE_JOBS_DB may do there"
+        )
+    return "the queue's database does not answer: try again shortly"
+
+
+def _identity(url: str) -> tuple[int, int] | None:
+    """What tells the queue's file from another one of its name; None where there is none."""
+    try:
+        found = os.stat(sqlite_file(url) or "")
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _options(job_id: str) -> EnqueueOptions:
@@ -384,17 +374,3 @@ def _options(job_id: str) -> EnqueueOptions:
         "app_version": APPLICATION_VERSION,
         "serialization_type": WorkflowSerializationFormat.PORTABLE,
     }
-
-
-def _inputs(row: WorkflowStatus) -> dict[str, Any]:
-    assert row.input is not None
-    found: dict[str, Any] = row.input["args"][0]
-    return found
-
-
-def _reason(row: WorkflowStatus) -> str:
-    return str(row.error) if row.error is not None else "no reason was recorded"
-
-
-def _moment(milliseconds: int | None) -> datetime | None:
-    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
+import anyio.to_thread
+from anyio import CapacityLimiter
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 
@@ -20,13 +24,17 @@ from service.http.errors import BadRequest, Unavailable
 from service.http.revalidation import Revalidation
 from service.inference.batcher import Batcher
 from service.inference.catalogue import Catalogue
-from service.jobs import JobsError, JobStore
-from service.jobs import State as JobState
+from service.job import State as JobState
+from service.jobs import JobsError, JobStore, JobsUnavailable
 from service.observe.tracing import Telemetry
 from service.plan import Bounds
 from service.uploads import Uploads
 
 QUEUE_LOOK_SECONDS = 1.0
+# Calls of the queue at one time, and how long each is waited for: more than a slow database takes.
+QUEUE_THREADS, QUEUE_SECONDS = 8, 30.0
+
+T = TypeVar("T")
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 Counts = tuple[dict[str, int] | None, int | None]
@@ -64,6 +72,8 @@ class State:
     most: Bounds = field(init=False)
     remembered: Revalidation = field(init=False)
     _counted: tuple[float, Counts] | None = None
+    _looking: threading.Lock = field(default_factory=threading.Lock)
+    _threads: CapacityLimiter = field(default_factory=partial(CapacityLimiter, QUEUE_THREADS))
 
     def __post_init__(self) -> None:
         self.most = Bounds.of(self.settings)
@@ -80,10 +90,36 @@ class State:
         folders = {name: place.absolute() for name, place in places.items() if isinstance(place, Path)}
         return {name: reason for name, folder in folders.items() if (reason := files.unwritable(folder))}
 
+    async def queue(self, call: Callable[..., T], *arguments: Any) -> T:
+        """What a call of the queue returns, made on a thread: a database that hangs holds a few of them.
+
+        Raises:
+            JobsUnavailable: it takes too long. It goes on all the same.
+        """
+        work = partial(call, *arguments)
+        try:
+            with anyio.fail_after(QUEUE_SECONDS):
+                return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
+        except TimeoutError:
+            raise JobsUnavailable(
+                f"the queue's database does not answer within {QUEUE_SECONDS:g} s: try again shortly; what was asked "
+                "for may be done"
+            ) from None
+
     def queue_counts(self) -> Counts:
-        """Jobs by state and how many workers live; None for what cannot be told just now. At most one look a second."""
+        """Jobs by state and how many workers live; None for what cannot be told just now. At most one look a second,
+        and one at a time."""
         if self._counted is not None and time.monotonic() - self._counted[0] < QUEUE_LOOK_SECONDS:
             return self._counted[1]
+        if not self._looking.acquire(blocking=False):
+            lately = self._counted is not None and time.monotonic() - self._counted[0] < QUEUE_SECONDS
+            return self._counted[1] if self._counted is not None and lately else (None, None)
+        try:
+            return self._look()
+        finally:
+            self._looking.release()
+
+    def _look(self) -> Counts:
         if self.settings.jobs_db is None and not (self.settings.data / "jobs.sqlite").exists():
             # Nothing was ever asked for, and looking shall not make the file.
             return dict.fromkeys(get_args(JobState), 0), 0

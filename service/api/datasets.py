@@ -14,7 +14,7 @@ from service.http.errors import ClientGone, Conflict, NotFound, UnsupportedMedia
 from service.http.openapi import ADMIN, Sample, told
 from service.jobs import JobStore
 from service.schema import refuse_unknown
-from service.state import Guarded, Kept, Store, prefix, require_admin
+from service.state import Guarded, Kept, Store, of, prefix, require_admin
 from service.uploads import RESERVED, TooLarge, Upload
 
 # What clients call a ZIP, with what curl says when it is told nothing.
@@ -141,18 +141,18 @@ def samples(name: str, uploads: Kept) -> Response:
         Sample(404, "not uploaded", "/datasets/nothing"),
     ),
 )
-def delete(name: str, uploads: Kept, store: Store) -> Response:
+async def delete(name: str, uploads: Kept, store: Store, request: Request) -> Response:
     """Remove it with its samples, caches and judges, unless a job that has not ended needs it."""
-    uploads.get(name)
-    if job := _needed_by(name, store):
+    await run_in_threadpool(uploads.get, name)
+    if job := await of(request).queue(_needed_by, name, store):
         raise Conflict(f"job {job} is to be trained on {name!r}: cancel it, or wait until it has ended")
-    uploads.delete(name)
+    await run_in_threadpool(uploads.delete, name)
     return Response(status_code=204)
 
 
 def _needed_by(name: str, store: JobStore) -> str | None:
     for state in ("running", "queued"):
         for job in store.page(state=state, limit=1000):
-            if job.request["dataset"] == name:
+            if job.request.get("dataset") == name:
                 return job.id
     return None

@@ -12,14 +12,14 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
-from starlette.concurrency import run_in_threadpool
 
 from service.http.answers import ALONE
 from service.http.errors import NotFound
 from service.http.openapi import ADMIN, Sample, told
 from service.http.stream import Stream
-from service.jobs import Job, JobRequest, JobStore, JobsUnavailable, UnknownJob
-from service.jobs import State as JobState
+from service.job import Job
+from service.job import State as JobState
+from service.jobs import JobRequest, JobStore, JobsUnavailable, UnknownJob
 from service.state import Guarded, Phase, State, Store, of, prefix, require_admin
 
 NO_WORKER = "no worker is running: the job waits until one starts (`make worker`)"
@@ -68,7 +68,7 @@ def _noted(job: Job, store: JobStore) -> Job:
         Sample(422, "no such override", "/jobs", json.dumps(_ASKED | {"overrides": {"speed": 9}})),
     ),
 )
-def submit(
+async def submit(
     body: JobRequest,
     store: Store,
     request: Request,
@@ -78,9 +78,9 @@ def submit(
     ] = None,
 ) -> Job:
     """Queue a job and answer at once with where to watch it."""
-    job, _ = store.submit(body, idempotency_key)
+    job: Job = await of(request).queue(lambda: _noted(store.submit(body, idempotency_key)[0], store))
     response.headers["Location"] = f"{prefix(request)}/jobs/{job.id}"
-    return _noted(job, store)
+    return job
 
 
 @router.get(
@@ -92,7 +92,7 @@ def submit(
         Sample(422, "no such state", "/jobs?state=lost"),
     ),
 )
-def page(
+async def page(
     store: Store,
     request: Request,
     state: Annotated[JobState | None, Query(description="only jobs in this state")] = None,
@@ -100,9 +100,13 @@ def page(
     offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
 ) -> JobPage:
     """Jobs, newest first, and the workers that are alive."""
-    jobs = store.page(state=state, limit=limit + 1, offset=offset)
+
+    def look() -> tuple[list[Job], list[str]]:
+        return store.page(state=state, limit=limit + 1, offset=offset), store.workers()
+
+    jobs, workers = await of(request).queue(look)
     more = f"{prefix(request)}/jobs?limit={limit}&offset={offset + limit}" + (f"&state={state}" if state else "")
-    return JobPage(jobs=jobs[:limit], workers=store.workers(), next=more if len(jobs) > limit else None)
+    return JobPage(jobs=jobs[:limit], workers=workers, next=more if len(jobs) > limit else None)
 
 
 @router.get(
@@ -112,9 +116,9 @@ def page(
         (*ADMIN, 404, 503), Sample(200, "one job", f"/jobs/{JOB}"), Sample(404, "no such job", "/jobs/nothing")
     ),
 )
-def get(job_id: str, store: Store) -> Job:
+async def get(job_id: str, store: Store, request: Request) -> Job:
     """State, progress and, at the end, the result with the gate's verdict, or the error."""
-    return _noted(store.get(job_id), store)
+    return await of(request).queue(lambda: _noted(store.get(job_id), store))
 
 
 @router.delete(
@@ -129,9 +133,10 @@ def get(job_id: str, store: Store) -> Job:
         Sample(404, "no such job", "/jobs/nothing"),
     ),
 )
-def cancel(
+async def cancel(
     job_id: str,
     store: Store,
+    request: Request,
     keep: Annotated[
         bool, Query(description="end the training early, and go on with the best snapshot so far as if it were done")
     ] = False,
@@ -141,7 +146,7 @@ def cancel(
     With `keep` a job that trains ends its training within seconds and goes on: its best snapshot is exported, measured
     and published as at the end of a whole training.
     """
-    return store.finish(job_id) if keep else store.cancel(job_id)
+    return await of(request).queue(store.finish if keep else store.cancel, job_id)
 
 
 @router.get(
@@ -157,7 +162,7 @@ def cancel(
 )
 async def events(job_id: str, store: Store, request: Request) -> StreamingResponse:
     """Server-sent events: the whole job at once, at each change, and a last time when it has ended."""
-    first = await run_in_threadpool(store.get, job_id)
+    first = await of(request).queue(store.get, job_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     retry = f"retry: {RETRY_MILLISECONDS}\n\n".encode()
     return Stream(retry, _watch(first, of(request)), headers, "text/event-stream")
@@ -178,7 +183,7 @@ async def _watch(job: Job, app: State) -> AsyncGenerator[bytes, None]:
             return
         await asyncio.sleep(POLL_SECONDS)
         try:
-            job = await run_in_threadpool(app.jobs.get, job.id)
+            job = await app.queue(app.jobs.get, job.id)
         except JobsUnavailable:
             # The queue's database restarts; what was told stays true, and the watch goes on.
             continue
@@ -197,9 +202,8 @@ async def _watch(job: Job, app: State) -> AsyncGenerator[bytes, None]:
         Sample(422, "fresh or same-noise", f"/jobs/{JOB}/samples.png?kind=old"),
     ),
 )
-def samples(
+async def samples(
     job_id: str,
-    store: Store,
     request: Request,
     kind: Annotated[
         Literal["fresh", "same-noise"],
@@ -207,18 +211,19 @@ def samples(
     ] = "fresh",
 ) -> Response:
     """What the generator makes right now."""
-    job = store.get(job_id)
     state = of(request)
-    if state.runs is not None:
-        sheet = state.runs.sheet(job.id, kind)
-    else:
-        path = latest_sheet(Path(state.settings.kept) / "runs" / job.id, kind)
-        sheet = None if path is None else path.read_bytes()
+    sheet = await state.queue(_sheet, state, job_id, kind)
     if sheet is None:
-        raise NotFound(
-            f"job {job.id} has drawn no {kind} samples yet: the first come with its first snapshot"
-        )
+        raise NotFound(f"job {job_id} has drawn no {kind} samples yet: the first come with its first snapshot")
     return Response(sheet, media_type="image/png", headers={"Cache-Control": "no-store", **ALONE})
+
+
+def _sheet(state: State, job_id: str, kind: Literal["fresh", "same-noise"]) -> bytes | None:
+    job = state.jobs.get(job_id)
+    if state.runs is not None:
+        return state.runs.sheet(job.id, kind)
+    path = latest_sheet(Path(state.settings.kept) / "runs" / job.id, kind)
+    return None if path is None else path.read_bytes()
 
 
 def latest_sheet(run: Path, kind: str) -> Path | None:

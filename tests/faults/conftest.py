@@ -18,7 +18,8 @@ import httpx
 import pytest
 
 from ganserve.repository import Repository
-from service.jobs import Job, JobRequest, JobStore
+from service.job import Job
+from service.jobs import JobRequest, JobStore
 
 HERE = Path(__file__).parent
 BOUNDS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -11,9 +12,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 
-from service.jobs import DEFAULT_QUEUE_LIMIT
+from service.jobs import DEFAULT_QUEUE_LIMIT, JobRequest, JobStore, JobsUnavailable
+from tests.faults.conftest import BOUNDS
 
 Site = Any
 Weights = Callable[[int], str]
@@ -131,3 +134,30 @@ def test_a_thousand_posts_never_pass_the_bound_and_the_rest_are_told_when_to_com
         answers = Counter(pool.map(post, range(1000)))
     assert answers == {(202, False): DEFAULT_QUEUE_LIMIT, (429, True): 1000 - DEFAULT_QUEUE_LIMIT}
     assert site.store.counts()["queued"] == DEFAULT_QUEUE_LIMIT
+
+
+def test_what_postgresql_refuses_is_told_with_its_reason_and_a_schema_that_is_gone_is_made_again(
+    postgres: Any,
+) -> None:
+    url = postgres.database()
+    request = JobRequest(model="m", recipe="stub", dataset="digits", images=100)
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
+    with psycopg.connect(url, autocommit=True) as admin, contextlib.closing(JobStore(url, bounds=BOUNDS)) as store:
+        known, _ = store.submit(request)
+        for read_only in ("on", "off"):
+            admin.execute(f"ALTER DATABASE {admin.info.dbname} SET default_transaction_read_only = {read_only}")
+            admin.execute(f"{others} pg_backend_pid()")
+            assert store.get(known.id) == known
+            if read_only == "on":
+                with pytest.raises(JobsUnavailable, match=r"refuses it .*read-only transaction"):
+                    store.submit(request)
+        assert len(store.page()) == 1
+        admin.execute("DROP SCHEMA dbos CASCADE")
+        with pytest.raises(JobsUnavailable, match="does not exist"):
+            store.page()
+        assert store.page() == []
+        assert store.submit(request)[1]
+        admin.execute("CREATE ROLE poor LOGIN")
+        poor = JobStore(url.replace("ganserve@", "poor@"), bounds=BOUNDS)
+        with contextlib.closing(poor), pytest.raises(JobsUnavailable, match="permission denied"):
+            poor.page()

@@ -206,9 +206,7 @@ def test_a_malformed_request_is_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_a_data_set_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    store = JobStore(
-        f"sqlite:///{tmp_path}/jobs.sqlite", bounds=BOUNDS, check_dataset=lambda name: f"no {name}"
-    )
+    store = JobStore(f"sqlite:///{tmp_path}/jobs.sqlite", bounds=BOUNDS, check_dataset=lambda name: f"no {name}")
     with pytest.raises(InvalidJob, match="dataset: no digits"):
         store.submit(request())
     store.close()
@@ -235,3 +233,69 @@ def test_the_file_is_in_wal_mode_so_that_readers_do_not_wait(store: JobStore) ->
     with engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
     engine.dispose()
+
+
+def changed(store: JobStore, statement: str) -> None:
+    with sa.create_engine(store.url).begin() as connection:
+        connection.execute(sa.text(statement))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE workflow_status SET status = 'LATER'",
+        "UPDATE workflow_status SET serialization = 'none of ours'",
+        "UPDATE workflow_status SET created_at = 9223372036854775807",
+        "UPDATE workflow_status SET completed_at = 9223372036854775807",
+        "UPDATE workflow_input SET inputs = NULL",
+        "UPDATE workflow_input SET inputs = '{\"positionalArgs\": [5]}'",
+        "UPDATE workflow_input SET inputs = '[['",
+    ],
+)
+def test_a_row_that_is_none_of_ours_is_a_job_that_has_failed_and_hides_no_other(store: JobStore, damage: str) -> None:
+    bad, _ = store.submit(request(), "key")
+    changed(store, damage)
+    good, _ = store.submit(request())
+    told = {job.id: job for job in store.page()}
+    assert told[good.id] == good
+    assert (told[bad.id].state, told[bad.id].request) == ("failed", {})
+    assert "damaged" in str(told[bad.id].error)
+    assert store.get(bad.id) == told[bad.id]
+    assert sum(store.counts().values()) >= 1
+    with pytest.raises(JobFinished, match="has failed"):
+        store.cancel(bad.id)
+    with pytest.raises(KeyReused):
+        store.submit(request(images=999), "key")
+
+
+@pytest.mark.parametrize(
+    ("told", "state"), [("5", "failed"), ("[]", "failed"), ("[[", "running"), ('{"step": 5}', "failed")]
+)
+def test_progress_that_is_none_of_ours_hides_no_job(store: JobStore, told: str, state: str) -> None:
+    job, _ = store.submit(request())
+    changed(store, "UPDATE workflow_status SET status = 'PENDING'")
+    row = f"'{job.id}', 'progress', '{told}', 'portable_json'"
+    changed(store, f"INSERT INTO workflow_events (workflow_uuid, key, value, serialization) VALUES ({row})")
+    assert [found.state for found in store.page()] == [state]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\u2028", "x" * 10_000, "", "1; DROP TABLE workflow_status"])
+def test_what_cannot_be_the_id_of_a_job_is_unknown_whatever_the_database_says_to_it(store: JobStore, name: str) -> None:
+    with pytest.raises(UnknownJob):
+        store.get(name)
+
+
+def test_a_queue_that_was_removed_is_made_again_and_takes_jobs_that_its_readers_see(
+    store: JobStore, tmp_path: Path
+) -> None:
+    store.submit(request())
+    for part in (tmp_path / "queue").iterdir():
+        part.unlink()
+    job, _ = store.submit(request())
+    reader = JobStore(store.url, bounds=BOUNDS)
+    assert [found.id for found in reader.page()] == [job.id]
+    reader.close()
+    changed(store, "DROP TABLE ganserve_workers")
+    with pytest.raises(JobsUnavailable):
+        store.workers()
+    assert store.workers() == []

@@ -1,11 +1,15 @@
 """The application's state: who may come in, and when."""
 
+import asyncio
 import dataclasses
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI, Request
 from pydantic import SecretStr
+from starlette.concurrency import run_in_threadpool
 
 from ganserve.repository import Repository
 from ganserve.settings import Settings
@@ -13,7 +17,7 @@ from service import state
 from service.http.auth import Auth
 from service.http.errors import Unauthorized, Unavailable
 from service.inference.catalogue import Catalogue
-from service.jobs import JobStore
+from service.jobs import JobStore, JobsUnavailable
 from service.state import Phase, State
 from service.uploads import Uploads
 
@@ -73,3 +77,45 @@ def test_a_queue_that_cannot_be_reached_is_unknown_and_asked_again_after_a_secon
     assert made.queue_counts() == (None, None)
     monkeypatch.setattr(state, "QUEUE_LOOK_SECONDS", 0.0)
     assert made.queue_counts() == ({"queued": 1}, 1)
+
+
+def test_a_queue_that_hangs_holds_a_few_threads_and_is_told_as_such(
+    made: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "QUEUE_SECONDS", 0.3)
+    answer, begun = threading.Event(), []
+
+    def hang() -> None:
+        begun.append(1)
+        answer.wait(20)
+
+    async def ask() -> Sequence[object]:
+        asked = [made.queue(hang) for _ in range(60)]
+        waiting = asyncio.gather(*asked, return_exceptions=True)
+        # Far fewer than the threads that everything else runs on.
+        async with asyncio.timeout(5):
+            assert await run_in_threadpool(lambda: 5) == 5
+        return await waiting
+
+    told = asyncio.run(ask())
+    answer.set()
+    assert all(isinstance(error, JobsUnavailable) and "may be done" in str(error) for error in told)
+    assert len(begun) <= state.QUEUE_THREADS
+
+
+def test_counting_a_queue_that_hangs_holds_one_thread(made: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer, begun = threading.Event(), threading.Event()
+
+    def hang() -> dict[str, int]:
+        begun.set()
+        answer.wait(20)
+        return {}
+
+    (made.settings.data / "jobs.sqlite").touch()
+    monkeypatch.setattr(made.jobs, "counts", hang)
+    first = threading.Thread(target=made.queue_counts)
+    first.start()
+    assert begun.wait(10)
+    assert made.queue_counts() == (None, None)
+    answer.set()
+    first.join(10)

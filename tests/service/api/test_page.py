@@ -27,7 +27,8 @@ from ganserve import png
 from ganserve.repository import Repository
 from ganserve.settings import Settings
 from service.app import create_app
-from service.jobs import Job, UnknownJob, recipes
+from service.job import Job
+from service.jobs import UnknownJob, recipes
 from tests.tiny import CLASSES, card, network
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -34,6 +34,19 @@ class Entry:
     mark: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Which entries are pictures, and what their places say."""
+
+    pictures: tuple[Entry, ...]
+    labels: tuple[int, ...] | None  # of each picture
+    classes: tuple[str, ...]
+    splits: tuple[str, ...] | None  # of each picture
+    skipped: tuple[tuple[str, int], ...] = ()  # why, and how many
+    notices: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()  # columns of metadata among which that of labels cannot be told
+
+
 def clutter(name: str) -> bool:
     """What is hidden, or what machines leave unasked, anywhere in a path."""
     return any(part.startswith(".") or part.lower() in _MACHINES for part in name.split("/"))
@@ -75,6 +88,11 @@ def folder_entries(folder: Path) -> list[Entry]:
                 mark = mark_of(told)
                 found.append(Entry(below, partial(_content, path), partial(_content, path, kinds.HEAD_BYTES), mark))
     return found
+
+
+def said(error: Exception) -> str:
+    """An error's words, without the number and the path of one of files."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def mark_of(told: os.stat_result) -> tuple[int, ...]:

@@ -207,7 +207,7 @@ class _Reading:
             self.problems.append(Problem(entry.name, str(error)))
             return
         except (pictures.PictureError, Damaged, OSError) as error:
-            (self.left_out if self.skip_invalid else self.problems).append(Problem(entry.name, str(error)))
+            (self.left_out if self.skip_invalid else self.problems).append(Problem(entry.name, set_files.said(error)))
             return
         square = pictures.square(found.image, EDGE, 3)
         coloured = found.image.mode != "L" and pictures.coloured(square)

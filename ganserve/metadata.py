@@ -15,7 +15,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from ganserve.entries import Entry, SetError
+from ganserve.entries import Entry, SetError, said
 from ganserve.exports import ONE_HOT, STYLEGAN, of_one_hot, of_stylegan
 from ganserve.places import SPLITS
 
@@ -105,7 +105,7 @@ def _text(file: Entry) -> str:
     try:
         content = file.read()
     except OSError as error:
-        raise SetError(f"{file.name} cannot be read: {error}") from error
+        raise SetError(f"{file.name} cannot be read: {said(error)}") from error
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         return content.decode("utf-16" if wide else "utf-8-sig")

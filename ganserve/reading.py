@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ganserve import files, pictures, progress
+from ganserve.entries import said
 from ganserve.pictures import PictureError
 from ganserve.sets import Seen, median_edge, shows_colour
 from ganserve.unpacking import Damaged
@@ -94,7 +95,7 @@ def fitting_edge(sources: Sequence[Source], *, workers: int | None = None) -> in
         try:
             return pictures.short_edge(source.read())
         except (PictureError, Damaged, OSError) as error:
-            raise Unreadable(f"cannot read picture {source.name!r}: {error}") from error
+            raise Unreadable(f"cannot read picture {source.name!r}: {said(error)}") from error
 
     return median_edge(list(over_cores(edge, sources, told="sizes", workers=workers)))
 
@@ -127,7 +128,7 @@ def _decoded(
             content = source.read()
             picture = pictures.decode(content, edge=size)
         except (PictureError, Damaged, OSError) as error:
-            raise Unreadable(f"cannot read picture {source.name!r}: {error}") from error
+            raise Unreadable(f"cannot read picture {source.name!r}: {said(error)}") from error
         grey = picture.image.mode == "L"
         pixels = pictures.square(picture.image, size, 1 if grey else channels or 3)
         shown = pixels if grey or channels != 1 else pictures.square(picture.image, size, 3)

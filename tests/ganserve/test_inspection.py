@@ -142,6 +142,13 @@ def test_an_empty_class_folder_is_refused_as_training_does_and_said_of_an_archiv
         inspection.folder(tmp_path / "set")
 
 
+def test_a_link_to_nothing_is_said_by_its_name_and_in_words(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "1.png").symlink_to("nowhere.png")
+    with pytest.raises(Refused, match=r"^cat/1\.png: No such file or directory$"):
+        inspection.folder(tmp_path)
+
+
 def test_columns_among_which_labels_cannot_be_told_are_listed(tmp_path: Path) -> None:
     table = b"file_name,breed,colour\n1.png,x,red\n2.png,y,red\n3.png,x,blue\n"
     members = {f"{index}.png": picture(index) for index in (1, 2, 3)}

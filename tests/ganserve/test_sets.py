@@ -287,6 +287,13 @@ def test_a_picture_that_is_in_two_classes_contradicts_itself() -> None:
     text = "\n".join(report.lines())
     assert "2 of 4 pictures are in one class and in another" in text
     assert "cat: 2 (50.0%)" in text
+    assert not report.notices
+
+
+def test_pictures_that_are_in_two_splits_are_said() -> None:
+    layout = sets.Layout((), (0, 0, 1, 1), ("cat", "dog"), ("train", "test", "train", "train"))
+    report = sets.report(layout, [seen(digest=1), seen(digest=1), seen(digest=2), seen(digest=2)], 32, 3)
+    assert report.notices == ("2 pictures are in one split and in another: what is measured on them says little",)
 
 
 def test_what_may_hold_pictures_and_is_passed_over_is_said(tmp_path: Path) -> None:

@@ -65,6 +65,15 @@ def choose(dataset: Dataset) -> Choice:
     )
 
 
+def soon(choice: Choice, dataset: Dataset, images: int) -> Choice:
+    """What fits, for a run of so many images: if that leaves a recipe for many pictures too little, smaller batches and
+    faster rates bring the classes sooner."""
+    if choice.images or dataset.size < SMALLEST or images >= recipes.get(choice.recipe).images * SOON:
+        return choice
+    sooner = {**choice.overrides, **(SMALL if choice.recipe == "projgan-colour" else FASTER)}
+    return Choice(choice.recipe, f"{choice.reason}, in more time than that; so in smaller batches", None, sooner)
+
+
 def within(
     minutes: float,
     dataset: Dataset,
@@ -76,8 +85,8 @@ def within(
 ) -> Choice:
     """What a set can be given in so many minutes of so many threads, by a trial of this machine's speed.
 
-    Every recipe's schedule is in shares of its length, so that a short run has all stages, moments last. Where
-    that leaves the recipe that fits too little, smaller batches and faster rates bring the classes sooner.
+    Every recipe's schedule is in shares of its length, so that a short run has all stages, moments last; what fits
+    is as in :func:`soon`.
 
     Args:
         overrides: those that were asked for; they are not among the choice's.
@@ -96,9 +105,8 @@ def within(
     choice = choose(dataset) if recipe is None else Choice(recipe, f"{recipe} was asked for")
     own = choice.images or recipes.get(choice.recipe).images
     fits = images(choice)
-    if recipe is None and dataset.size >= SMALLEST and choice.images is None and fits < own * SOON:
-        sooner = {**choice.overrides, **(SMALL if choice.recipe == "projgan-colour" else FASTER)}
-        choice = Choice(choice.recipe, f"{choice.reason}, in more time than that; so in smaller batches", None, sooner)
+    if recipe is None:
+        choice = soon(choice, dataset, fits)
         fits = images(choice)
     told = f"about {fits:,} images in {minutes:g} minutes of {threads} thread{'s' if threads > 1 else ''}"
     if fits > own:

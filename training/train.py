@@ -120,7 +120,10 @@ def _asked_for(options: argparse.Namespace) -> _AskedFor:
         recipes.get(options.recipe, overrides)
         return _AskedFor(options.recipe, options.images, overrides)
     dataset = _dataset(options, labelled=True)
-    return _told(options, fitting.choose(dataset), overrides, dataset)
+    choice = fitting.choose(dataset)
+    if options.images:
+        choice = fitting.soon(choice, dataset, options.images)
+    return _told(options, choice, overrides, dataset)
 
 
 def _within(options: argparse.Namespace, overrides: Mapping[str, float | int]) -> _AskedFor:

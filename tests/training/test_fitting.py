@@ -49,6 +49,15 @@ def test_few_pictures_are_shown_as_often_as_was_measured_and_many_as_long_as_the
     assert fitting.choose(a_set(50_000, 3, 32)).images is None
 
 
+def test_a_short_run_of_a_large_set_has_smaller_batches_and_a_short_run_of_a_small_one_is_as_it_is() -> None:
+    digits, photographs, few = a_set(60_000, 1, 28), a_set(50_000, 3, 32), a_set(1_000, 3, 32)
+    assert fitting.soon(fitting.choose(digits), digits, 100_000).overrides == fitting.FASTER
+    assert fitting.soon(fitting.choose(photographs), photographs, 100_000).overrides["batch"] == fitting.SMALL["batch"]
+    for dataset, images in ((digits, 600_000), (few, 10_000), (a_set(60_000, 1, 8), 10_000)):
+        choice = fitting.choose(dataset)
+        assert fitting.soon(choice, dataset, images) == choice
+
+
 def test_a_length_that_is_too_short_is_told_with_the_one_that_serves() -> None:
     recipe = recipes.get("projgan")
     told = fitting.too_short(recipe, 100_000)

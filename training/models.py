@@ -84,7 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             if status == 0:
                 publish(run, Repository(options.models), options.dataset)
             failed += status != 0
-    quality.write(Repository(options.models))
+    if options.models.resolve() == quality.HERE.parent / "models":
+        # The table is of the shipped models, and no other repository's.
+        quality.write(Repository(options.models))
     return failed
 
 

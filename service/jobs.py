@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from dbos import DBOSClient, EnqueueOptions, WorkflowStatus
 
 DEFAULT_QUEUE_LIMIT = 100
+CLOSE_SECONDS = 1.0
 _JOB_KEYS = uuid.UUID("5e2a3d8e-4c70-4b1a-9f0e-2f6f6b1d7a10")
 
 # Nothing else was ever given to a job.
@@ -178,9 +179,12 @@ class JobStore:
         self._file: tuple[int, int] | None = None
 
     def close(self) -> None:
-        """Let go of the database."""
-        with self._lock:
-            self._let_go()
+        """Let go of the database, unless a call hangs that would make its tables: nothing is to let go of then."""
+        if self._lock.acquire(timeout=CLOSE_SECONDS):
+            try:
+                self._let_go()
+            finally:
+                self._lock.release()
 
     def _let_go(self) -> None:
         if self._client is not None:

@@ -1,8 +1,11 @@
 """The queue keeps every job, makes none twice, and says no in words."""
 
 import math
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from pydantic import ValidationError
 
+from ganserve.queue import Database
 from service.jobs import (
     InvalidJob,
     JobFinished,
@@ -299,3 +303,28 @@ def test_a_queue_that_was_removed_is_made_again_and_takes_jobs_that_its_readers_
     with pytest.raises(JobsUnavailable):
         store.workers()
     assert store.workers() == []
+
+
+def test_a_database_that_hangs_at_the_first_call_does_not_keep_the_service_from_its_end(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, answer = threading.Event(), threading.Event()
+
+    def hang(database: Database) -> None:
+        begun.set()
+        answer.wait(20)
+
+    monkeypatch.setattr(Database, "prepare", hang)
+    asking = threading.Thread(target=lambda: suppressed(store.page))
+    asking.start()
+    assert begun.wait(10)
+    before = time.monotonic()
+    store.close()
+    assert time.monotonic() - before < 10
+    answer.set()
+    asking.join(10)
+
+
+def suppressed(call: Callable[[], object]) -> None:
+    with suppress(JobsUnavailable):
+        call()

@@ -6,12 +6,14 @@ somebody else: after an attempt without an answer, what stands there is compared
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
 import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
@@ -29,7 +31,7 @@ CLIENTS = {
     "long": {"timeout": "900s"},
 }
 LONG_BYTES, SMALL_BYTES = 32 << 20, 1 << 16
-# A body that, after so many seconds, has come with fewer bytes a second is given up.
+# An answer of which, after so many seconds, there is no head, or a body of fewer bytes a second, is given up.
 SLOW_SECONDS, SLOW_BYTES = 30.0, 1024
 LARGE = re.compile(r"\.(onnx|safetensors|png|part)$")
 
@@ -76,11 +78,9 @@ class Objects:
         """The content of a key and its entity tag; no content if the tag is still ``known``. Raises Missing, Away."""
         options = {"if_none_match": known} if known else None
 
-        through = self._clients["down" if LARGE.search(key) else "quick"]
-
         def get() -> tuple[bytes | None, str]:
             try:
-                found = self._api.get(through, key, options=options)
+                found = self._large(key, options) if LARGE.search(key) else self._get(key, options)
             except self._api.exceptions.NotModifiedError:
                 return None, known or ""
             if found.meta["size"] > MOST_BYTES:
@@ -88,6 +88,26 @@ class Objects:
             return self._body(found), str(found.meta["e_tag"])
 
         return self.ask(get)
+
+    def _get(self, key: str, options: Any) -> Any:
+        return self._api.get(self._clients["quick"], key, options=options)
+
+    def _large(self, key: str, options: Any) -> Any:
+        """An answer whose body may take long, and its head not. Raises Away.
+
+        Only a request that is awaited can be given up, and the caller's thread may have a loop of its own.
+        """
+
+        async def head() -> Any:
+            return await asyncio.wait_for(
+                self._api.get_async(self._clients["down"], key, options=options), SLOW_SECONDS
+            )
+
+        try:
+            with ThreadPoolExecutor(1) as thread:
+                return thread.submit(asyncio.run, head()).result()
+        except TimeoutError:
+            raise Away(f"{self.url} answers too slowly: no head within {SLOW_SECONDS:g} s") from None
 
     def _body(self, found: Any) -> bytes:
         """The content of an answer. Raises Away for one that drips."""

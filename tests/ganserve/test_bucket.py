@@ -171,19 +171,22 @@ def test_a_store_that_stays_away_is_told_of_in_time_and_without_an_address_in_it
     assert str(told.value) == f"{bucket} does not answer (503 Service Unavailable)"
 
 
-def test_a_large_body_that_trickles_in_is_given_up(
-    bucket: str, proxy: stores.Proxy, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", ["trickle", "drip"])
+def test_a_large_answer_that_trickles_in_is_given_up_in_its_head_and_in_its_body(
+    bucket: str, proxy: stores.Proxy, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = BucketStore(bucket)
     content = bytes(range(256)) * 4096
     store.create("m/1", {"model.onnx": content, "card.json": b"{}"})
     assert store.read("m/1/model.onnx") == content
     monkeypatch.setattr(objects, "SLOW_SECONDS", 1.5)
-    proxy.fault = lambda method, path: "trickle"
+    proxy.fault = lambda method, path: fault
     began = time.monotonic()
     with pytest.raises(Away, match="answers too slowly"):
         store.read("m/1/model.onnx")
     assert time.monotonic() - began < 10
+    proxy.fault = lambda method, path: None
+    assert store.read("m/1/model.onnx") == content
 
 
 def test_writing_to_a_store_that_hangs_is_given_up_soon(

@@ -27,7 +27,7 @@ from ganserve.sets import Seen, median_edge, shows_colour
 from ganserve.unpacking import Damaged
 
 # To be raised with every change of a pixel that is read from the same file.
-READER = 7
+READER = 8
 # Bytes of an array of pictures; training needs several times as much.
 MAX_ARRAY = 16 << 30
 # What took longer than this to read is kept.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -87,13 +88,23 @@ def _scaled(samples: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]
 
 def _of_imagej(file: Image.Image) -> tuple[float, float] | None:
     """The range in which ImageJ shows a picture that it wrote, by the lines of its description."""
-    told = str(getattr(file, "tag_v2", {}).get(_DESCRIPTION, ""))
+    told = _description(file)
     found = dict(line.split("=", 1) for line in told.splitlines() if "=" in line) if told.startswith("ImageJ=") else {}
     try:
         low, high = float(found["min"]), float(found["max"])
     except (KeyError, ValueError):
         return None
     return (low, high) if low < high else None
+
+
+def _significant_bits(file: Image.Image) -> int | None:
+    """Of a sample, as microscopes' OME-TIFF states them in its description."""
+    told = re.search(r'<(?:\w+:)?Pixels\b[^>]*\bSignificantBits="([0-9]{1,2})"', _description(file))
+    return int(told[1]) if told else None
+
+
+def _description(file: Image.Image) -> str:
+    return str(getattr(file, "tag_v2", {}).get(_DESCRIPTION, ""))
 
 
 def _range(samples: NDArray[Any], mode: str, file: Image.Image) -> tuple[float, float]:
@@ -112,6 +123,8 @@ def _range(samples: NDArray[Any], mode: str, file: Image.Image) -> tuple[float, 
             return range_
     elif bits is not None and bits < 16:
         return 0.0, 2.0**bits - 1
+    elif bits == 16 and not _signed(file) and (most := 2 ** (_significant_bits(file) or 16) - 1) >= samples.max():
+        return 0.0, float(most)
     elif mode.startswith("I;16") or file.format in ("PNG", "PPM") or bits == 16:
         return (-32768.0, 32767.0) if _signed(file) else (0.0, float(_WHITE))
     found = f"{samples.min():g} to {samples.max():g}"

@@ -89,6 +89,14 @@ def test_the_range_in_which_imagej_shows_floats_is_the_one_they_state() -> None:
     assert greys(buffer.getvalue()) == [0, 100, 255]
 
 
+@pytest.mark.parametrize(("bits", "white"), [(12, 4095), (10, 65535), (16, 65535)])
+def test_the_bits_that_a_microscope_calls_significant_are_black_to_white(bits: int, white: int) -> None:
+    told = f'<?xml version="1.0"?><OME><Image><Pixels ID="P:0" SignificantBits="{bits}" SizeX="3"/></Image></OME>'
+    buffer = io.BytesIO()
+    Image.fromarray(np.array([[0, 2048, 4095]], np.uint16)).save(buffer, "TIFF", tiffinfo={270: told})
+    assert greys(buffer.getvalue()) == [round(255 * sample / white) for sample in (0, 2048, 4095)]
+
+
 @pytest.mark.parametrize("most", [4095, 65535])
 def test_what_uses_a_corner_of_its_bits_only_is_said(most: int) -> None:
     buffer = io.BytesIO()

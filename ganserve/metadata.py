@@ -27,8 +27,8 @@ LABEL_COLUMNS = ("label", "labels", "fine_label", "category", "class")
 # However it is written; the hub knows the first only.
 _FILE_COLUMN = re.compile(r"file[_ ]?name", re.IGNORECASE)
 
-# Columns in which values come twice, and that are no labels unless they are asked for.
-_SIZE = re.compile(r"(?:image_?)?(?:width|height)", re.IGNORECASE)
+# Columns that programs add: values come twice in them, and they are no labels unless they are asked for.
+_NO_LABELS = re.compile(r"(?:image_?)?(?:width|height)|__.*__|unnamed: [0-9]+", re.IGNORECASE)
 _POINT_ZERO = re.compile(r"-?[0-9]+\.0")
 # As programs write a label that is not there.
 _NONE = frozenset({"", "nan", "NaN", "NAN", "null", "NULL", "None", "<NA>", "#N/A", "N/A", "n/a"})
@@ -225,7 +225,7 @@ def choose(told: Mapping[str, Sequence[Hashable]], asked: str | None = None) -> 
             return called[0], ()
     present = {name: [value for value in values if value is not None] for name, values in told.items()}
     repeated = [name for name, values in present.items() if len(set(values)) < len(values)]
-    repeated = [name for name in repeated if not _SIZE.fullmatch(name)]
+    repeated = [name for name in repeated if not _NO_LABELS.fullmatch(name)]
     if len(repeated) == 1:
         return repeated[0], ()
     return None, tuple(sorted(told)) if len(told) > 1 else ()

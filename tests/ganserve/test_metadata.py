@@ -101,6 +101,7 @@ def test_numbers_are_whole_and_minus_one_is_none_unless_it_is_one_of_two(
         ({"caption": ["a", None, None], "breed": "xyx"}, ("breed", ())),
         ({"width": "889", "image_height": "888", "breed": "xyx"}, ("breed", ())),
         ({"width": "889"}, (None, ())),
+        ({"__index_level_0__": "010", "__url__": "aab", "Unnamed: 0": "001", "breed": "xyx"}, ("breed", ())),
         ({"breed": "xyx", "colour": "rrg"}, (None, ("breed", "colour"))),
     ],
 )

@@ -24,7 +24,7 @@ _AT_AN_END = re.compile(rf"(?<![a-z])(?:{_LONG})|(?:{_LONG})(?![a-z])")
 _GLUED = re.compile(r"(?:set|data|images|split|s?daten|s?bilder|集)$")
 # What pictures are called beside what was drawn on them.
 _IMAGES = re.compile(r"ima?ge?s?|jpe?gimages|pictures")
-_DRAWN = re.compile(r"(?:.*[ _-])?masks?|annotations?|labels?|gt")
+_DRAWN = re.compile(r"(?:.*[ _-])?masks?|annotations?|labels?|gt|segmentation(?:class|object)?s?")
 
 Parts = tuple[str, ...]
 
@@ -181,9 +181,9 @@ def _around_splits(below: Mapping[str, Sequence[Parts]], splits: Mapping[str, st
     own = {split: _around(paths) for split, paths in below.items()}
     first = [{path[0] for path in paths if len(path) > 1} for paths in below.values()]
     apart = all(len(names) == 1 for names in first) and len(set().union(*first)) == len(first) > 1
-    if apart:
-        return own
-    told = {name: {p[len(common)] for p in paths if len(p) > len(common) + 1} for name, paths in below.items()}
+    around = {name: own[name] if apart else common for name in below}
+    within = {name: [path[len(around[name]) :] for path in paths] for name, paths in below.items()}
+    told = {name: {path[0] for path in paths if len(path) > 1} for name, paths in within.items()}
     learned = set().union(*(told[name] for name in below if splits[name] == "train"))
     strange = {name: found - learned for name, found in told.items() if len(learned) > 1 and len(found) == 1}
-    return {name: (*common, *strange.get(name, ())) for name in below}
+    return {name: (*around[name], *strange.get(name, ())) for name in below}

@@ -102,9 +102,17 @@ def test_classes_that_are_parted_each_are_parted() -> None:
     assert lying("cat/train", "dog/other")["cat/train"] == (None, "cat")
 
 
-@pytest.mark.parametrize("names", [("images", "masks"), ("img", "labels", "annotations"), ("images", "train masks")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("images", "masks"),
+        ("img", "labels", "annotations"),
+        ("images", "train masks"),
+        ("JPEGImages", "SegmentationClass"),
+    ],
+)
 def test_pictures_and_what_was_drawn_on_them_are_no_classes(names: tuple[str, ...]) -> None:
-    with pytest.raises(SetError, match="hold pictures and what was drawn on them, which are no classes: name 'im"):
+    with pytest.raises(SetError, match="hold pictures and what was drawn on them, which are no classes: name '"):
         lying(*names)
     assert lying("masks", "hats")["masks"] == (None, "masks")
 
@@ -114,3 +122,9 @@ def test_pictures_of_a_split_that_lie_in_no_class_are_in_none(folder: str) -> No
     found = lying("train/n01/images", "train/n02/images", folder)
     assert found["train/n01/images"] == ("train", "n01")
     assert found[folder][1] is None
+
+
+def test_pictures_of_a_split_that_lie_in_no_class_but_in_a_folder_of_its_name_are_in_none() -> None:
+    found = lying("a_train/a_train/cat", "a_train/a_train/dog", "a_test/a_test")
+    assert found["a_train/a_train/cat"] == ("train", "cat")
+    assert found["a_test/a_test"] == ("test", None)

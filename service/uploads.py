@@ -249,8 +249,12 @@ def _unpack(archive: Path, target: Path, limits: Limits, skip_invalid: bool) -> 
 
 def _check_read_back(found: inspection.Inspected, target: Path) -> None:
     """Raises Refused if training would read what is kept otherwise than the archive was read."""
-    kept = sets.lay_out(set_files.folder_entries(target))
-    if (kept.classes, _counted(kept)) != (found.layout.classes, _counted(found.layout)):
+    try:
+        kept = sets.lay_out(set_files.folder_entries(target))
+        same = (kept.classes, _counted(kept)) == (found.layout.classes, _counted(found.layout))
+    except set_files.SetError:
+        same = False
+    if not same:
         raise of_archive(
             f"has classes whose names stand for something else in a folder: {', '.join(found.layout.classes[:10])}; "
             "rename them"

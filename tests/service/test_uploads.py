@@ -225,9 +225,10 @@ def test_what_is_kept_is_read_by_training_as_it_was_told(tmp_path: Path, paths: 
         assert sorted(kept.splits or ()) == ["test", "train", "train", "validation"]
 
 
-def test_classes_that_a_folder_would_take_for_splits_are_refused(tmp_path: Path) -> None:
-    table = b"file_name,label\n1.png,train\n2.png,test\n"
-    with refused(tmp_path, "stand for something else in a folder: test, train; rename them"):
+@pytest.mark.parametrize(("one", "other"), [("test", "train"), ("images", "masks")])
+def test_classes_that_a_folder_would_take_for_something_else_are_refused(tmp_path: Path, one: str, other: str) -> None:
+    table = f"file_name,label\n1.png,{one}\n2.png,{other}\n".encode()
+    with refused(tmp_path, f"stand for something else in a folder: {one}, {other}; rename them"):
         keep(tmp_path, archive({"1.png": picture(1), "2.png": picture(2), "metadata.csv": table}))
 
 

@@ -36,9 +36,9 @@ class BucketStore(Objects):
 
     # -- reading
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, most: int | None = None) -> bytes:
         """The content of a key."""
-        return self.fetch(key)[0] or b""
+        return self.fetch(key, most=most)[0] or b""
 
     def names(self, prefix: str = "") -> list[str]:
         """As :meth:`ganserve.store.Store.names`, sorted."""

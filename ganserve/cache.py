@@ -47,16 +47,16 @@ class CachedStore:
 
     # -- reading
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, most: int | None = None) -> bytes:
         """The content of a key, from here where it cannot have changed, or the store is away."""
         known = self._known(key)
         if known is None:
-            return self._fetched(key)
+            return self._fetched(key, most=most)
         content, tag = known
         if CONSTANT.fullmatch(key):
             return content
         try:
-            return self._fetched(key, content, tag)
+            return self._fetched(key, content, tag, most)
         except Away:
             return content
 
@@ -143,12 +143,14 @@ class CachedStore:
 
     # -- the copies
 
-    def _fetched(self, key: str, content: bytes | None = None, tag: str | None = None) -> bytes:
+    def _fetched(
+        self, key: str, content: bytes | None = None, tag: str | None = None, most: int | None = None
+    ) -> bytes:
         """What the store has now, kept; ``content`` if that is it. Raises Away at once if it just was."""
         if content is not None and time.monotonic() < self._away_until:
             raise Away(f"{self.bucket.url} does not answer")
         try:
-            new, now = (self.bucket if content is None else self._hurried).fetch(key, tag)
+            new, now = (self.bucket if content is None else self._hurried).fetch(key, tag, most)
         except Away:
             self._away_until = time.monotonic() + AWAY_SECONDS
             raise

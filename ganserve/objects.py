@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
-from ganserve.store import MOST_BYTES, Away, Missing, Unfit, Unreadable
+from ganserve.store import LARGE, Away, Missing, Unfit, Unreadable, most_bytes, refuse_larger
 
 # A request without an answer is made again for so long, then the store counts as away.
 PATIENCE_SECONDS = 8.0
@@ -33,7 +33,6 @@ CLIENTS = {
 LONG_BYTES, SMALL_BYTES = 32 << 20, 1 << 16
 # An answer of which, after so many seconds, there is no head, or a body of fewer bytes a second, is given up.
 SLOW_SECONDS, SLOW_BYTES = 30.0, 1024
-LARGE = re.compile(r"\.(onnx|safetensors|png|part)$")
 
 T = TypeVar("T")
 
@@ -74,8 +73,13 @@ class Objects:
         other.patience = min(self.patience, SHORT_SECONDS)
         return other
 
-    def fetch(self, key: str, known: str | None = None) -> tuple[bytes | None, str]:
-        """The content of a key and its entity tag; no content if the tag is still ``known``. Raises Missing, Away."""
+    def fetch(self, key: str, known: str | None = None, most: int | None = None) -> tuple[bytes | None, str]:
+        """The content of a key and its entity tag; no content if the tag is still ``known``.
+
+        Raises:
+            Missing, Away
+            Unreadable: it has more bytes than ``most``, or than :func:`ganserve.store.most_bytes`.
+        """
         options = {"if_none_match": known} if known else None
 
         def get() -> tuple[bytes | None, str]:
@@ -83,8 +87,7 @@ class Objects:
                 found = self._large(key, options) if LARGE.search(key) else self._get(key, options)
             except self._api.exceptions.NotModifiedError:
                 return None, known or ""
-            if found.meta["size"] > MOST_BYTES:
-                raise Unreadable(f"it has {found.meta['size']} bytes; at most {MOST_BYTES} are read")
+            refuse_larger(found.meta["size"], most_bytes(key) if most is None else most)
             return self._body(found), str(found.meta["e_tag"])
 
         return self.ask(get)

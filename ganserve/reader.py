@@ -25,12 +25,15 @@ from ganserve.card import (
 )
 from ganserve.latents import RECIPES as LATENT_RECIPES
 from ganserve.place import Place, open_store
-from ganserve.store import Missing, Store, Unreadable
+from ganserve.store import MOST_BYTES, Missing, Store, Unreadable
 
 VERSION = re.compile(r"[1-9][0-9]{0,9}")
 HIGHEST, REMOVED = ".highest", ".removed"
 # More numbers than any latent vector has; a card that says more would take the memory before its graph is asked.
 MOST_Z = 1 << 16
+# A graph may have so many bytes, whatever its card says of it.
+UNCOUNTED_BYTES = 64 << 20
+MOST_SAMPLES_BYTES = 64 << 20
 MEASURES, REPORT, WEIGHTS = "measures.jsonl", "report.json", "weights.safetensors"
 
 
@@ -81,11 +84,30 @@ class Reader:
 
     def model_path(self, name: str, version: int) -> Path:
         """Where ``model.onnx`` is. Raises ModelNotFound, VersionNotFound, ModelCorrupt for a link."""
-        return self._file(name, version, "model.onnx")
+        part = "model.onnx"
+        self._known(name, version)
+        try:
+            path = self.store.local(f"{name}/{version}/{part}")
+        except Missing as error:
+            raise ModelCorrupt(f"{name} version {version}: {part} cannot be read ({error})") from error
+        except Unreadable as error:
+            raise ModelUnreadable(f"{name} version {version}: {part} cannot be read ({error})") from error
+        if path.is_symlink():
+            raise ModelCorrupt(f"{name} version {version}: {part} is a link; put the file itself in its place")
+        with _told(f"{name} version {version}: {part}"):
+            if path.exists() and not path.is_file():
+                raise ModelCorrupt(f"{name} version {version}: {part} is no regular file")
+        return path
 
-    def samples_path(self, name: str, version: int) -> Path:
-        """Where ``samples.png`` is. Raises ModelNotFound, VersionNotFound, ModelCorrupt for a link."""
-        return self._file(name, version, "samples.png")
+    def samples(self, name: str, version: int) -> bytes | None:
+        """``samples.png``; None where none is kept. Raises ModelNotFound, VersionNotFound, ModelUnreadable."""
+        self._known(name, version)
+        try:
+            return self.store.read(f"{name}/{version}/samples.png", MOST_SAMPLES_BYTES)
+        except Missing:
+            return None
+        except Unreadable as error:
+            raise ModelUnreadable(f"{name} version {version}: samples.png cannot be read ({error})") from error
 
     def live_pointer(self, name: str) -> LivePointer | None:
         """The live version with its predecessor, None before the first promotion. Raises ModelCorrupt."""
@@ -103,7 +125,9 @@ class Reader:
     def read(self, name: str, version: int) -> tuple[ModelCard, bytes]:
         """The card and the very bytes that were checked against it. Raises as :meth:`verify`."""
         card = self.card(name, version)
-        content = self._part(name, version, "model.onnx")
+        # Else a file in the graph's place could take all memory only to be found another one.
+        most = min(MOST_BYTES, max(card.file_bytes, UNCOUNTED_BYTES))
+        content = self._part(name, version, "model.onnx", most)
         digest = hashlib.sha256(content).hexdigest()
         if digest != card.sha256:
             raise ModelCorrupt(
@@ -187,29 +211,14 @@ class Reader:
     def _versions(self, name: str) -> list[int]:
         return sorted(int(folder) for folder in self.store.created(name) if VERSION.fullmatch(folder))
 
-    def _part(self, name: str, version: int, part: str) -> bytes:
+    def _part(self, name: str, version: int, part: str, most: int | None = None) -> bytes:
         self._known(name, version)
         try:
-            return self.store.read(f"{name}/{version}/{part}")
+            return self.store.read(f"{name}/{version}/{part}", most)
         except Missing as error:
             raise ModelCorrupt(f"{name} version {version}: {part} cannot be read ({error})") from error
         except Unreadable as error:
             raise ModelUnreadable(f"{name} version {version}: {part} cannot be read ({error})") from error
-
-    def _file(self, name: str, version: int, part: str) -> Path:
-        self._known(name, version)
-        try:
-            path = self.store.local(f"{name}/{version}/{part}")
-        except Missing as error:
-            raise ModelCorrupt(f"{name} version {version}: {part} cannot be read ({error})") from error
-        except Unreadable as error:
-            raise ModelUnreadable(f"{name} version {version}: {part} cannot be read ({error})") from error
-        if path.is_symlink():
-            raise ModelCorrupt(f"{name} version {version}: {part} is a link; put the file itself in its place")
-        with _told(f"{name} version {version}: {part}"):
-            if path.exists() and not path.is_file():
-                raise ModelCorrupt(f"{name} version {version}: {part} is no regular file")
-        return path
 
     def _pointer(self, name: str) -> tuple[LivePointer | None, bytes | None]:
         """The pointer, and the very bytes that it was read from."""

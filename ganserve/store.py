@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 import stat
 import threading
@@ -31,8 +32,9 @@ from ganserve import files
 STALE_SECONDS = 3600.0
 # The part whose creation is the commit of what stands beside it, where not all of it can appear at once.
 COMMIT = "card.json"
-# A graph of more bytes is none: protobuf reads no further.
-MOST_BYTES = (1 << 31) - 1
+# A graph of more bytes is none: protobuf reads no further. What else is read whole is a few lines of text.
+MOST_BYTES, MOST_TEXT_BYTES = (1 << 31) - 1, 16 << 20
+LARGE = re.compile(r"\.(onnx|safetensors|png|part)$")
 # What the system refuses just now, whatever the file: it lacks descriptors or memory.
 PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
@@ -57,6 +59,17 @@ class Unfit(StoreError):  # noqa: N818
     """A store that nobody may write to: it does not keep what writers rely on, or what reaches it is not for that."""
 
 
+def most_bytes(key: str) -> int:
+    """How many bytes a key of this name may have, whoever wrote it: all of them are taken into memory."""
+    return MOST_BYTES if LARGE.search(key) else MOST_TEXT_BYTES
+
+
+def refuse_larger(size: int, most: int) -> None:
+    """Raises Unreadable for more bytes than are read."""
+    if size > most:
+        raise Unreadable(f"it has {size} bytes; at most {most} are read")
+
+
 class Store(Protocol):
     """Bytes by key.
 
@@ -66,8 +79,8 @@ class Store(Protocol):
 
     pause: float
 
-    def read(self, key: str) -> bytes:
-        """The content of a key. Raises Missing, Unreadable."""
+    def read(self, key: str, most: int | None = None) -> bytes:
+        """The content of a key, of so many bytes at most (None: by :func:`most_bytes`). Raises Missing, Unreadable."""
 
     def names(self, prefix: str = "") -> list[str]:
         """Whatever stands directly below ``prefix``, hidden or not; none where nothing does."""
@@ -138,7 +151,7 @@ class FolderStore:
         """Where a key's file is."""
         return self.root / key
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, most: int | None = None) -> bytes:
         """The content of a regular file; a pipe or a device would make the reader wait for ever."""
         try:
             if self._linked(key.rpartition("/")[0]):
@@ -156,8 +169,7 @@ class FolderStore:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise Unreadable("it is no regular file")
-            if found.st_size > MOST_BYTES:
-                raise Unreadable(f"it has {found.st_size} bytes; at most {MOST_BYTES} are read")
+            refuse_larger(found.st_size, most_bytes(key) if most is None else most)
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 return file.read()
         except StoreError:

@@ -146,11 +146,11 @@ def version(request: Request, name: str, version: Version) -> VersionCard:
 )
 def samples(request: Request, name: str, version: Version) -> Response:
     """One row a class, fixed seeds."""
-    try:
-        # Of versions from before there were marks, the file has none.
-        content = marks.insert(of(request).catalogue.repository.samples_path(name, version).read_bytes())
-    except FileNotFoundError:
-        raise NotFound(f"{name} version {version} has no samples.png") from None
+    found = of(request).catalogue.repository.samples(name, version)
+    if found is None:
+        raise NotFound(f"{name} version {version} has no samples.png")
+    # Of versions from before there were marks, the file has none.
+    content = marks.insert(found)
     headers = {"Cache-Control": "max-age=86400", "ETag": etag(content), **ALONE}
     if matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
@@ -175,10 +175,7 @@ def version_report(request: Request, name: str, version: Version) -> Response:
     """Figures, measurements, curves where they are kept, and samples, as one page that needs nothing else."""
     repository = of(request).catalogue.repository
     card = repository.card(name, version)
-    try:
-        sheet: bytes | None = repository.samples_path(name, version).read_bytes()
-    except FileNotFoundError:
-        sheet = None
+    sheet = repository.samples(name, version)
     curves = charts.read(repository.logged(name, version) or b"")
     content = report.page(card, repository.measures(name, version), curves, sheet)
     headers = {**report.HEADERS, "Cache-Control": REVALIDATE, "ETag": etag(content)}

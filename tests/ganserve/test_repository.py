@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,12 +26,14 @@ from ganserve.card import (
     ModelCard,
     ModelCorrupt,
     ModelNotFound,
+    ModelUnreadable,
     PublishRefused,
     VersionLive,
     VersionNotFound,
     VersionRemoved,
 )
 from ganserve.repository import Repository
+from ganserve.store import StoreError
 from tests.onnx_models import tiny_generator
 
 ONNX = tiny_generator()
@@ -79,7 +83,7 @@ def test_what_is_published_is_read_back(repository: Repository) -> None:
     found, content = repository.read("tiny", 1)
     assert content == ONNX
     assert (found.name, found.version, found.file_bytes) == ("tiny", 1, len(ONNX))
-    assert repository.samples_path("tiny", 1).read_bytes() == b"png"
+    assert repository.samples("tiny", 1) == b"png"
     assert repository.logged("tiny", 1) is None
     assert repository.logged("tiny", repository.publish(card(), ONNX, b"png", logged=b"{}")) == b"{}"
 
@@ -175,6 +179,39 @@ def test_a_version_is_removed_from_a_full_disk_where_its_own_pictures_make_the_r
     with pytest.raises(OSError, match="No space left"):
         repository.remove("tiny", 3)
     assert repository.verify("tiny", 3).version == 3
+
+
+GIGABYTES = ("2/model.onnx", "2/card.json", "2/samples.png", "live.json", ".removed", ".highest", "config.pbtxt")
+
+
+@pytest.mark.parametrize("part", GIGABYTES)
+def test_a_file_of_gigabytes_in_the_place_of_another_costs_no_memory(repository: Repository, part: str) -> None:
+    repository.publish(card(), ONNX, b"")
+    repository.record("tiny", 2, {"frechet": 1.0})
+    for place in (repository.root / "tiny" / part, repository.root / "tiny" / "2" / "measures.jsonl"):
+        place.unlink(missing_ok=True)
+        with place.open("wb") as file:
+            file.truncate((1 << 31) - 1)
+    tracemalloc.start()
+    try:
+        for ask in (
+            lambda: repository.read("tiny", 2),
+            lambda: repository.live("tiny"),
+            lambda: repository.measures("tiny", 2),
+            lambda: repository.samples("tiny", 2),
+            lambda: repository.removed("tiny"),
+            lambda: repository.promote("tiny", 2),
+            lambda: repository.publish(card(), ONNX, b""),
+        ):
+            with contextlib.suppress(ModelUnreadable, StoreError, PublishRefused):
+                ask()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 50 << 20
+    if part == "2/model.onnx":
+        with pytest.raises(ModelUnreadable, match=r"it has 2147483647 bytes; at most 67108864 are read"):
+            repository.read("tiny", 2)
 
 
 def _full() -> None:
@@ -369,11 +406,11 @@ def test_a_link_out_of_the_repository_is_no_model(repository: Repository, tmp_pa
 
 def test_a_sample_sheet_that_links_elsewhere_is_not_handed_out(repository: Repository, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
-    sheet = repository.samples_path("tiny", 1)
+    sheet = repository.root / "tiny" / "1" / "samples.png"
     sheet.unlink()
     sheet.symlink_to(tmp_path / "secret")
-    with pytest.raises(ModelCorrupt, match=r"samples\.png is a link"):
-        repository.samples_path("tiny", 1)
+    with pytest.raises(ModelUnreadable, match=r"samples\.png cannot be read .*is a link"):
+        repository.samples("tiny", 1)
 
 
 def test_a_broken_pointer_says_how_to_mend_it_and_that_mends_it(repository: Repository) -> None:

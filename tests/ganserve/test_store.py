@@ -136,14 +136,14 @@ def test_a_folder_or_too_many_bytes_in_a_keys_place_are_unreadable_and_cost_no_d
 ) -> None:
     store = FolderStore(tmp_path)
     (tmp_path / "folder").mkdir()
-    (tmp_path / "large").write_bytes(b"12345")
+    (tmp_path / "large.onnx").write_bytes(b"12345")
     monkeypatch.setattr("ganserve.store.MOST_BYTES", 4)
     free = os.dup(0)
     os.close(free)
     with pytest.raises(Unreadable, match="no regular file"):
         store.read("folder")
     with pytest.raises(Unreadable, match="it has 5 bytes; at most 4 are read"):
-        store.read("large")
+        store.read("large.onnx")
     after = os.dup(0)
     os.close(after)
     assert after == free

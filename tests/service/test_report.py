@@ -73,7 +73,7 @@ def test_every_shipped_version_has_a_report_with_or_without_curves() -> None:
     for name in repository.names():
         for version in repository.versions(name):
             made = repository.card(name, version)
-            sheet = repository.samples_path(name, version).read_bytes()
+            sheet = repository.samples(name, version)
             curves = charts.read(repository.logged(name, version) or b"")
             page = Page(report.page(made, repository.measures(name, version), curves, sheet))
             assert f"{name} version {version}" in page.said

@@ -206,7 +206,8 @@ def _publish(site: Site, job_id: str, spec: dict[str, Any], measured: dict[str, 
     inexact, name = measured.get("inexact"), spec["model"]
     staged = site.staged(job_id, FLOAT if inexact else EXPORT)
     card, onnx = staged.read(name, staged.versions(name)[-1])
-    samples, weights = staged.samples_path(name, card.version).read_bytes(), staged.weights(card)
+    samples, weights = staged.samples(name, card.version), staged.weights(card)
+    assert samples is not None, "an export draws samples"
     judged = {**measured["metrics"], "gate": {"rules": list(gate.RULES), "reasons": measured["reasons"]}}
     notes = [*card.notes, *([f"not exact: {inexact}"] if inexact else [])]
     told = {"metrics": judged, "job_id": job_id, "dataset": spec["dataset"], "notes": notes}

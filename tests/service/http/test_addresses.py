@@ -71,6 +71,6 @@ def test_pages_may_load_nothing_but_what_this_service_gives(client: TestClient, 
 
 
 def test_a_sheet_of_samples_may_load_nothing(client: TestClient, repository: Repository) -> None:
-    repository.samples_path("digits", 1).write_bytes(b"a sheet")
+    (repository.root / "digits" / "1" / "samples.png").write_bytes(b"a sheet")
     answer = client.get("/models/digits/1/samples.png")
     assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"

@@ -36,7 +36,8 @@ class Adversarial:
     ``decay_from`` is the share of the stage from which on the learning rates fall to the share ``floor`` of themselves
     in a straight line. ``taught`` is the share of the run's length that the discriminator's frozen features are shown
     before the first step, for families that have any, and ``guidance`` the weight of what they tell of the class of
-    generated images: few of a set's pictures, or few steps, teach a discriminator too little of it.
+    generated images: few steps teach a discriminator too little of it. Of few pictures the features know too well which
+    is which, and guidance makes what is generated less and less diverse.
     """
 
     decay_from: float = 1.0
@@ -292,10 +293,9 @@ BOUNDS: Mapping[str, dict[str, Any]] = {
     "ema": {"type": "float", "min": 0.0, "max": 0.99999},
     "decay_from": {"type": "float", "min": 0.0, "max": 1.0},
     "mirror": {"type": "int", "min": 0, "max": 1},
-    "guidance": {"type": "float", "min": 0.0, "max": 10.0},
 }
 _OPTIMISER_FIELDS = ("lr_g", "lr_d")
-_STAGE_FIELDS = ("decay_from", "guidance")
+_STAGE_FIELDS = ("decay_from",)
 
 
 class RecipeError(ValueError):
@@ -325,10 +325,9 @@ def get(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
 
 
 def _checked(recipe: str, key: str, value: Any) -> float | int:
-    known = bounds(RECIPES[recipe])
-    if key not in known:
-        raise RecipeError(f"recipe {recipe!r} has no override {key!r}: expected one of {', '.join(known)}")
-    bound = known[key]
+    if key not in BOUNDS:
+        raise RecipeError(f"recipe {recipe!r} has no override {key!r}: expected one of {', '.join(BOUNDS)}")
+    bound = BOUNDS[key]
     right = f"{bound['type']} from {bound['min']} to {bound['max']}"
     try:
         number = int(value) if bound["type"] == "int" else float(value)
@@ -339,13 +338,6 @@ def _checked(recipe: str, key: str, value: Any) -> float | int:
     return number
 
 
-def bounds(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """What a run by this recipe may override: guidance only where there are frozen features to give it."""
-    first = recipe.stages[0]
-    guides = isinstance(first, Adversarial) and first.taught > 0
-    return {key: bound for key, bound in BOUNDS.items() if guides or key != "guidance"}
-
-
 def catalogue() -> dict[str, Any]:
     """The table as data: what the service needs to check a job."""
     return {
@@ -353,7 +345,7 @@ def catalogue() -> dict[str, Any]:
             "conditional": recipe.conditional,
             "description": recipe.source,
             "images": recipe.images,
-            "overrides": {key: {**bound, "default": default(recipe, key)} for key, bound in bounds(recipe).items()},
+            "overrides": {key: {**bound, "default": default(recipe, key)} for key, bound in BOUNDS.items()},
         }
         for recipe in RECIPES.values()
     }

@@ -26,7 +26,6 @@ const WORDS = {
   ema: "Averaging of weights",
   decay_from: "Learning rates fall from",
   mirror: "Every other picture mirrored (1) or none (0)",
-  guidance: "Weight of the class that frozen features see",
 };
 
 // What the judge saw at snapshots: the curve of a job's progress.

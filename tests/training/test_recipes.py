@@ -28,22 +28,11 @@ def test_an_override_replaces_one_number_only() -> None:
         ({"lr_g": 5}, "out of bounds"),
         ({"batch": "many"}, "not a number"),
         ({"depth": 3}, "no override 'depth'"),
-        # It has no frozen features that could guide it.
-        ({"guidance": 1}, "no override 'guidance'"),
     ],
 )
 def test_a_wrong_override_says_what_would_be_right(overrides: dict[str, object], told: str) -> None:
     with pytest.raises(recipes.RecipeError, match=told):
         recipes.get("dcgan", overrides)
-
-
-def test_guidance_may_be_asked_for_where_frozen_features_give_it() -> None:
-    first = recipes.get("projgan-colour", {"guidance": 2}).stages[0]
-    assert isinstance(first, recipes.Adversarial)
-    assert first.guidance == 2
-    told = recipes.catalogue()
-    assert told["projgan-heads"]["overrides"]["guidance"]["default"] == 1
-    assert "guidance" not in told["projgan"]["overrides"]
 
 
 def test_an_unknown_recipe_lists_the_known() -> None:

@@ -20,6 +20,7 @@ from ganserve.exports import ONE_HOT, STYLEGAN, of_one_hot, of_stylegan
 from ganserve.places import SPLITS
 
 NAMES = frozenset({"metadata.csv", "metadata.jsonl"})
+_NAMING = NAMES | {ONE_HOT, STYLEGAN}
 FILE_COLUMN = "file_name"
 SPLIT_COLUMNS = frozenset({"split", "set", "subset", "partition", "fold"})
 LABEL_COLUMNS = ("label", "labels", "fine_label", "category", "class")
@@ -38,7 +39,7 @@ Row = Mapping[str, Any]
 
 def is_metadata(name: str) -> bool:
     """Whether a path is called as what names pictures."""
-    return posixpath.basename(name).lower() in NAMES | {ONE_HOT, STYLEGAN}
+    return posixpath.basename(name).lower() in _NAMING
 
 
 def is_usual(name: str) -> bool:

@@ -219,7 +219,8 @@ def _by_metadata(
     labels but folders do."""
     chosen = [index for index, entry in enumerate(kept) if metadata.key(entry.name) in named]
     if not chosen:
-        raise SetError("metadata names none of the pictures: its column file_name must hold their paths")
+        names = f"it names {next(iter(named))!r}, and there is {kept[0].name!r}"
+        raise SetError(f"metadata names none of the pictures, whose paths its column file_name must hold: {names}")
     found = [named[metadata.key(kept[index].name)] for index in chosen]
     told, parted = metadata.columns(found), metadata.splits(found)
     if asked is not None and asked not in told:

@@ -262,6 +262,13 @@ def test_what_metadata_names_and_what_is_there_are_held_against_each_other(tmp_p
     assert dict(layout.skipped) == {"not named by metadata": 1, "named by metadata and not there": 1}
 
 
+def test_metadata_that_names_no_picture_is_refused_with_what_it_names_and_what_is_there(tmp_path: Path) -> None:
+    root = folder(tmp_path, "1.png", "2.png")
+    (root / "metadata.csv").write_text("file_name,label\nimages/1.png,x\nimages/2.png,y\n")
+    with pytest.raises(SetError, match=r"it names 'images/1\.png', and there is '1\.png'$"):
+        layout_of(root)
+
+
 def test_metadata_without_labels_leaves_the_classes_to_the_folders(tmp_path: Path) -> None:
     root = folder(tmp_path, "cat/1.png", "dog/1.png")
     for text in ("file_name,caption\ncat/1.png,one\ndog/1.png,two\n", "id,about\n1,pets\n"):

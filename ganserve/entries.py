@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -64,29 +64,34 @@ def shown(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def folder_entries(folder: Path) -> list[Entry]:
-    """The files below a folder, by name; links are followed, but never round in a circle, and hidden folders are not
-    entered.
+def folder_files(folder: Path) -> Iterator[tuple[str, str]]:
+    """The files below a folder, by name, each with its path below it, with slashes; links are followed, but never round
+    in a circle, and hidden folders are not entered.
 
     Raises:
         SetError: a folder in it cannot be read.
     """
-    found = []
     # Paths stay texts here: objects of them would take as long as decoding small pictures.
     root = os.path.join(folder, "")
     for place, folders, names in os.walk(root, followlinks=True, onerror=_unreadable):
         folders[:] = sorted(name for name in folders if not clutter(name) and not _circles(place, name))
         for name in sorted(names):
             path = os.path.join(place, name)
-            below = shown(path[len(root) :].replace(os.sep, "/"))
-            try:
-                told = os.stat(path)
-            except OSError:  # a link to nothing: whoever reads it says so by its name
-                found.append(Entry(below, partial(_content, path), bytes))
-                continue
-            if stat.S_ISREG(told.st_mode):
-                mark = mark_of(told)
-                found.append(Entry(below, partial(_content, path), partial(_content, path, kinds.HEAD_BYTES), mark))
+            yield path, shown(path[len(root) :].replace(os.sep, "/"))
+
+
+def folder_entries(folder: Path) -> list[Entry]:
+    """The files below a folder as :func:`folder_files` finds them. Raises SetError."""
+    found = []
+    for path, below in folder_files(folder):
+        try:
+            told = os.stat(path)
+        except OSError:  # a link to nothing: whoever reads it says so by its name
+            found.append(Entry(below, partial(_content, path), bytes))
+            continue
+        if stat.S_ISREG(told.st_mode):
+            mark = mark_of(told)
+            found.append(Entry(below, partial(_content, path), partial(_content, path, kinds.HEAD_BYTES), mark))
     return found
 
 

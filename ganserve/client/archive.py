@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from ganserve import errors
+from ganserve import entries, errors, kinds, metadata
 
 PART_BYTES = 1 << 18
 
@@ -51,13 +52,17 @@ class Source:
 
 def _packed(folder: Path) -> IO[bytes]:
     """A ZIP of the folder's files, hidden ones left out: images are compressed already, so it only stores."""
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    named = [(path, path.relative_to(folder)) for path in found]
-    kept = [(path, name) for path, name in named if not any(part.startswith(".") for part in name.parts)]
-    if not any(len(name.parts) > 1 for _, name in kept):
+    try:
+        kept = [(path, name) for path, name in entries.folder_files(folder) if not entries.clutter(name)]
+    except entries.SetError as error:
+        raise errors.Invalid(str(error)) from error
+    if not any("/" in name or metadata.is_metadata(name) for _, name in kept):
         raise errors.Invalid(f"{folder} has no class folders with images: expected {folder.name}/CLASS/IMAGE")
+    if lost := [name for path, name in kept if kinds.called_picture(name) and not os.path.exists(path)]:
+        raise errors.Invalid(f"{lost[0]} cannot be read: it is a link to nothing")
     file = tempfile.TemporaryFile()  # noqa: SIM115  Source closes it
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
         for path, name in kept:
-            archive.write(path, name.as_posix())
+            if os.path.isfile(path):
+                archive.write(path, name)
     return file

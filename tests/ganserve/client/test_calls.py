@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 import zipfile
 from collections.abc import Iterator
@@ -184,6 +185,26 @@ def test_a_folder_of_class_folders_is_uploaded_whole(client: Client, folder: Pat
     assert (kept.name, kept.images, kept.classes) == ("beasts", 4, {"cat": 2, "dog": 2})
     with pytest.raises(errors.Conflict, match="is kept already"):
         client.upload("beasts", folder, progress=False)
+
+
+def test_a_folder_is_uploaded_as_it_is_read_here(client: Client, folder: Path, tmp_path: Path) -> None:
+    (folder / "cat").rename(tmp_path / "elsewhere")
+    (folder / "cat").symlink_to(tmp_path / "elsewhere")
+    (folder / "dog" / os.fsdecode(b"caf\xe9.png")).write_bytes((folder / "dog" / "1.png").read_bytes())
+    (folder / "notes").symlink_to("nowhere")
+    assert client.upload("linked", folder, progress=False).classes == {"cat": 2, "dog": 3}
+    (folder / "dog" / "lost.png").symlink_to("nowhere.png")
+    with pytest.raises(errors.Invalid, match=r"^dog/lost\.png cannot be read: it is a link to nothing$"):
+        client.upload("lost", folder, progress=False)
+
+
+def test_a_folder_whose_metadata_names_the_classes_is_uploaded(client: Client, folder: Path, tmp_path: Path) -> None:
+    for number, path in enumerate(sorted(folder.glob("[!.]*/*.png"))):
+        path.rename(tmp_path / f"{number}.png")
+    (tmp_path / "metadata.csv").write_text("file_name,label\n0.png,x\n1.png,y\n2.png,x\n3.png,x\n")
+    for place in sorted(folder.rglob("*"), reverse=True):
+        place.rmdir() if place.is_dir() else place.unlink()
+    assert client.upload("named", tmp_path, progress=False).classes == {"x": 3, "y": 1}
 
 
 def test_what_the_server_would_refuse_is_not_sent_first(folder: Path) -> None:

@@ -25,7 +25,7 @@ class Source:
     def __init__(self, path: Path) -> None:
         if path.is_dir():
             self._file: IO[bytes] = _packed(path)
-        elif zipfile.is_zipfile(path):
+        elif path.is_file() and zipfile.is_zipfile(path):
             self._file = path.open("rb")
         else:
             reason = "is neither a ZIP nor a folder" if path.exists() else "is not there"

@@ -60,7 +60,9 @@ def carried() -> set[str]:
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sdist, and the wheel that was built from it, without the network; once for all processes."""
-    place = tmp_path_factory.getbasetemp().parent / "built"
+    base = tmp_path_factory.getbasetemp()
+    # Above the folders of several processes is one of this run; above that of one, those of earlier runs.
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "built"
     with place.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (place / "done").exists():

@@ -241,6 +241,10 @@ def test_what_is_no_data_set_is_refused_before_anything_is_sent(client: Client, 
         client.upload("bad", tmp_path)
     with pytest.raises(errors.Invalid, match="neither a ZIP nor a folder"):
         client.upload("bad", tmp_path / "loose.png")
+    # Nobody will ever write to it, nor does /dev/zero end.
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(errors.Invalid, match="neither a ZIP nor a folder"):
+        client.upload("bad", tmp_path / "pipe")
     with pytest.raises(errors.Invalid, match="is not there"):
         client.upload("bad", tmp_path / "nothing")
 

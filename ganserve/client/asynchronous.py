@@ -15,7 +15,7 @@ from ganserve import errors
 from ganserve.asked import Asked, Label, scaling
 from ganserve.client import calls, generating
 from ganserve.client.answers import Dataset, Job, Model
-from ganserve.client.exchange import Ask, Flow, Place, Reply, checked
+from ganserve.client.exchange import Ask, Flow, Patience, Place, Reply, checked
 from ganserve.images import Images
 from ganserve.progress import Bar, wanted
 from ganserve.verdict import Verdict
@@ -171,7 +171,7 @@ class AsyncClient:
         patience = self._place.patience(ask)
         while True:
             parts = []
-            async with self._open(ask) as response:
+            async with self._open(ask, patience) as response:
                 async for part in response.aiter_bytes():
                     patience.check()
                     parts.append(part)
@@ -185,7 +185,7 @@ class AsyncClient:
         """The parts of an answer as they come; refusals as :meth:`_answer`."""
         patience = self._place.patience(ask)
         while True:
-            async with self._open(ask) as response:
+            async with self._open(ask, patience) as response:
                 if response.status_code == 200:
                     async for part in response.aiter_bytes():
                         yield part
@@ -198,12 +198,20 @@ class AsyncClient:
             await asyncio.sleep(pause)
 
     @asynccontextmanager
-    async def _open(self, ask: Ask) -> AsyncIterator[httpx.Response]:
+    async def _open(self, ask: Ask, patience: Patience) -> AsyncIterator[httpx.Response]:
         """A response whose body is still to be read."""
         content = None if ask.body is None else _off_loop(iter(ask.body()))
         with self._place.translated():
-            async with self._http.stream(content=content, **self._place.request(ask)) as response:
+            request = self._http.build_request(content=content, **self._place.request(ask))
+            try:
+                async with asyncio.timeout(patience.left):
+                    response = await self._http.send(request, stream=True)
+            except TimeoutError:
+                raise patience.over() from None
+            try:
                 yield response
+            finally:
+                await response.aclose()
 
 
 class AsyncJobs:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import httpx
@@ -138,7 +140,38 @@ class Patience:
     def check(self) -> None:
         """Between the parts of an answer: raises errors.TimedOut when the time is over."""
         if time.monotonic() > self._until:
-            raise errors.TimedOut(f"{self._name} has not answered whole within {self._seconds:g} s: raise deadline")
+            raise self.over()
+
+    def over(self) -> errors.TimedOut:
+        """That the time is over."""
+        return errors.TimedOut(f"{self._name} has not answered whole within {self._seconds:g} s: raise deadline")
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return max(0.0, self._until - time.monotonic())
+
+    def wait(self, call: Callable[[], T]) -> T:
+        """What a call returns that ends by itself, or only when bytes stop to come. Raises errors.TimedOut.
+
+        On a thread, for nothing else ends it: each byte of a head that drips begins its time to wait anew.
+        """
+        answers: SimpleQueue[tuple[list[T], BaseException | None]] = SimpleQueue()
+
+        def run() -> None:
+            try:
+                answers.put(([call()], None))
+            except BaseException as error:
+                answers.put(([], error))
+
+        threading.Thread(target=run, name="ganserve request", daemon=True).start()
+        try:
+            found, error = answers.get(timeout=self.left)
+        except Empty:
+            raise self.over() from None
+        if error is not None:
+            raise error
+        return found[0]
 
     def pause(self, reply: Reply) -> float | None:
         """Seconds to wait before asking again; None where the answer stands, or the wait would pass the deadline."""

@@ -16,7 +16,7 @@ from ganserve import errors
 from ganserve.asked import Asked, Label, scaling
 from ganserve.client import calls, generating
 from ganserve.client.answers import Dataset, Job, Model
-from ganserve.client.exchange import Ask, Flow, Place, Reply, checked
+from ganserve.client.exchange import Ask, Flow, Patience, Place, Reply, checked
 from ganserve.images import Images
 from ganserve.progress import Bar, wanted
 from ganserve.verdict import Verdict
@@ -193,7 +193,7 @@ class Client:
         patience = self._place.patience(ask)
         while True:
             parts = []
-            with self._open(ask) as response:
+            with self._open(ask, patience) as response:
                 for part in response.iter_bytes():
                     patience.check()
                     parts.append(part)
@@ -207,7 +207,7 @@ class Client:
         """The parts of an answer as they come; refusals as :meth:`_answer`."""
         patience = self._place.patience(ask)
         while True:
-            with self._open(ask) as response:
+            with self._open(ask, patience) as response:
                 if response.status_code == 200:
                     yield from response.iter_bytes()
                     return
@@ -219,11 +219,15 @@ class Client:
             time.sleep(pause)
 
     @contextmanager
-    def _open(self, ask: Ask) -> Iterator[httpx.Response]:
+    def _open(self, ask: Ask, patience: Patience) -> Iterator[httpx.Response]:
         """A response whose body is still to be read."""
-        content = None if ask.body is None else iter(ask.body())
-        with self._place.translated(), self._http.stream(content=content, **self._place.request(ask)) as response:
+        with self._place.translated(), closing(patience.wait(lambda: _sent(self._http, self._place, ask))) as response:
             yield response
+
+
+def _sent(http: httpx.Client, place: Place, ask: Ask) -> httpx.Response:
+    content = None if ask.body is None else iter(ask.body())
+    return http.send(http.build_request(content=content, **place.request(ask)), stream=True)
 
 
 class Jobs:

@@ -227,6 +227,11 @@ def test_a_server_that_trickles_is_given_up_at_the_deadline(by: Both) -> None:
     with speaking(head, *[b" "] * 400) as url, pytest.raises(errors.TimedOut, match="deadline"):
         by(lambda client: client.models(), url, timeout=5, deadline=0.3)
     assert time.monotonic() - began < 15
+    # Each byte of a head begins the time to wait anew, too.
+    began = time.monotonic()
+    with speaking(*(bytes([byte]) for byte in head * 10)) as url, pytest.raises(errors.TimedOut, match="deadline"):
+        by(lambda client: client.models(), url, timeout=5, deadline=0.3)
+    assert time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n[", b"nonsense\r\n\r\n"])

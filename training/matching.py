@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training import teacher
-from training.features import Convolution, Features, Margins
+from training.features import Convolution, Features
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ RIDGE = 0.02
 # Squared way, in a component's mean variance, from which on it counts linearly. A good generator's mean is below 1;
 # 25 was slower and no better.
 FAR = 1.0
+# The share of a class's real images whose margins may be smaller.
+UNCLEAR = 0.02
 
 
 class Moments(nn.Module):
@@ -151,10 +153,13 @@ class Space(nn.Module):
         return target
 
 
-class View(Margins):
+class View(nn.Module):
     """One frozen network with its spaces."""
 
     calls: Tensor
+    weight: Tensor
+    bias: Tensor
+    clear: Tensor
 
     def __init__(
         self,
@@ -165,9 +170,13 @@ class View(Margins):
         plan: Plan,
         stages: Sequence[Convolution],
     ) -> None:
-        super().__init__(classes, stages[-1][0])
+        super().__init__()
         self.plan = plan
         self.features = Features(channels, stages)
+        # The network's last layer, and the least margin of each class that is clear enough.
+        self.register_buffer("weight", torch.zeros(classes, stages[-1][0]))
+        self.register_buffer("bias", torch.zeros(classes))
+        self.register_buffer("clear", torch.zeros(classes))
         with torch.no_grad():
             probe = self._pooled(torch.zeros(2, channels, size, size))
         self.spaces = nn.ModuleList(
@@ -203,7 +212,21 @@ class View(Margins):
         columns = [torch.cat(features) for features in zip(*parts, strict=True)]
         for space, features in zip(self._spaces, columns, strict=True):
             space.learn(features, labels)
-        self.know(last, columns[-1], labels)
+        # Margins are counted in deviations of the real ones.
+        self.weight.copy_(last.weight)
+        self.bias.copy_(last.bias)
+        scale = self._margin(columns[-1], labels).std()
+        self.weight.div_(scale)
+        self.bias.div_(scale)
+        margin = self._margin(columns[-1], labels)
+        for label in labels.unique().tolist():
+            self.clear[label] = margin[labels == label].quantile(UNCLEAR)
+
+    def _margin(self, features: Tensor, label: Tensor) -> Tensor:
+        """The logit of the label over the best other one, float32 [n]."""
+        logits = F.linear(features, self.weight, self.bias)
+        own = logits.gather(1, label[:, None])
+        return (own - logits.scatter(1, label[:, None], -torch.inf).amax(1, keepdim=True)).squeeze(1)
 
     @torch.no_grad()
     def see(self, image: Tensor, label: Tensor, window: float) -> None:
@@ -236,7 +259,7 @@ class View(Margins):
         distance = torch.stack(told).mean()
         if not self.plan.margin:
             return distance, torch.zeros_like(distance)
-        return distance, self.lacking(pooled[-1], label).mean()
+        return distance, F.relu(self.clear[label] - self._margin(pooled[-1], label)).mean()
 
 
 class Matching(nn.Module):

@@ -35,15 +35,12 @@ class Adversarial:
 
     ``decay_from`` is the share of the stage from which on the learning rates fall to the share ``floor`` of themselves
     in a straight line. ``taught`` is the share of the run's length that the discriminator's frozen features are shown
-    before the first step, for families that have any, and ``guidance`` the weight of what they tell of the class of
-    generated images: few steps teach a discriminator too little of it. Of few pictures the features know too well which
-    is which, and guidance makes what is generated less and less diverse.
+    before the first step, for families that have any.
     """
 
     decay_from: float = 1.0
     floor: float = 0.0
     taught: float = 0.0
-    guidance: float = 0.0
     begin: float = 0.0
 
 
@@ -243,9 +240,9 @@ _TABLE = (
         optimiser=_DCGAN_ADAM,
         ema=0.999,
         stages=(
-            Adversarial(decay_from=0.5, taught=0.2, guidance=1.0),
-            Matching(begin=20 / 32, weight=0.4),
-            Finishing(begin=27 / 32, rate=0.03, matching=0.7, margin=1.2),
+            Adversarial(decay_from=0.5, taught=0.2),
+            Matching(begin=18 / 32, weight=0.4),
+            Finishing(begin=24 / 32, rate=0.03, matching=0.7, margin=1.2),
         ),
     ),
     Recipe(

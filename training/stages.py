@@ -78,10 +78,10 @@ class AdversarialStage(Stage):
         """Teach the discriminator's frozen features, if it has any."""
         if isinstance(gan.discriminator, Taught):
             assert batches.labels is not None
-            told: dict[str, Any] = {"seed": self.config.seed, "guidance": self.told.guidance}
             shown, mirror = int(self.config.images * self.told.taught), bool(gan.recipe.mirror)
+            seed = self.config.seed
             with autocast(gan.device, gan.precision, learns=True):
-                gan.discriminator.teach(batches.images, batches.labels, shown=shown, mirror=mirror, **told)
+                gan.discriminator.teach(batches.images, batches.labels, seed=seed, shown=shown, mirror=mirror)
 
     def rate(self, step: int) -> float:
         """A straight line to the floor, once the stage is as far as the recipe says."""

@@ -158,7 +158,7 @@ def test_only_what_is_less_clear_than_nearly_all_real_images_is_pushed(
     matching, images, labels = copy.deepcopy(taught_finely[0]), taught_finely[1], taught_finely[2]
     matching.begin(images, labels)
     view = matching._views[0]
-    margin = view.margin(view._pooled(images)[-1], labels)
+    margin = view._margin(view._pooled(images)[-1], labels)
     for label in range(10):
         assert 0.01 < (margin[labels == label] < view.clear[label]).float().mean() < 0.03
     _, right = matching(images, labels)

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training import augment, teacher
-from training.features import Convolution, Features, Margins, Taught
+from training.features import Convolution, Features, Taught
 from training.measure.classifier import augment as moved
 from training.networks import projection
 from training.networks.projection import ConditionalBatchNorm
@@ -158,14 +157,12 @@ class Head(nn.Module):
 
 
 class Discriminator(Taught):
-    """Scores [batch, heads]: of the picture and of three stages of frozen features, and, with guidance, one that
-    nothing trains: by how much an image lacks in clearness what the frozen classifier sees in nearly all real ones.
+    """Scores [batch, heads]: of the picture and of three stages of frozen features.
 
     ``varied``: images are seen through :mod:`training.augment`, without which few of them are known by heart.
     """
 
     scale: Tensor
-    guidance: Tensor
 
     def __init__(self, shape: Shape, width: float, *, varied: bool = True) -> None:
         super().__init__()
@@ -177,52 +174,33 @@ class Discriminator(Taught):
         seen = [shape.channels * self.shuffle**2, *(self.features.plan[stage][0] for stage in HEADED)]
         plans = [tuple((int(n * width), k, s) for n, k, s in plan) for plan in (RAW, *HEADS)]
         self.heads = nn.ModuleList(Head(n, plan, shape.classes) for n, plan in zip(seen, plans, strict=True))
-        self.margins = Margins(shape.classes, self.features.plan[-1][0])
-        self.register_buffer("guidance", torch.zeros(()))
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         assert label is not None
         if self.training and self.varied:
             image = augment.differentiable(image)
         image = image.contiguous(memory_format=torch.channels_last)
-        stages = self.features(image)
-        views = [F.pixel_unshuffle(image, self.shuffle), *self._headed(stages)]
+        views = [F.pixel_unshuffle(image, self.shuffle), *self._seen(image)]
         with torch.autocast(image.device.type, enabled=False):
             weights = [head.weights() for head in self.heads if isinstance(head, Head)]
         parts = zip(self.heads, views, weights, strict=True)
-        scores = [head(view, label, weight) for head, view, weight in parts]
-        if self.guidance:
-            with torch.autocast(image.device.type, enabled=False):
-                lacking = self.margins.lacking(stages[-1].float().mean((2, 3)), label)
-            scores.append(-self.guidance * lacking)
-        return torch.stack(scores, 1)
+        return torch.stack([head(view, label, weight) for head, view, weight in parts], 1)
 
-    def _headed(self, stages: list[Tensor]) -> list[Tensor]:
+    def _seen(self, image: Tensor) -> list[Tensor]:
+        stages = self.features(image)
         return [stages[stage] * scale.to(stages[stage].dtype) for stage, scale in zip(HEADED, self.scale, strict=True)]
 
-    def teach(
-        self, images: Tensor, labels: Tensor, *, seed: int, shown: int, mirror: bool, guidance: float = 0.0
-    ) -> None:
+    def teach(self, images: Tensor, labels: Tensor, *, seed: int, shown: int, mirror: bool) -> None:
         """As :meth:`training.features.Taught.teach`."""
         plan, change = self.features.plan, partial(_changed, mirror=mirror)
-        convolutions, last = teacher.teach(
+        stages, _ = teacher.teach(
             plan, images, labels, self.classes, seed=seed, shown=shown, passes=100, batch=256, change=change
         )
-        self.features.load(convolutions)
+        self.features.load(stages)
         with torch.no_grad():
             self.scale.fill_(1)
-            seen = self._headed(self.features(images[:CALIBRATED].float() / 127.5 - 1))
+            seen = self._seen(images[:CALIBRATED].float() / 127.5 - 1)
             self.scale.copy_(torch.stack([1 / x.square().mean().sqrt().clamp_min(1e-6) for x in seen]))
-            if guidance:
-                parts = [self.features(part.float() / 127.5 - 1)[-1].mean((2, 3)) for part in images.split(CALIBRATED)]
-                self.margins.know(last, torch.cat(parts).float(), labels)
-                self.guidance.fill_(guidance)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *more: Any) -> None:
-        # Of a run that was begun when there was no guidance yet.
-        for name in ("guidance", "margins.weight", "margins.bias", "margins.clear"):
-            state_dict.setdefault(prefix + name, self.get_buffer(name))
-        super()._load_from_state_dict(state_dict, prefix, *more)
 
 
 def _changed(image: Tensor, *, mirror: bool) -> Tensor:

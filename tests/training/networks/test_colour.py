@@ -77,43 +77,13 @@ def test_frozen_features_are_taught_scaled_and_given_no_gradient(digits: Dataset
     discriminator.teach(digits.images, digits.labels, seed=0, shown=4000, mirror=False)
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.equal(discriminator.features.get_buffer("weight1"), before)
-    for view in discriminator._headed(discriminator.features(digits.images[:512].float() / 127.5 - 1)):
+    for view in discriminator._seen(digits.images[:512].float() / 127.5 - 1):
         assert view.square().mean().sqrt().item() == pytest.approx(1, abs=1e-3)
     assert not any(name.startswith("features") for name, _ in discriminator.named_parameters())
     image = torch.zeros(2, 1, 8, 8, requires_grad=True)
     discriminator(image, torch.tensor([0, 1])).sum().backward()
     assert image.grad is not None
     assert image.grad.abs().sum() > 0
-
-
-def test_guidance_is_a_score_of_what_images_lack_in_clearness_and_moves_them(digits: Dataset) -> None:
-    _, discriminator = networks.build("heads", networks.Shape(64, 10, 1, 8), 1.0)
-    assert isinstance(discriminator, Discriminator)
-    assert digits.labels is not None
-    image, label = digits.images[:200].float() / 127.5 - 1, digits.labels[:200]
-    assert discriminator(image, label).shape == (200, 4)
-    discriminator.teach(digits.images, digits.labels, seed=0, shown=40_000, mirror=False, guidance=2)
-    own, other = discriminator(image, label)[:, 4], discriminator(image, (label + 1) % 10)[:, 4]
-    assert (own == 0).float().mean() > 0.9
-    assert own.mean() > -0.1
-    assert (other < -1).all()
-    # A step along its gradient is a step towards the class.
-    image.requires_grad_()
-    discriminator(image, (label + 1) % 10)[:, 4].sum().backward()
-    assert image.grad is not None
-    moved = image.detach() + 0.1 * image.grad.sign()
-    assert (discriminator(moved, (label + 1) % 10)[:, 4] > other).float().mean() > 0.95
-
-
-def test_a_run_that_was_begun_before_there_was_guidance_goes_on_without() -> None:
-    _, discriminator = pair(8, 1)
-    old = {name: value for name, value in discriminator.state_dict().items() if "margins" not in name}
-    del old["guidance"]
-    _, again = pair(8, 1)
-    again.load_state_dict(old)
-    assert again.guidance == 0
-    with pytest.raises(RuntimeError, match=r"heads\.0\.layers\.0\.weight"):
-        again.load_state_dict({name: value for name, value in old.items() if name != "heads.0.layers.0.weight"})
 
 
 def test_heads_for_many_pictures_see_them_as_they_are_beside_the_small_generator() -> None:

@@ -19,7 +19,7 @@ MANY = 20_000
 SMALLEST = 16
 # What was measured on 500 and on 1,000 pictures; a longer run shows each of them more than 500 times.
 SMALL_IMAGES = 260_000
-SMALL: Mapping[str, float | int] = {"batch": 64, "lr_g": 2e-4, "lr_d": 8e-4, "decay_from": 0.5}
+SMALL: Mapping[str, float | int] = {"batch": 64, "lr_g": 3e-4, "lr_d": 3e-4, "decay_from": 0.5}
 # A run shorter than this share of its recipe's length is told so.
 SHORT = 0.1
 # In less than this share of its length a recipe for many pictures is not there yet: more and larger steps are sooner.

@@ -23,6 +23,8 @@ from training.networks import projection
 from training.networks.projection import ConditionalBatchNorm
 from training.networks.shape import Shape, scaled
 
+# How far apart the small generator's classes begin: alike, they are the last thing that it learns.
+APART = 0.6
 # Real images from which the scale of features is taken.
 CALIBRATED = 512
 # Features by stage, and the stages whose features have a head.
@@ -228,5 +230,5 @@ def build(shape: Shape, width: float) -> tuple[nn.Module, nn.Module]:
 def build_light(shape: Shape, width: float) -> tuple[nn.Module, nn.Module]:
     """The generator of :mod:`training.networks.projection` against heads of half the width, for pictures that are too
     many to be known by heart."""
-    generator, _ = projection.build(shape, width)
+    generator, _ = projection.build(shape, width, apart=APART)
     return generator, Discriminator(shape, width / 2, varied=False)

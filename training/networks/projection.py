@@ -12,21 +12,23 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from training.networks.shape import Shape, scaled
 
-# How far apart classes begin, in deviations of what batch norm leaves.
-APART = 0.6
-
 
 class ConditionalBatchNorm(nn.Module):
-    """Batch norm whose scale and shift are looked up by label (De Vries et al. 2017, arXiv:1707.00683)."""
+    """Batch norm whose scale and shift are looked up by label (De Vries et al. 2017, arXiv:1707.00683).
 
-    def __init__(self, features: int, classes: int) -> None:
+    ``apart``: how far apart classes begin, in deviations of what batch norm leaves.
+    """
+
+    def __init__(self, features: int, classes: int, apart: float = 0.0) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(features, affine=False)
         self.scale = nn.Embedding(classes, features)
         self.shift = nn.Embedding(classes, features)
-        # Classes that begin alike are the last thing that a generator learns.
-        nn.init.normal_(self.scale.weight, 1, APART)
-        nn.init.normal_(self.shift.weight, 0, APART)
+        nn.init.ones_(self.scale.weight)
+        nn.init.zeros_(self.shift.weight)
+        if apart:
+            nn.init.normal_(self.scale.weight, 1, apart)
+            nn.init.normal_(self.shift.weight, 0, apart)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         normed: Tensor = self.norm(x)
@@ -38,14 +40,14 @@ class ConditionalBatchNorm(nn.Module):
 class Generator(nn.Module):
     """Linear to channels x base x base, transposed convolutions k4 s2, a 3x3 to the image; norm before each ReLU."""
 
-    def __init__(self, shape: Shape, widths: tuple[int, ...], base: int) -> None:
+    def __init__(self, shape: Shape, widths: tuple[int, ...], base: int, apart: float) -> None:
         super().__init__()
         self.widths, self.base = widths, base
         self.project = nn.Linear(shape.z, widths[0] * base * base)
         self.ups = nn.ModuleList(
             nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False) for before, after in itertools.pairwise(widths)
         )
-        self.norms = nn.ModuleList(ConditionalBatchNorm(w, shape.classes) for w in widths)
+        self.norms = nn.ModuleList(ConditionalBatchNorm(w, shape.classes, apart) for w in widths)
         self.out = nn.Conv2d(widths[-1], shape.channels, 3, 1, 1)
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
@@ -81,7 +83,7 @@ class Discriminator(nn.Module):
         return logit
 
 
-def build(shape: Shape, width: float) -> tuple[nn.Module, nn.Module]:
+def build(shape: Shape, width: float, *, apart: float = 0.0) -> tuple[nn.Module, nn.Module]:
     """Widths 64-32-16 against 32-64-128 at 28 pixels; one more stage on both sides from 32 pixels up."""
     base, doublings = shape.base_and_doublings
     if base == 8:
@@ -89,4 +91,4 @@ def build(shape: Shape, width: float) -> tuple[nn.Module, nn.Module]:
     widths = scaled({2: (64, 32, 16), 3: (128, 64, 32, 16), 4: (256, 128, 64, 32, 16)}[doublings], width)
     halvings = [(32, 4, 2), (64, 4, 2)] if doublings == 2 else [(32, 4, 2), (64, 4, 2), (128, 4, 2)]
     plan = [(int(after * width), kernel, stride) for after, kernel, stride in (*halvings, (128, 3, 2))]
-    return Generator(shape, widths, base), Discriminator(shape, plan)
+    return Generator(shape, widths, base, apart), Discriminator(shape, plan)

@@ -95,6 +95,19 @@ def test_heads_for_many_pictures_see_them_as_they_are_beside_the_small_generator
         assert torch.equal(discriminator(image, label), discriminator(image, label))
 
 
+def test_classes_of_the_small_generator_begin_apart_against_heads() -> None:
+    def difference(family: str) -> float:
+        torch.manual_seed(0)
+        generator, _ = networks.build(family, networks.Shape(64, 10, 1, 28), 1.0)
+        latent = torch.randn(32, 64)
+        with torch.no_grad():
+            one, other = (generator(latent, torch.full((32,), label)) for label in (3, 8))
+        return float((one - other).abs().mean())
+
+    assert difference("projection") == 0
+    assert difference("heads") > 0.1
+
+
 def test_its_generator_has_an_exact_form_at_32_and_64_pixels() -> None:
     for size in (32, 64):
         generator, _ = pair(size)

@@ -52,7 +52,7 @@ def choose(dataset: Dataset) -> Choice:
     if edge < SMALLEST:
         return Choice("cgan", f"{told}: too small for layers that enlarge")
     if dataset.channels == 1 and n >= MANY:
-        return Choice("projgan-heads", f"{told}: enough of them to match moments")
+        return Choice("projgan", f"{told}: enough of them to match moments")
     # Digits and letters are others when mirrored; photographs are not.
     mirror = int(dataset.channels == 3)
     if n >= MANY:
@@ -67,11 +67,13 @@ def choose(dataset: Dataset) -> Choice:
 
 def soon(choice: Choice, dataset: Dataset, images: int) -> Choice:
     """What fits, for a run of so many images: if that leaves a recipe for many pictures too little, smaller batches and
-    faster rates bring the classes sooner."""
+    faster rates bring the classes sooner, and so do, of grey ones, heads on features of their own."""
     if choice.images or dataset.size < SMALLEST or images >= recipes.get(choice.recipe).images * SOON:
         return choice
-    sooner = {**choice.overrides, **(SMALL if choice.recipe == "projgan-colour" else FASTER)}
-    return Choice(choice.recipe, f"{choice.reason}, in more time than that; so in smaller batches", None, sooner)
+    grey = choice.recipe == "projgan"
+    sooner = {**choice.overrides, **(FASTER if grey else SMALL)}
+    told = f"{choice.reason}, in more time than that; so in smaller batches"
+    return Choice("projgan-heads" if grey else choice.recipe, told, None, sooner)
 
 
 def within(
@@ -103,11 +105,11 @@ def within(
         return int(minutes * 60 * threads / seconds)
 
     choice = choose(dataset) if recipe is None else Choice(recipe, f"{recipe} was asked for")
-    own = choice.images or recipes.get(choice.recipe).images
     fits = images(choice)
     if recipe is None:
         choice = soon(choice, dataset, fits)
         fits = images(choice)
+    own = choice.images or recipes.get(choice.recipe).images
     told = f"about {fits:,} images in {minutes:g} minutes of {threads} thread{'s' if threads > 1 else ''}"
     if fits > own:
         told += f", of which {own:,} are enough"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import contextvars
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -11,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
-import anyio.to_thread
+import anyio
 from anyio import CapacityLimiter
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
@@ -96,10 +99,30 @@ class State:
         Raises:
             JobsUnavailable: it takes too long. It goes on all the same.
         """
-        work = partial(call, *arguments)
+        loop, borrower = asyncio.get_running_loop(), object()
+        answer: asyncio.Future[T] = loop.create_future()
+        work = partial(contextvars.copy_context().run, call, *arguments)
+
+        def told(result: Any, error: Exception | None) -> None:
+            self._threads.release_on_behalf_of(borrower)
+            if not answer.done():
+                answer.set_result(result) if error is None else answer.set_exception(error)
+
+        def run() -> None:
+            result, error = None, None
+            try:
+                result = work()
+            except Exception as raised:  # It is raised where it is waited for.
+                error = raised
+            with contextlib.suppress(RuntimeError):  # of a loop that has ended
+                loop.call_soon_threadsafe(told, result, error)
+
         try:
             with anyio.fail_after(QUEUE_SECONDS):
-                return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
+                # Held until the thread ends, not until nobody waits for it.
+                await self._threads.acquire_on_behalf_of(borrower)
+                threading.Thread(target=run, daemon=True, name="queue").start()
+                return await answer
         except TimeoutError:
             raise JobsUnavailable(
                 f"the queue's database does not answer within {QUEUE_SECONDS:g} s: try again shortly; what was asked "

@@ -39,7 +39,9 @@ class Front:
         prefix: the path under which a proxy offers this service; paths are answered with it and without it.
     """
 
-    def __init__(self, app: FastAPI, state: State, hot: Mapping[tuple[str, str], Call], *, prefix: str = "") -> None:
+    def __init__(
+        self, app: FastAPI, state: State, hot: Mapping[tuple[str, str], Call], *, prefix: str = ""
+    ) -> None:
         self.app, self.state, self.prefix = app, state, prefix.rstrip("/")
         settings = state.settings
         unseen = state.telemetry is None and not settings.access_log

@@ -19,7 +19,9 @@ Format = Literal["webp", "gif"]
 LAYOUT = "2"
 
 
-def walk(recipe: str, first: int, last: int, z: int, frames: int, truncation: int | None = None) -> NDArray[np.float32]:
+def walk(
+    recipe: str, first: int, last: int, z: int, frames: int, truncation: int | None = None
+) -> NDArray[np.float32]:
     """Latents float32 [frames, z] from the seed ``first`` to the seed ``last``, both included bit for bit.
 
     Normal latents go along the great circle (Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985, as

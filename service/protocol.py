@@ -154,7 +154,9 @@ def _read_inputs(
     return _in_range(found, card)
 
 
-def _which(entry: Any, expected: dict[str, TensorSpec], found: dict[str, NDArray[Any]], card: ModelCard) -> TensorSpec:
+def _which(
+    entry: Any, expected: dict[str, TensorSpec], found: dict[str, NDArray[Any]], card: ModelCard
+) -> TensorSpec:
     """The model's input that an entry gives, for the first time and in its own type."""
     if not isinstance(entry, dict) or not isinstance(name := entry.get("name"), str):
         raise BadRequest("each of inputs must be an object with a name")

@@ -27,7 +27,6 @@ MEDIA: dict[Format, str] = {
 _INTEGERS = frozenset({"version", "n", "seed", "columns", "padding", "scale"})
 _LISTS = frozenset({"label", "seeds"})
 
-
 def _hundredths(truncation: float) -> float:
     hundredths(truncation)
     return truncation
@@ -44,20 +43,30 @@ class GenerateRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"label": 3, "n": 16}, {"label": [0, 1, 2], "seed": 42, "format": "npz"}]},
+        json_schema_extra={
+            "examples": [{"label": 3, "n": 16}, {"label": [0, 1, 2], "seed": 42, "format": "npz"}]
+        },
     )
 
     model: str | None = Field(None, max_length=200, description="a model's name; the default one without it")
-    version: Annotated[int, Field(strict=True, ge=1)] | None = Field(None, description="the live one without it")
+    version: Annotated[int, Field(strict=True, ge=1)] | None = Field(
+        None, description="the live one without it"
+    )
     label: Label | Annotated[list[Label], Field(min_length=1)] | None = Field(
         None, description="class name, index, or a list that is taken in turn; the classes in turn without it"
     )
-    n: Annotated[int, Field(strict=True, ge=1)] | None = Field(None, description="how many images; 1 without it")
+    n: Annotated[int, Field(strict=True, ge=1)] | None = Field(
+        None, description="how many images; 1 without it"
+    )
     seed: Seed | None = Field(None, description="tile i has seed + i; drawn and told without it")
-    seeds: Annotated[list[Seed], Field(min_length=1)] | None = Field(None, description="the seed of each tile")
+    seeds: Annotated[list[Seed], Field(min_length=1)] | None = Field(
+        None, description="the seed of each tile"
+    )
     columns: Annotated[int, Field(strict=True, ge=1)] | None = Field(None, description="columns of the grid")
     padding: Annotated[int, Field(strict=True, ge=0, le=64)] = Field(2, description="pixels between tiles")
-    scale: Annotated[int, Field(strict=True, ge=1, le=32)] = Field(1, description="whole-number magnification")
+    scale: Annotated[int, Field(strict=True, ge=1, le=32)] = Field(
+        1, description="whole-number magnification"
+    )
     truncation: Annotated[Truncation, Strict()] | None = Field(None, description=TRUNCATED)
     format: Format | None = Field(None, description="wins over the Accept header")
 
@@ -183,5 +192,7 @@ def negotiate(asked: Format | None, accept: str) -> Format:
             ranked.append((quality - 0.001, "png"))
         ranked += [(quality, name) for name, kind in MEDIA.items() if kind == media and quality]
     if not ranked:
-        raise NotAcceptable(f"none of what Accept takes can be made: expected one of {', '.join(MEDIA.values())}")
+        raise NotAcceptable(
+            f"none of what Accept takes can be made: expected one of {', '.join(MEDIA.values())}"
+        )
     return max(ranked, key=lambda pair: pair[0])[1]

@@ -161,7 +161,9 @@ class Uploads:
         if name in RESERVED:
             raise InvalidName(f"data set name {name!r} is built in: choose another")
         if self.kept.taken(name):
-            raise NameTaken(f"a data set called {name!r} is kept already: DELETE it first, or choose another name")
+            raise NameTaken(
+                f"a data set called {name!r} is kept already: DELETE it first, or choose another name"
+            )
 
     @contextmanager
     def staging(self) -> Iterator[Path]:

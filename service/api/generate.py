@@ -82,7 +82,9 @@ async def post(request: Request) -> Response:
     state.admit(request)
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind not in ("application/json", _FORM, ""):
-        raise UnsupportedMedia(f"{kind} is not taken: send application/json", headers={"Accept": "application/json"})
+        raise UnsupportedMedia(
+            f"{kind} is not taken: send application/json", headers={"Accept": "application/json"}
+        )
     content = body.text(await body.whole(request.receive))
     # What curl -d sends when nothing else is said may be JSON, or a form.
     form = kind == _FORM and content.strip()[:1] not in (b"", b"{", b"[", b'"')

@@ -50,7 +50,9 @@ async def image(
     app = state.of(request)
     card = await app.catalogue.card(model, version)
     if not card.conditional and label != "-":
-        raise NotFound(f"model {model} has no classes: its images are at /images/{model}/{version}/-/{seed}.png")
+        raise NotFound(
+            f"model {model} has no classes: its images are at /images/{model}/{version}/-/{seed}.png"
+        )
     index = labels.index(label, card) if card.conditional else 0
     shown = card.classes[index] if card.conditional else label
     scaled = None if truncation is None else hundredths(truncation)

@@ -39,9 +39,13 @@ class SyntheticQuery(BaseModel):
     model: str | None = Field(None, max_length=200, description="a model's name; the default one without it")
     version: int | None = Field(None, ge=1, description="the live one without it")
     seed: int = Field(0, ge=0, lt=MAX_SEED, description="seed of row 0; row i has seed + i")
-    n: int | None = Field(None, ge=1, description="how many rows; 60000 without it, or the most that this server gives")
+    n: int | None = Field(
+        None, ge=1, description="how many rows; 60000 without it, or the most that this server gives"
+    )
     offset: int = Field(0, ge=0, lt=MAX_SEED, description="the first row; the rows before it are left out")
-    balanced: bool = Field(True, description="the classes in turn; false: each row's class is drawn from its seed")
+    balanced: bool = Field(
+        True, description="the classes in turn; false: each row's class is drawn from its seed"
+    )
     truncation: Truncation | None = Field(None, description=TRUNCATED)
     format: Format = Field("tar", description="tar: WebDataset; parquet: Hugging Face; npz; zip: class folders")
 
@@ -91,7 +95,9 @@ async def synthetic(request: Request, asked: Annotated[SyntheticQuery, Query()])
     most = settings.max_dataset_images
     n = min(60_000, most) if asked.n is None else asked.n
     if n > most:
-        raise Invalid(f"{n} images are too many for one answer: at most {most}; ask for the rest with offset={most}")
+        raise Invalid(
+            f"{n} images are too many for one answer: at most {most}; ask for the rest with offset={most}"
+        )
     if asked.offset + n > MAX_SEED:
         raise Invalid("offset + n passes 2**53, after which the seeds would come again: lower offset")
     card = await catalogue.card(asked.model, asked.version)

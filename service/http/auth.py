@@ -47,7 +47,9 @@ class Auth:
     def check_admin(self, authorization: str | None) -> None:
         """Raises Unauthorized without a known token, Forbidden with one that is not the admin's."""
         if self.admin is None:
-            raise Forbidden("admin calls are closed: this server has no admin token; set GANSERVE_ADMIN_TOKEN")
+            raise Forbidden(
+                "admin calls are closed: this server has no admin token; set GANSERVE_ADMIN_TOKEN"
+            )
         given = _bearer(authorization)
         if _among(given, self.admin):
             return

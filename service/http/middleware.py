@@ -125,7 +125,9 @@ class Observe:
     Also the last resort: what nothing else caught is logged with its request id and answered with 500.
     """
 
-    def __init__(self, app: ASGIApp, access_log: bool, telemetry: tracing.Telemetry | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, access_log: bool, telemetry: tracing.Telemetry | None = None
+    ) -> None:
         self.app, self.access_log, self.telemetry = app, access_log, telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -162,7 +162,9 @@ class Batcher:
         seconds = retry_after(wait)
         raise Overloaded(f"{reason}: ask again in {seconds} s", seconds)
 
-    def _late(self, job: Job[Any], timeout: float, disconnected: Callable[[], Awaitable[None]] | None) -> None:
+    def _late(
+        self, job: Job[Any], timeout: float, disconnected: Callable[[], Awaitable[None]] | None
+    ) -> None:
         """Nothing has come so far: watch the deadline, and whether anybody still waits."""
         if job.future.done():
             return
@@ -176,7 +178,9 @@ class Batcher:
             return
         self._runs.drop(job, "deadline")
         job.future.set_exception(
-            DeadlineExceeded(f"not done within {timeout:g} s, so the rest was dropped: ask for fewer images, or later")
+            DeadlineExceeded(
+                f"not done within {timeout:g} s, so the rest was dropped: ask for fewer images, or later"
+            )
         )
 
     def _watch(self, job: Job[Any], disconnected: Callable[[], Awaitable[None]]) -> None:

@@ -144,7 +144,9 @@ class Catalogue:
             return card
         wanted = name or self.default
         if wanted in self.withdrawn:
-            raise ModelNotFound(f"model {wanted} is unloaded: POST /v2/repository/models/{wanted}/load loads it again")
+            raise ModelNotFound(
+                f"model {wanted} is unloaded: POST /v2/repository/models/{wanted}/load loads it again"
+            )
         return await self._find(wanted, version)
 
     def known(self, name: str | None = None, version: int | None = None) -> ModelCard | None:
@@ -180,7 +182,8 @@ class Catalogue:
         listing = partial(self.repository.versions, name)
         listed = ", ".join(map(str, await self._patience.run(("versions", name), f"reading {name}", listing)))
         raise VersionNotFound(
-            f"model {name} has no live version yet: name one of {listed}, or promote one with PUT /models/{name}/live"
+            f"model {name} has no live version yet: name one of {listed}, or promote one with "
+            f"PUT /models/{name}/live"
         )
 
     def unload(self, name: str, version: int | None = None) -> None:

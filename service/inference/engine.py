@@ -179,7 +179,9 @@ class OnnxEngine:
         session = _session(card, content, wanted, placement.threads)
         carried = str(session.get_providers()[0])
         if carried != provider and placement.device == "cuda":
-            raise DeviceUnavailable("GANSERVE_DEVICE is cuda, but onnxruntime fell back to the CPU: see its log")
+            raise DeviceUnavailable(
+                "GANSERVE_DEVICE is cuda, but onnxruntime fell back to the CPU: see its log"
+            )
         buckets = placement.buckets or (CUDA_BUCKETS if carried == CUDA else ())
         thread = ThreadPoolExecutor(1, thread_name_prefix=f"device-{card.name}") if carried == CUDA else None
         engine = cls(card, carried, session, buckets[-1] if buckets else placement.max_rows, buckets, thread)
@@ -199,7 +201,10 @@ class OnnxEngine:
         size = next(size for size in self.buckets if size >= n) if self.buckets else n
         feed = signature.feeds(self.card, latent, label)
         if size > n:
-            feed = {key: np.concatenate([value, np.repeat(value[-1:], size - n, 0)]) for key, value in feed.items()}
+            feed = {
+                key: np.concatenate([value, np.repeat(value[-1:], size - n, 0)])
+                for key, value in feed.items()
+            }
         images: NDArray[np.uint8] = self.session.run(None, feed, self.options)[0]
         return images[:n] if size > n else images
 
@@ -257,7 +262,8 @@ class OnnxEngine:
                     f"{card.name} version {card.version}: the network gives {whole.shape}, its card says {shape}"
                 )
             same = all(
-                np.array_equal(self.run(latent[:n], None if label is None else label[:n]), whole[:n]) for n in sizes
+                np.array_equal(self.run(latent[:n], None if label is None else label[:n]), whole[:n])
+                for n in sizes
             )
         except ModelCorrupt:
             raise

@@ -40,7 +40,9 @@ class Runs:
         closed: nothing is taken on any more.
     """
 
-    def __init__(self, queue: FairQueue[Job[Any]], pace: Pace, encoders: Executor, statistics: Statistics) -> None:
+    def __init__(
+        self, queue: FairQueue[Job[Any]], pace: Pace, encoders: Executor, statistics: Statistics
+    ) -> None:
         self.queue, self.pace, self.encoders, self.statistics = queue, pace, encoders, statistics
         self.lock = threading.Condition(threading.Lock())
         self.running = 0

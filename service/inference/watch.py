@@ -15,7 +15,6 @@ from ganserve.store import Store, StoreError
 
 log = logging.getLogger(__name__)
 
-
 class Watcher:
     """Calls ``changed()``, on a thread of its own, after each change in ``store``."""
 

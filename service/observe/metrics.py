@@ -35,7 +35,9 @@ REQUESTS = Counter("ganserve_requests_total", "Requests answered", ["route", "me
 SECONDS = Histogram("ganserve_request_seconds", "Time to the whole answer", ["route"], buckets=_SECONDS)
 REJECTIONS = Counter("ganserve_rejections_total", "Requests refused or given up", ["reason"])
 IMAGES = Counter("ganserve_images_total", "Images generated", ["model", "version"])
-WAIT = Histogram("ganserve_queue_seconds", "Wait of a request's first image for its run", ["model"], buckets=_SECONDS)
+WAIT = Histogram(
+    "ganserve_queue_seconds", "Wait of a request's first image for its run", ["model"], buckets=_SECONDS
+)
 ENCODE = Histogram("ganserve_encode_seconds", "Time to encode an answer", buckets=_SECONDS)
 RUNS = Histogram("ganserve_run_rows", "Images in one run", ["model"], buckets=_ROWS)
 RUN_SECONDS = Counter("ganserve_run_seconds_total", "Time in runs, over all lanes", ["model"])
@@ -49,7 +51,9 @@ LEFT_OUT = Gauge("ganserve_left_out_models", "Models that cannot be served", mul
 LEFT_OUT_WHY = Gauge(
     "ganserve_left_out_info", "1 while this cannot be served", ["model", "reason"], multiprocess_mode="livemax"
 )
-PROVIDER = Gauge("ganserve_provider_info", "Execution provider in use", ["provider"], multiprocess_mode="livemax")
+PROVIDER = Gauge(
+    "ganserve_provider_info", "Execution provider in use", ["provider"], multiprocess_mode="livemax"
+)
 
 
 # What a refusal is counted as, by its status.

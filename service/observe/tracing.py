@@ -22,7 +22,9 @@ from ganserve.settings import SettingsError
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _TRACESTATE_BYTES = 512
-_NO_EXTRA = "GANSERVE_OTLP_ENDPOINT or --otlp-endpoint needs the extra otel: pip install 'ganserve[otel]', or unset it"
+_NO_EXTRA = (
+    "GANSERVE_OTLP_ENDPOINT or --otlp-endpoint needs the extra otel: pip install 'ganserve[otel]', or unset it"
+)
 
 
 @dataclass(slots=True)
@@ -238,7 +240,9 @@ def check(endpoint: str | None) -> None:
     if endpoint is None:
         return
     if urlsplit(endpoint).scheme not in ("http", "https") or not urlsplit(endpoint).hostname:
-        raise SettingsError(f"GANSERVE_OTLP_ENDPOINT or --otlp-endpoint is {endpoint!r}: expected http://host:4318")
+        raise SettingsError(
+            f"GANSERVE_OTLP_ENDPOINT or --otlp-endpoint is {endpoint!r}: expected http://host:4318"
+        )
     try:
         there = find_spec("opentelemetry.exporter.otlp.proto.http") and find_spec("opentelemetry.sdk")
     except ModuleNotFoundError:

@@ -147,13 +147,10 @@ def test_a_gpu_is_asked_for_together_with_the_image_that_can_use_it() -> None:
     for component, pod in pods(rendered(VALUES["GPUs"])).items():
         container = pod["containers"][0]
         assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
-        assert (
-            container["image"].partition(":")[0]
-            == {
-                "service": "ganserve-cuda",
-                "worker": "ganserve-trainer-cuda",
-            }[component]
-        )
+        assert container["image"].partition(":")[0] == {
+            "service": "ganserve-cuda",
+            "worker": "ganserve-trainer-cuda",
+        }[component]
 
 
 @needs_helm

@@ -22,7 +22,9 @@ from service.job import Job
 from service.jobs import JobRequest, JobStore
 
 HERE = Path(__file__).parent
-BOUNDS = {"stub": {"conditional": False, "overrides": {"batch": {"type": "int", "min": 2, "max": 64, "default": 8}}}}
+BOUNDS = {
+    "stub": {"conditional": False, "overrides": {"batch": {"type": "int", "min": 2, "max": 64, "default": 8}}}
+}
 
 
 class Site:
@@ -78,7 +80,9 @@ class Site:
             if value := condition():
                 return value
             time.sleep(0.05)
-        logs = "\n".join(f"== {path.name}\n{path.read_text()[-3000:]}" for path in sorted(self.data.glob("*.log")))
+        logs = "\n".join(
+            f"== {path.name}\n{path.read_text()[-3000:]}" for path in sorted(self.data.glob("*.log"))
+        )
         raise AssertionError(f"nothing happened in {seconds} s\n{logs}")
 
     def reached(self, step: str, kind: str = "step") -> None:
@@ -92,7 +96,9 @@ class Site:
         """The process id of a worker's training child."""
         path = Path(f"/proc/{worker.pid}/task")
         return int(
-            self.until(lambda: " ".join(task.joinpath("children").read_text() for task in path.iterdir()).split())[0]
+            self.until(
+                lambda: " ".join(task.joinpath("children").read_text() for task in path.iterdir()).split()
+            )[0]
         )
 
     def weights(self, version: int = 1) -> str:
@@ -207,7 +213,9 @@ class Postgres:
 
     def start(self) -> None:
         options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        self.call("pg_ctl", "-D", f"{self.folder}/db", "-l", f"{self.folder}/log", "-o", options, "-w", "start")
+        self.call(
+            "pg_ctl", "-D", f"{self.folder}/db", "-l", f"{self.folder}/log", "-o", options, "-w", "start"
+        )
 
     def stop(self, mode: str = "immediate") -> None:
         self.call("pg_ctl", "-D", f"{self.folder}/db", "-m", mode, "-w", "stop")

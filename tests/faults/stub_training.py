@@ -81,7 +81,9 @@ def train(argv: list[str], behaviour: dict[str, Any]) -> int:
             rates = {"images_per_second": 1000.0, "seconds_left": left, "loss_d": 1.0, "loss_g": 1.0}
             say("progress", step=step, steps=total, images=step * 10, images_total=total * 10, **rates)
         if step % 5 == 0 or stop:
-            replace(run / f"checkpoints/step-{step:09d}.pt", json.dumps({"step": step, "state": state}).encode())
+            replace(
+                run / f"checkpoints/step-{step:09d}.pt", json.dumps({"step": step, "state": state}).encode()
+            )
             say("checkpoint", step=step)
             replace(run / f"samples/fresh-{step:09d}.png", b"\x89PNG " + str(step).encode())
             if not behaviour.get("silent"):

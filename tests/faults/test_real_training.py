@@ -23,7 +23,9 @@ def test_a_job_interrupted_while_training_publishes_the_weights_of_an_undisturbe
     site = sqlite_site
     site.store.close()
     site.store = JobStore(site.database)
-    request = JobRequest(model="m", recipe="cgan", dataset="digits", images=IMAGES, seed=3, overrides={"width": 0.25})
+    request = JobRequest(
+        model="m", recipe="cgan", dataset="digits", images=IMAGES, seed=3, overrides={"width": 0.25}
+    )
     first = site.worker("w1", "real_worker.py")
     job, _ = site.store.submit(request)
     site.until(lambda: (site.store.get(job.id).progress or {}).get("images"), 120)

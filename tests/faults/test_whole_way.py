@@ -65,3 +65,5 @@ def test_a_model_is_trained_measured_and_served_and_the_next_begins_from_its_pub
     assert second["promoted"] is second["gate"]["better"]
     assert len(second["gate"]["reasons"]) == 4
     site.until(lambda: served() == (2 if second["promoted"] else 1))
+
+

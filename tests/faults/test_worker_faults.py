@@ -41,7 +41,9 @@ def succeeded_once(site: Site, job: Any, expected: str) -> Any:
     return ended
 
 
-def test_an_undisturbed_job_is_trained_measured_published_and_promoted(site: Site, expected_weights: Weights) -> None:
+def test_an_undisturbed_job_is_trained_measured_published_and_promoted(
+    site: Site, expected_weights: Weights
+) -> None:
     site.worker()
     job = site.submit()
     assert (job.state, job.attempts) == ("queued", 0)
@@ -91,7 +93,9 @@ def test_the_training_child_dies_with_its_worker(site: Site) -> None:
     site.until(lambda: not alive(child), 20)
 
 
-def test_a_killed_training_child_is_started_again_from_its_checkpoint(site: Site, expected_weights: Weights) -> None:
+def test_a_killed_training_child_is_started_again_from_its_checkpoint(
+    site: Site, expected_weights: Weights
+) -> None:
     site.behave(step_seconds=0.05)
     worker = site.worker()
     job = site.submit()
@@ -100,7 +104,9 @@ def test_a_killed_training_child_is_started_again_from_its_checkpoint(site: Site
     assert succeeded_once(site, job, expected_weights(200)).attempts == 1
 
 
-def test_sigterm_saves_a_checkpoint_and_another_worker_goes_on_at_once(site: Site, expected_weights: Weights) -> None:
+def test_sigterm_saves_a_checkpoint_and_another_worker_goes_on_at_once(
+    site: Site, expected_weights: Weights
+) -> None:
     site.behave(step_seconds=0.05)
     worker = site.worker("w1")
     job = site.submit(images=500)
@@ -113,7 +119,9 @@ def test_sigterm_saves_a_checkpoint_and_another_worker_goes_on_at_once(site: Sit
 
 
 @slow
-def test_sigterm_of_the_training_child_alone_only_delays_the_job(site: Site, expected_weights: Weights) -> None:
+def test_sigterm_of_the_training_child_alone_only_delays_the_job(
+    site: Site, expected_weights: Weights
+) -> None:
     site.behave(step_seconds=0.05)
     worker = site.worker()
     job = site.submit()
@@ -122,7 +130,9 @@ def test_sigterm_of_the_training_child_alone_only_delays_the_job(site: Site, exp
     succeeded_once(site, job, expected_weights(200))
 
 
-def test_the_job_of_a_worker_that_never_comes_back_is_taken_over(site: Site, expected_weights: Weights) -> None:
+def test_the_job_of_a_worker_that_never_comes_back_is_taken_over(
+    site: Site, expected_weights: Weights
+) -> None:
     site.behave(step_seconds=0.05)
     lost = site.worker("lost")
     job = site.submit(images=500)
@@ -150,7 +160,9 @@ def test_a_worker_that_comes_back_late_does_no_harm(site: Site, expected_weights
 
 
 @slow
-def test_a_damaged_checkpoint_costs_only_the_time_since_the_one_before(site: Site, expected_weights: Weights) -> None:
+def test_a_damaged_checkpoint_costs_only_the_time_since_the_one_before(
+    site: Site, expected_weights: Weights
+) -> None:
     site.behave(step_seconds=0.05)
     worker = site.worker()
     job = site.submit(images=300)

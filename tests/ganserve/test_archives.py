@@ -30,7 +30,9 @@ def refusal(folder: Path, content: bytes, limits: Limits | None = None) -> str:
     return " | ".join(f"{one.file}: {one.reason}" for one in caught.value.problems)
 
 
-@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize(
+    "compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
 def test_each_common_compression_gives_the_very_bytes(tmp_path: Path, compression: int) -> None:
     members = {"a/1.png": ONE, "b/1.png": TWO, "b/2.ppm": picture(3, 64, "PPM")}
     assert read(tmp_path, archive(members, compression)) == members

@@ -34,7 +34,9 @@ NOW, LATER = "Fri, 27 Nov 2026 18:00:00 GMT", "Fri, 27 Nov 2026 18:01:30 GMT"
         ({}, None),
     ],
 )
-def test_retry_after_is_seconds_or_a_date_by_the_answers_own_clock(told: dict[str, str], seconds: float | None) -> None:
+def test_retry_after_is_seconds_or_a_date_by_the_answers_own_clock(
+    told: dict[str, str], seconds: float | None
+) -> None:
     assert errors.seconds(told) == seconds
 
 

@@ -53,7 +53,7 @@ def test_what_names_no_files_is_no_metadata(content: bytes) -> None:
     ("name", "content", "message"),
     [
         ("metadata.csv", "file_name,label\ncaf\u00e9.png,x\n".encode("latin-1"), "not text in UTF-8"),
-        ("metadata.csv", b'file_name,label\na.png,"' + b"x" * 200_000, "not a table"),
+        ("metadata.csv", b"file_name,label\na.png,\"" + b"x" * 200_000, "not a table"),
         ("metadata.jsonl", b'{"file_name": "a.png"}\n{"file_name": ', "line 2, is not JSON"),
         ("metadata.jsonl", b'["file_name"]\n', "line 1, is not a JSON object"),
         ("metadata.csv", b"file_name,label, label\na.png,x,y\n", "has 2 columns called 'label'"),

@@ -330,10 +330,8 @@ def test_a_broken_profile_is_passed_over_with_a_word() -> None:
 def test_a_profile_is_srgb_by_its_colours_and_not_by_its_name() -> None:
     image = Image.new("RGB", (4, 4), (100, 150, 200))
     assert pixels(saved(image, "PNG", icc_profile=profile(1.0, name="sRGB")))[0, 0].tolist() != [100, 150, 200]
-    ours = (
-        ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-        .tobytes()
-        .replace("sRGB".encode("utf-16-be"), "Ours".encode("utf-16-be"))
+    ours = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes().replace(
+        "sRGB".encode("utf-16-be"), "Ours".encode("utf-16-be")
     )
     assert pixels(saved(image, "PNG", icc_profile=ours))[0, 0].tolist() == [100, 150, 200]
 

@@ -148,7 +148,7 @@ def test_an_env_file_of_any_editor_is_read_and_the_environment_wins(
     assert settings.token.get_secret_value() == "secret"
 
 
-@pytest.mark.parametrize("token", ["two words", "café", 'quote"', "a,", ",", "=", "tab\tbed"])
+@pytest.mark.parametrize("token", ["two words", "café", "quote\"", "a,", ",", "=", "tab\tbed"])
 @pytest.mark.parametrize("name", ["TOKEN", "ADMIN_TOKEN", "ENGINE_TOKEN"])
 def test_a_token_that_no_client_could_send_is_refused_and_not_shown(
     monkeypatch: pytest.MonkeyPatch, name: str, token: str
@@ -197,7 +197,9 @@ def test_a_url_that_leads_to_no_queue_is_refused_at_once(url: str, right: str) -
 
 
 @pytest.mark.parametrize("codec", ["utf-16", "utf-8-sig"])
-def test_an_env_file_that_powershell_wrote_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str) -> None:
+def test_an_env_file_that_powershell_wrote_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
+) -> None:
     (tmp_path / ".env").write_bytes("GANSERVE_PORT=9000\r\nGANSERVE_DATA=caf\u00e9\r\n".encode(codec))
     monkeypatch.chdir(tmp_path)
     assert (load().port, load().data) == (9000, Path("caf\u00e9"))

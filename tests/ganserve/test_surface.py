@@ -59,7 +59,9 @@ def test_each_package_says_that_it_is_typed() -> None:
     assert all((ROOT / package / "py.typed").exists() for package in ("ganserve", "service", "training"))
 
 
-@pytest.mark.parametrize("module", ["ganserve.client.sync", "ganserve.client.asynchronous", "ganserve.generator"])
+@pytest.mark.parametrize(
+    "module", ["ganserve.client.sync", "ganserve.client.asynchronous", "ganserve.generator"]
+)
 def test_the_examples_of_the_docstrings_are_true(module: str, place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     found = importlib.import_module(module)

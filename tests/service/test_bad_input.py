@@ -58,7 +58,9 @@ def test_a_wrong_request_is_refused_with_what_would_be_right(
         assert word in document["detail"]
 
 
-@pytest.mark.parametrize("query", ["n=x", "n=1&n=2", "seed=1.5", "n=", "seeds=1,,2", "foo=1", "n=٣", "version=1_0"])
+@pytest.mark.parametrize(
+    "query", ["n=x", "n=1&n=2", "seed=1.5", "n=", "seeds=1,,2", "foo=1", "n=٣", "version=1_0"]
+)
 def test_a_wrong_query_is_refused_alike(client: TestClient, query: str) -> None:
     answer = client.get(f"/generate?{query}")
     assert answer.status_code == 422

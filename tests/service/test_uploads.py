@@ -195,15 +195,8 @@ def test_damaged_content_is_listed_by_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [
-        "\u200b\x07/a.png",
-        "\u200b/a.png",
-        "a\u202eb/a.png",
-        " /a.png",
-        f"{'x' * 65}/a.png",
-        f"{'😀' * 51}/a.png",
-        "dataset.json/a.png",
-    ],
+    ["\u200b\x07/a.png", "\u200b/a.png", "a\u202eb/a.png", " /a.png", f"{'x' * 65}/a.png", f"{'😀' * 51}/a.png",
+     "dataset.json/a.png"],
 )
 def test_a_class_name_that_cannot_be_used_is_refused(tmp_path: Path, path: str) -> None:
     with refused(tmp_path, "has an unusable class name"):

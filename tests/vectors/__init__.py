@@ -1,6 +1,6 @@
 """Known answers of addresses, for other implementations too: ``README.md`` tells what each file holds.
 
-python -m tests.vectors mnist-projgan:5      # write a version's images to exact.json, once and for ever
+    python -m tests.vectors mnist-projgan:5      # write a version's images to exact.json, once and for ever
 """
 
 from __future__ import annotations

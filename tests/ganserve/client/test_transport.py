@@ -153,7 +153,9 @@ def test_what_is_no_answer_of_the_service_is_a_bad_answer(answer: httpx.Response
             client.generate()
 
 
-def test_url_and_token_come_from_the_environment_and_a_prefix_stays(by: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_url_and_token_come_from_the_environment_and_a_prefix_stays(
+    by: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GANSERVE_URL", "https://here/some/prefix/")
     monkeypatch.setenv("GANSERVE_TOKEN", "secret")
     transport, got = scripted(httpx.Response(200, json=MODEL), httpx.Response(200, json=MODEL))

@@ -99,7 +99,9 @@ def test_what_is_wrong_is_listed_by_file_and_nothing_is_kept(client: TestClient,
     assert list((tmp_path / "datasets").iterdir()) == []
 
 
-def test_a_body_over_the_limit_is_cut_off_with_or_without_a_stated_length(client: TestClient, tmp_path: Path) -> None:
+def test_a_body_over_the_limit_is_cut_off_with_or_without_a_stated_length(
+    client: TestClient, tmp_path: Path
+) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(20):
             yield bytes(1000)
@@ -113,7 +115,9 @@ def test_a_body_over_the_limit_is_cut_off_with_or_without_a_stated_length(client
     ("name", "headers", "status"),
     [("Pets", ZIP, 422), ("digits", ZIP, 422), ("pets", {**ADMIN, "Content-Type": "image/png"}, 415)],
 )
-def test_a_wrong_name_or_type_is_refused(client: TestClient, name: str, headers: dict[str, str], status: int) -> None:
+def test_a_wrong_name_or_type_is_refused(
+    client: TestClient, name: str, headers: dict[str, str], status: int
+) -> None:
     assert client.put(f"/datasets/{name}", content=archive(), headers=headers).status_code == status
 
 

@@ -170,7 +170,9 @@ def test_a_tag_is_answered_without_even_loading_the_model(serve: Serve, dummies:
     assert len(dummies.made) == 1
 
 
-@pytest.mark.parametrize("change", ["label=2", "n=5", "seed=10", "columns=1", "padding=3", "scale=2", "format=webp"])
+@pytest.mark.parametrize(
+    "change", ["label=2", "n=5", "seed=10", "columns=1", "padding=3", "scale=2", "format=webp"]
+)
 def test_whatever_changes_the_answer_changes_its_tag(client: TestClient, change: str) -> None:
     fields = dict(part.split("=") for part in ["label=1", "n=4", "seed=9"])
     base = client.get("/generate", params=fields).headers["etag"]

@@ -29,7 +29,9 @@ def test_a_card_and_samples_can_be_read(client: TestClient) -> None:
     assert samples.content.startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("path", ["/models/nope", "/models/nope/1", "/models/digits/9", "/models/digits/9/samples.png"])
+@pytest.mark.parametrize(
+    "path", ["/models/nope", "/models/nope/1", "/models/digits/9", "/models/digits/9/samples.png"]
+)
 def test_what_is_not_there_is_404_and_says_what_is(client: TestClient, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 404

@@ -171,7 +171,9 @@ def test_tritons_client_loads_unloads_and_reads_index_and_statistics(client_of_t
     assert len(client.get_inference_statistics()["model_stats"]) == 2
 
 
-def test_loading_what_is_not_there_or_cannot_be_served_says_why(client: TestClient, repository: Repository) -> None:
+def test_loading_what_is_not_there_or_cannot_be_served_says_why(
+    client: TestClient, repository: Repository
+) -> None:
     def load(name: str, body: Any = None) -> tuple[int, str]:
         answer = client.post(f"/v2/repository/models/{name}/load", json=body or {}, headers=ADMIN)
         return answer.status_code, answer.json()["error"]

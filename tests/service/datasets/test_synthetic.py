@@ -78,7 +78,9 @@ def load(client: TestClient, query: str, form: str, folder: Path) -> Any:
         return datasets.load_dataset(
             "imagefolder", data_dir=str(folder / "unpacked"), cache_dir=str(folder / "cache"), split="train"
         )
-    return datasets.load_dataset(form, data_files=str(path), cache_dir=str(folder / "cache"), split="train")
+    return datasets.load_dataset(
+        form, data_files=str(path), cache_dir=str(folder / "cache"), split="train"
+    )
 
 
 def test_row_i_is_the_image_at_the_address_of_seed_plus_i(client: TestClient) -> None:

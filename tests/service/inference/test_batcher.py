@@ -27,7 +27,9 @@ def test_requests_that_wait_together_share_a_run(engine: DummyEngine) -> None:
     async def check() -> None:
         async with batching() as batcher:
             held = await hold(batcher, engine)
-            waiting = [asyncio.create_task(batcher.generate(engine, rows(i, 2), keep, timeout=20)) for i in range(4)]
+            waiting = [
+                asyncio.create_task(batcher.generate(engine, rows(i, 2), keep, timeout=20)) for i in range(4)
+            ]
             await until(lambda: batcher.queued == 8)
             engine.gate.set()
             await asyncio.gather(held, *waiting)
@@ -44,7 +46,10 @@ def test_each_request_gets_its_own_rows_in_order(engine: DummyEngine, inline: bo
             await batcher.generate(engine, rows(0, 1), keep, timeout=20)
             sizes = [1, 7, 8, 9, 100, 3, 64, 2]
             answers = await asyncio.gather(
-                *(batcher.generate(engine, rows(1000 * i, n, label=i), keep, timeout=20) for i, n in enumerate(sizes))
+                *(
+                    batcher.generate(engine, rows(1000 * i, n, label=i), keep, timeout=20)
+                    for i, n in enumerate(sizes)
+                )
             )
             reference = DummyEngine(card("m"))
             for i, (n, images) in enumerate(zip(sizes, answers, strict=True)):
@@ -104,7 +109,8 @@ def test_of_large_requests_of_one_size_one_is_done_before_the_next_begins(engine
                 return images
 
             asking = [
-                asyncio.create_task(batcher.generate(engine, rows(1000 * i, 20), finish, timeout=20)) for i in range(4)
+                asyncio.create_task(batcher.generate(engine, rows(1000 * i, 20), finish, timeout=20))
+                for i in range(4)
             ]
             await until(lambda: batcher.queued == 80)
             engine.gate.set()
@@ -122,7 +128,9 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_ask_again(engine: DummyEn
             held = await hold(batcher, engine)
             waiting = asyncio.create_task(batcher.generate(engine, rows(0, 10), keep, timeout=20))
             await until(lambda: batcher.queued == 10)
-            with pytest.raises(Overloaded, match="10 images wait for m already, and at most 10 may") as refused:
+            with pytest.raises(
+                Overloaded, match="10 images wait for m already, and at most 10 may"
+            ) as refused:
                 await batcher.generate(engine, rows(0, 1), keep, timeout=20)
             assert int(refused.value.headers["Retry-After"]) >= 1
             with pytest.raises(Overloaded, match="at most 15 may"):
@@ -337,7 +345,8 @@ def test_the_queues_are_empty_after_a_storm_of_cancellations(engine: DummyEngine
     async def check() -> None:
         async with batching(lanes=2) as batcher:
             tasks = [
-                asyncio.create_task(batcher.generate(engine, rows(i, 1 + i % 20), keep, timeout=20)) for i in range(200)
+                asyncio.create_task(batcher.generate(engine, rows(i, 1 + i % 20), keep, timeout=20))
+                for i in range(200)
             ]
             await asyncio.sleep(0.005)
             for task in tasks[::2]:

@@ -147,7 +147,9 @@ def test_on_the_event_loop_too_the_window_holds_and_the_cancelled_cost_no_run() 
             await until(lambda: batcher._runs.idle == 1)
             engine.seen.clear()
             began = time.monotonic()
-            tasks = [asyncio.create_task(batcher.generate(engine, rows(i, 2), keep, timeout=20)) for i in range(3)]
+            tasks = [
+                asyncio.create_task(batcher.generate(engine, rows(i, 2), keep, timeout=20)) for i in range(3)
+            ]
             await asyncio.sleep(0.01)
             tasks[1].cancel()
             await asyncio.gather(tasks[0], tasks[2])

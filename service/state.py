@@ -103,7 +103,7 @@ class State:
         answer: asyncio.Future[T] = loop.create_future()
         work = partial(contextvars.copy_context().run, call, *arguments)
 
-        def told(result: Any, error: Exception | None) -> None:
+        def told(result: Any, error: BaseException | None) -> None:
             self._threads.release_on_behalf_of(borrower)
             if not answer.done():
                 answer.set_result(result) if error is None else answer.set_exception(error)
@@ -112,7 +112,7 @@ class State:
             result, error = None, None
             try:
                 result = work()
-            except Exception as raised:  # It is raised where it is waited for.
+            except BaseException as raised:  # The queue has such of its own; it is raised where it is waited for.
                 error = raised
             with contextlib.suppress(RuntimeError):  # of a loop that has ended
                 loop.call_soon_threadsafe(told, result, error)

@@ -106,6 +106,25 @@ def test_a_queue_that_hangs_holds_a_few_threads_and_is_told_as_such(
     assert len(begun) == state.QUEUE_THREADS
 
 
+def test_whatever_a_call_of_the_queue_raises_reaches_who_asked_and_holds_no_thread(made: State) -> None:
+    class Cancelled(BaseException):
+        pass
+
+    def call() -> None:
+        raise Cancelled
+
+    async def ask() -> None:
+        with pytest.raises(Cancelled):
+            await made.queue(call)
+
+    async def ask_often() -> None:
+        for _ in range(2 * state.QUEUE_THREADS):
+            async with asyncio.timeout(5):
+                await ask()
+
+    asyncio.run(ask_often())
+
+
 def test_counting_a_queue_that_hangs_holds_one_thread(made: State, monkeypatch: pytest.MonkeyPatch) -> None:
     answer, begun = threading.Event(), threading.Event()
 
